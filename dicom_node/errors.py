@@ -1,0 +1,33 @@
+"""The errors of the node.
+
+NodeError
+├── InvalidConfiguration   node.toml: every fault at once, each with its line of remedy
+├── UnreadableObject       bytes that are no DICOM object we can store or index
+├── NotConvertible         a group that is no acquisition after all; the reason names the cause
+├── IllegalTransition      a job was asked for a move that the table does not have
+└── PeerFailure            a destination refused or broke off; what it answered
+"""
+
+
+class NodeError(Exception):
+    """The root of this package's errors."""
+
+
+class InvalidConfiguration(NodeError, ValueError):
+    """A configuration that cannot be run."""
+
+
+class UnreadableObject(NodeError, ValueError):
+    """Bytes that are no DICOM object the node can store or index."""
+
+
+class NotConvertible(NodeError):
+    """A group of instances from which no acquisition can be made."""
+
+
+class IllegalTransition(NodeError):
+    """A move that the transition table does not have."""
+
+
+class PeerFailure(NodeError):
+    """A peer refused or broke off."""

@@ -1,0 +1,96 @@
+"""What the physics is given: a multi-echo gradient-echo acquisition and its geometry.
+
+Conventions, here and everywhere in this package:
+
+- array axes are (x, y, z) = (column index, row index, slice index); an echo axis comes first;
+- phase is in radian and follows φ = φ₀ + 2π Δf TE, so that paramagnetic tissue (iron) comes out positive;
+- echo times are in seconds, lengths in mm, fields in Hz or ppm (the name or the docstring says which), χ in ppm;
+- floating point arrays are float32.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reconstruction.errors import InvalidAcquisition
+
+FloatArray = NDArray[np.float32]
+BoolArray = NDArray[np.bool_]
+
+GYROMAGNETIC_RATIO = 42.577478518e6
+"""Proton γ/2π in Hz/T (CODATA 2018)."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The grid of an acquisition.
+
+    shape: voxels along x, y, z.  voxel_size: distance between voxel centres along x, y, z in mm.
+    b0_direction: unit vector of the main field in array axes.
+    """
+
+    shape: tuple[int, int, int]
+    voxel_size: tuple[float, float, float]
+    b0_direction: tuple[float, float, float]
+
+    def __post_init__(self) -> None:
+        if len(self.shape) != 3 or min(self.shape) < 1:
+            raise InvalidAcquisition(f"shape is {self.shape}; expected three positive numbers of voxels")
+        if len(self.voxel_size) != 3 or not all(0 < s < np.inf for s in self.voxel_size):
+            raise InvalidAcquisition(f"voxel_size is {self.voxel_size}; expected three positive lengths in mm")
+        norm = float(np.linalg.norm(self.b0_direction))
+        if len(self.b0_direction) != 3 or not abs(norm - 1) < 1e-3:
+            raise InvalidAcquisition(
+                f"b0_direction is {self.b0_direction} of length {norm:.4g}; expected a unit vector in array axes"
+            )
+
+    @property
+    def voxel_volume(self) -> float:
+        """mm³."""
+        return float(np.prod(self.voxel_size))
+
+
+@dataclass(frozen=True, eq=False)
+class Acquisition:
+    """A 3D multi-echo gradient echo, magnitude and phase.
+
+    magnitude, phase: float32 (echo, x, y, z), arbitrary unit and radian.  echo_times: s, ascending.
+    larmor_frequency: proton frequency of the scan in Hz (ImagingFrequency × 10⁶).
+    mask: bool (x, y, z) where the site supplies its own brain mask, else None.
+    """
+
+    magnitude: FloatArray
+    phase: FloatArray
+    echo_times: tuple[float, ...]
+    larmor_frequency: float
+    geometry: Geometry
+    mask: BoolArray | None = None
+
+    def __post_init__(self) -> None:
+        expected = (len(self.echo_times), *self.geometry.shape)
+        _require("magnitude", self.magnitude, np.dtype(np.float32), expected)
+        _require("phase", self.phase, np.dtype(np.float32), expected)
+        if self.mask is not None:
+            _require("mask", self.mask, np.dtype(np.bool_), self.geometry.shape)
+        times = np.asarray(self.echo_times)
+        if not (times.size and np.all(times > 0) and np.all(np.diff(times) > 0) and times[-1] < 1):
+            raise InvalidAcquisition(f"echo times are {self.echo_times} s; expected ascending positive seconds below 1")
+        if not 1e6 < self.larmor_frequency < 1e9:
+            raise InvalidAcquisition(f"larmor_frequency is {self.larmor_frequency:g}; expected Hz (123.2e6 at 2.9 T)")
+
+    @property
+    def field_strength(self) -> float:
+        """Tesla."""
+        return self.larmor_frequency / GYROMAGNETIC_RATIO
+
+
+def _require(name: str, array: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    if not isinstance(array, np.ndarray) or array.dtype != dtype or array.shape != shape:
+        found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+        raise InvalidAcquisition(f"{name} is {found}; expected {dtype} {shape}")
+    if dtype.kind == "f" and not np.isfinite(array).all():
+        raise InvalidAcquisition(f"{name} holds NaN or infinity; expected finite numbers: set them to 0 first")

@@ -1,0 +1,69 @@
+"""Peers and data that a test may need: absent ones skip the test by name with the reason; CI forbids skipping."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+REAL_DATA = Path(os.environ.get("QSM_NODE_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+def _absent(what: str) -> None:
+    if os.environ.get("QSM_NODE_NO_SKIP"):
+        pytest.fail(f"{what} is absent, and nothing may be skipped here (QSM_NODE_NO_SKIP is set)")
+    pytest.skip(f"{what} is absent")
+
+
+def _command(name: str) -> Path:
+    beside_python = Path(sys.executable).parent / name
+    found = str(beside_python) if beside_python.exists() else shutil.which(name)
+    if found is None:
+        _absent(f"the command {name}")
+    assert found is not None
+    return Path(found)
+
+
+@pytest.fixture(scope="session")
+def orthanc_command() -> Path:
+    return _command("Orthanc")
+
+
+@pytest.fixture(scope="session")
+def storescu_command() -> Path:
+    return _command("storescu")
+
+
+@pytest.fixture(scope="session")
+def dciodvfy_command() -> Path:
+    return _command("dciodvfy")
+
+
+def _real_data(name: str) -> Path:
+    folder = REAL_DATA / name
+    if not folder.is_dir():
+        _absent(f"the real data {name} (set QSM_NODE_DATA to the folder that holds it)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def philips_classic() -> Path:
+    return _real_data("philips_brain_2echo_classic")
+
+
+@pytest.fixture(scope="session")
+def philips_enhanced() -> Path:
+    return _real_data("philips_brain_2echo_enhanced")
+
+
+@pytest.fixture(scope="session")
+def siemens_phase_difference() -> Path:
+    return _real_data("siemens_xa30_phase_difference")
+
+
+@pytest.fixture(scope="session")
+def romeo_brain() -> Path:
+    return _real_data("romeo_brain_3echo")
