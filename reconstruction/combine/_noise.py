@@ -1,0 +1,45 @@
+"""The noise of the complex signal, from the data themselves."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import gammaincinv
+
+from reconstruction.acquisition import BoolArray, FloatArray
+
+MAD = 0.6745
+"""Median of |x| for a standard normal x: turns a median into a standard deviation."""
+
+
+def noise_of_real_part(misfit: FloatArray, freedom: int, magnitude: FloatArray, mask: BoolArray) -> float:
+    """Standard deviation of the real (and of the imaginary) part of the signal, in the magnitude's unit.
+
+    misfit: float32 (x, y, z), the sum over echoes of the squared distance between signal and fit.  freedom: echoes
+    less fitted unknowns.  The median over the mask is set against the median of χ² with so many degrees of freedom,
+    so that the few voxels that do not follow the model have no say.  With no freedom left the magnitude's finest
+    detail is used instead.
+    """
+    if not mask.any():
+        return 0.0
+    if freedom < 1:
+        return noise_of_detail(magnitude, mask)
+    median_of_chi_square = 2 * float(gammaincinv(freedom / 2, 0.5))
+    return float(np.sqrt(np.median(misfit[mask]) / median_of_chi_square))
+
+
+def noise_of_detail(magnitude: FloatArray, mask: BoolArray) -> float:
+    """Noise from the highest band of a Haar transform (Coupé et al. 2010, doi:10.1016/j.media.2010.03.001).
+
+    In the brain, where SNR is high, the magnitude's noise is that of the real part.  Zero filling makes it too small.
+    """
+    axes = tuple(axis for axis, size in enumerate(magnitude.shape) if size > 1)
+    detail, inside = magnitude.astype(np.float64), mask
+    for axis in axes:
+        ahead = [slice(None)] * 3
+        behind = [slice(None)] * 3
+        ahead[axis], behind[axis] = slice(1, None), slice(None, -1)
+        detail = (detail[tuple(ahead)] - detail[tuple(behind)]) / np.sqrt(2)
+        inside = inside[tuple(ahead)] & inside[tuple(behind)]
+    if not inside.any():
+        return 0.0
+    return float(np.median(np.abs(detail[inside])) / MAD)
