@@ -1,0 +1,147 @@
+"""Who an output is and who made it: derived UIDs, the software's name, the patient and study it belongs to.
+
+UIDs are derived from the source SOP instances and the recipe's digest, so that doing a job again names the same objects
+and a PACS that has them keeps one copy (PS3.5 B.2 leaves the choice of suffix to the root's owner; the root is
+pydicom's, given out for this use).
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+from collections.abc import Iterable
+from copy import copy
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from highdicom import ContributingEquipment
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.uid import UID, generate_uid
+
+from dicom_node.convert.source import Source
+from reconstruction import Recipe
+
+SOFTWARE = "QSM node"
+RESEARCH_ONLY = "For research, not for diagnosis."
+
+IMPLEMENTATION_CLASS_UID = generate_uid(entropy_srcs=["qsm-node", "implementation class"])
+DEVICE_UID = generate_uid(entropy_srcs=["qsm-node", "device", version("qsm-node")])
+"""The observer of the report: this software in this version, wherever it runs."""
+
+PATIENT = (
+    "PatientName",
+    "PatientID",
+    "IssuerOfPatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "PatientAge",
+    "PatientSize",
+    "PatientWeight",
+    "PatientIdentityRemoved",
+    "DeidentificationMethod",
+)
+STUDY = (
+    "StudyInstanceUID",
+    "StudyDate",
+    "StudyTime",
+    "ReferringPhysicianName",
+    "StudyID",
+    "AccessionNumber",
+    "StudyDescription",
+)
+TYPE_2 = frozenset(
+    {
+        "PatientName",
+        "PatientID",
+        "PatientBirthDate",
+        "PatientSex",
+        "StudyDate",
+        "StudyTime",
+        "ReferringPhysicianName",
+        "StudyID",
+        "AccessionNumber",
+    }
+)
+"""Must be present, may be empty (PS3.3 C.7.1.1, C.7.2.1)."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Names the objects made from one set of sources with one recipe."""
+
+    seed: str
+
+    @classmethod
+    def of(cls, source: Source, recipe: Recipe) -> Identity:
+        uids = sorted({reference.sop_instance_uid for slice_ in source.references for reference in slice_})
+        return cls(hashlib.sha256("\n".join([*uids, recipe.digest()]).encode()).hexdigest())
+
+    def uid(self, *what: str | int) -> UID:
+        """The UID of one thing ("QSM", "instance", 3), the same for the same sources and recipe."""
+        return generate_uid(entropy_srcs=["\n".join([self.seed, *map(str, what)])])
+
+
+def inherit(target: Dataset, header: Dataset, keywords: Iterable[str], empty: Iterable[str] = ()) -> None:
+    """Copies the listed attributes that carry a value; those of `empty` are written empty where the source has none.
+
+    An explicit list, and no sequences: what a vendor leaves in an object's optional corners (empty sequences, codes
+    "UNDEFINED") would make an invalid object of ours.
+    """
+    wanted_empty = frozenset(empty)
+    for keyword in keywords:
+        element = header[keyword] if keyword in header else None
+        if element is not None and not element.is_empty:
+            target[keyword] = copy(element)
+        elif keyword in wanted_empty:
+            setattr(target, keyword, None)
+        elif keyword in target:
+            delattr(target, keyword)
+
+
+def inherit_patient_and_study(target: Dataset, header: Dataset) -> None:
+    """Puts an object into the source's study, with the character set its names are written in."""
+    inherit(target, header, ("SpecificCharacterSet", "TimezoneOffsetFromUTC"))
+    inherit(target, header, (*PATIENT, *STUDY), empty=TYPE_2)
+
+
+def local_time(created: float, header: Dataset) -> datetime.datetime:
+    """Seconds since the epoch as wall-clock time: in the source's zone where it names one, else in the node's.
+
+    One zone holds for every date and time of an object (PS3.3 C.12.1.1.8).
+    """
+    offset = str(header.get("TimezoneOffsetFromUTC") or "")
+    zone = datetime.datetime.strptime(offset, "%z").tzinfo if offset else None
+    return datetime.datetime.fromtimestamp(created, zone).replace(tzinfo=None)
+
+
+def stamp(target: Dataset, when: datetime.datetime) -> None:
+    """Every date and time of the object's making: that of its job, so that a job done twice makes equal bytes."""
+    date, time = when.strftime("%Y%m%d"), when.strftime("%H%M%S")
+    target.SeriesDate = target.ContentDate = target.InstanceCreationDate = date
+    target.SeriesTime = target.ContentTime = target.InstanceCreationTime = time
+
+
+def processing_equipment(recipe: Recipe, when: datetime.datetime) -> ContributingEquipment:
+    """(109102, DCM, "Processing Equipment"): this software, its version and the recipe's digest (PS3.3 C.12.1)."""
+    return ContributingEquipment(
+        manufacturer=SOFTWARE,
+        purpose_of_reference=codes.DCM.ProcessingEquipment,
+        manufacturer_model_name="qsm-node",
+        software_versions=version("qsm-node"),
+        contribution_datetime=when,
+        contribution_description=f"Recipe {plain(recipe.name)}, SHA-256 {recipe.digest()}. {RESEARCH_ONLY}",
+    )
+
+
+def describe_recipe(recipe: Recipe) -> tuple[str, ...]:
+    """One line for each step, with every parameter: "background: vsharp, max_radius_mm=12.0"."""
+    return tuple(
+        plain(", ".join([f"{stage}: {step.method}", *(f"{k}={v}" for k, v in sorted(step.settings.items()))]))
+        for stage, step in recipe.steps.items()
+    )
+
+
+def plain(text: str) -> str:
+    """ASCII without backslashes: right in every character set a source may declare, and one value, never two."""
+    return text.replace("\\", "/").encode("ascii", "replace").decode()

@@ -1,0 +1,242 @@
+"""A map as a series of MR Image Storage, one instance for each slice of the source (PS3.3 A.4).
+
+The series lies in the source's study and frame of reference; positions and orientation are the source's own strings.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
+
+from dicom_node.convert.source import Reference, Source
+from dicom_node.encode.identity import (
+    IMPLEMENTATION_CLASS_UID,
+    Identity,
+    inherit,
+    inherit_patient_and_study,
+    plain,
+    processing_equipment,
+    stamp,
+)
+from dicom_node.encode.quantity import INT16, Quantity, stored
+from reconstruction import Maps, Recipe
+
+SERIES = ("BodyPartExamined", "PatientPosition", "ProtocolName")
+EQUIPMENT = (
+    "Manufacturer",
+    "InstitutionName",
+    "StationName",
+    "InstitutionalDepartmentName",
+    "ManufacturerModelName",
+    "DeviceSerialNumber",
+    "SoftwareVersions",
+)
+SPACE = ("FrameOfReferenceUID", "PositionReferenceIndicator")
+PLANE = (
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "PixelSpacing",
+    "SliceThickness",
+    "SpacingBetweenSlices",
+    "SliceLocation",
+)
+ACQUISITION = (
+    "AcquisitionNumber",
+    "AcquisitionDate",
+    "AcquisitionTime",
+    "ScanningSequence",
+    "SequenceVariant",
+    "ScanOptions",
+    "MRAcquisitionType",
+    "SequenceName",
+    "RepetitionTime",
+    "EchoTrainLength",
+    "NumberOfAverages",
+    "ImagingFrequency",
+    "ImagedNucleus",
+    "MagneticFieldStrength",
+    "FlipAngle",
+    "PixelBandwidth",
+    "InPlanePhaseEncodingDirection",
+    "ReceiveCoilName",
+    "TransmitCoilName",
+    "ContrastBolusAgent",
+)
+TYPE_2 = frozenset(
+    {
+        "PositionReferenceIndicator",
+        "SliceThickness",
+        "Manufacturer",
+        "PatientPosition",
+        "AcquisitionNumber",
+        "ScanOptions",
+        "MRAcquisitionType",
+        "RepetitionTime",
+        "EchoTrainLength",
+    }
+)
+"""Must be present, may be empty (PS3.3 C.7.4.1, C.7.5.1, C.7.6.2, C.8.3.1)."""
+
+SERIES_NUMBERS_PER_SOURCE = 100
+LARGEST_SERIES_NUMBER = 2**31 - 1
+"""IS, PS3.5 table 6.2-1."""
+
+
+def encode_series(
+    maps: Maps, quantity: Quantity, source: Source, recipe: Recipe, when: datetime.datetime
+) -> list[Dataset]:
+    """One dataset for each slice, in slice order.  Raises ValueError where maps and source differ in shape."""
+    identity = Identity.of(source, recipe)
+    pixels = stored(maps, quantity)
+    datasets = []
+    for index, (header, references) in enumerate(zip(source.headers, source.references, strict=True)):
+        plane = pixels[:, :, index].T
+        if plane.shape != (header.Rows, header.Columns) or pixels.shape[2] != len(source.headers):
+            raise ValueError(
+                f"{quantity.name} has shape {pixels.shape}; expected columns {header.Columns}, rows {header.Rows}, "
+                f"{len(source.headers)} slices, as the source has"
+            )
+        dataset = Dataset()
+        inherit_patient_and_study(dataset, header)
+        inherit(dataset, header, (*SERIES, *EQUIPMENT, *SPACE, *PLANE, *ACQUISITION), empty=TYPE_2)
+        _identify(dataset, quantity, source, identity, index)
+        stamp(dataset, when)
+        _describe(dataset, quantity, source, maps.reference.name, recipe, when)
+        _refer(dataset, references, header.StudyInstanceUID)
+        _fill(dataset, quantity, plane)
+        datasets.append(dataset)
+    return datasets
+
+
+def series_number(header: Dataset, place: int) -> int:
+    """Source series 7 → 701, 702, …: next to its source in a sorted list, and clear of what a scanner gives out."""
+    number = int(header.get("SeriesNumber") or 0) * SERIES_NUMBERS_PER_SOURCE + place
+    return number if 0 < number <= LARGEST_SERIES_NUMBER else place
+
+
+def file_meta(dataset: Dataset) -> FileMetaDataset:
+    """The file meta information of a dataset that is written as a file (PS3.10 7.1)."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
+    meta.ImplementationVersionName = "QSM_NODE"
+    return meta
+
+
+def _identify(dataset: Dataset, quantity: Quantity, source: Source, identity: Identity, index: int) -> None:
+    header = source.headers[index]
+    dataset.SOPClassUID = MRImageStorage
+    dataset.SOPInstanceUID = identity.uid(quantity.name, "instance", index)
+    dataset.Modality = "MR"
+    dataset.SeriesInstanceUID = identity.uid(quantity.name, "series")
+    dataset.SeriesNumber = series_number(source.headers[0], quantity.number)
+    dataset.InstanceNumber = index + 1
+    if "FrameOfReferenceUID" not in dataset:
+        dataset.FrameOfReferenceUID = identity.uid("frame of reference", header.StudyInstanceUID)
+    dataset.file_meta = file_meta(dataset)
+
+
+def _describe(
+    dataset: Dataset, quantity: Quantity, source: Source, reference: str, recipe: Recipe, when: datetime.datetime
+) -> None:
+    unit = quantity.unit.meaning
+    relative = f" relative to {reference}" if quantity.name == "chi" else ""
+    methods = ", ".join(f"{stage} {step.method}" for stage, step in recipe.steps.items())
+    dataset.ImageType = ["DERIVED", "PRIMARY", "OTHER", quantity.label]
+    dataset.SeriesDescription = f"{quantity.label} ({unit})"
+    dataset.DerivationDescription = plain(
+        f"{quantity.concept.meaning} in {unit}{relative}, 0 outside the mask; recipe {recipe.name}: {methods}"
+    )[:1024]
+    dataset.ContentQualification = "RESEARCH"
+    dataset.BurnedInAnnotation = "NO"
+    dataset.LossyImageCompression = "01" if source.lossy else "00"
+    dataset.ContributingEquipmentSequence = [processing_equipment(recipe, when)]
+    # A map of many echoes has no echo time (type 2); the others are required of every MR image (type 1, C.8.3.1).
+    dataset.EchoTime = None
+    dataset.setdefault("ScanningSequence", "GR")
+    dataset.setdefault("SequenceVariant", "NONE")
+
+
+def _refer(dataset: Dataset, references: Iterable[Reference], study_instance_uid: str) -> None:
+    """Source Image Sequence (C.7.6.1) and Referenced Series Sequence (C.12.2) over every image of this slice."""
+    frames: dict[tuple[str, str, str], list[int]] = {}
+    for reference in references:
+        key = (reference.series_instance_uid, reference.sop_class_uid, reference.sop_instance_uid)
+        frames.setdefault(key, []).extend([] if reference.frame is None else [reference.frame])
+    images = []
+    series: dict[str, list[Dataset]] = {}
+    for (series_uid, sop_class, sop_instance), numbers in sorted(frames.items()):
+        image = _reference(sop_class, sop_instance)
+        if numbers:
+            image.ReferencedFrameNumber = sorted(numbers)
+        image.PurposeOfReferenceCodeSequence = [code_item(codes.DCM.SourceImageForImageProcessingOperation)]
+        images.append(image)
+        series.setdefault(series_uid, []).append(_reference(sop_class, sop_instance))
+    dataset.SourceImageSequence = images
+    dataset.ReferencedSeriesSequence = []
+    for series_uid, instances in series.items():
+        item = Dataset()
+        item.SeriesInstanceUID = series_uid
+        item.ReferencedInstanceSequence = instances
+        dataset.ReferencedSeriesSequence.append(item)
+
+
+def _reference(sop_class_uid: str, sop_instance_uid: str) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID = sop_class_uid
+    item.ReferencedSOPInstanceUID = sop_instance_uid
+    return item
+
+
+def _fill(dataset: Dataset, quantity: Quantity, plane: NDArray[np.int16]) -> None:
+    low, high = quantity.window
+    dataset.SamplesPerPixel = 1
+    dataset.PhotometricInterpretation = "MONOCHROME2"
+    dataset.Rows, dataset.Columns = plane.shape
+    dataset.BitsAllocated = dataset.BitsStored = 16
+    dataset.HighBit = 15
+    dataset.PixelRepresentation = 1
+    dataset.WindowCenter = (low + high) // 2
+    dataset.WindowWidth = high - low
+    dataset.RescaleIntercept = 0
+    dataset.RescaleSlope = 1
+    dataset.RescaleType = quantity.unit.meaning
+    dataset.RealWorldValueMappingSequence = [_real_world_value_mapping(quantity)]
+    dataset.PixelData = np.ascontiguousarray(plane, "<i2").tobytes()
+    dataset["PixelData"].VR = "OW"
+
+
+def _real_world_value_mapping(quantity: Quantity) -> Dataset:
+    """Stored value = value in the unit, and what the value is of (PS3.3 C.7.6.16.2.11)."""
+    what = Dataset()
+    what.ValueType = "CODE"
+    what.ConceptNameCodeSequence = [code_item(codes.SCT.Quantity)]
+    what.ConceptCodeSequence = [code_item(quantity.concept)]
+    mapping = Dataset()
+    mapping.LUTExplanation = f"{quantity.concept.meaning} in {quantity.unit.meaning}"
+    mapping.LUTLabel = quantity.label
+    mapping.MeasurementUnitsCodeSequence = [code_item(quantity.unit)]
+    mapping.QuantityDefinitionSequence = [what]
+    mapping.add_new("RealWorldValueFirstValueMapped", "SS", INT16.min)
+    mapping.add_new("RealWorldValueLastValueMapped", "SS", INT16.max)
+    mapping.RealWorldValueIntercept = 0.0
+    mapping.RealWorldValueSlope = 1.0
+    return mapping
+
+
+def code_item(code: Code) -> Dataset:
+    """An item of a code sequence (PS3.3 table 8.8-1)."""
+    item = Dataset()
+    item.CodeValue = code.value
+    item.CodingSchemeDesignator = code.scheme_designator
+    item.CodeMeaning = code.meaning
+    return item
