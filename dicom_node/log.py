@@ -1,0 +1,66 @@
+"""What the node says: one event for each line, as JSON for machines or plain for people.
+
+No line names a patient: a log leaves the hospital more easily than an image.  Keys that could are refused before they
+are written, so a careless call shows itself in the tests and costs nothing but its value in the field.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from typing import Any, Literal
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+FORBIDDEN = re.compile(
+    r"patient|person|birth|physician|operator|accession|other_?ids|address|telephone|institution|^name$|pixel", re.I
+)
+"""Names of keys whose values could tell who was scanned (after the identifying attributes of PS3.15 E.1)."""
+WITHHELD = "(withheld)"
+
+
+def withhold_people(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    """Takes the value of every key that could name a person; whole datasets are never written."""
+    for key, value in event.items():
+        if FORBIDDEN.search(key) or type(value).__module__.partition(".")[0] == "pydicom":
+            event[key] = WITHHELD
+    return event
+
+
+def configure(style: Literal["console", "json"] = "console", level: str = "info") -> None:
+    """Sends structlog and the standard library's logging through one formatter to stderr."""
+    shared: list[Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        withhold_people,
+    ]
+    last: list[Processor] = (
+        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(sort_keys=False)]
+        if style == "json"
+        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)]
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last]
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level.upper())
+    # pynetdicom tells of every PDU, apscheduler of every tick: only their troubles are news
+    for chatty in ("pynetdicom", "apscheduler", "pydicom", "numba"):
+        logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+
+
+def exception_of(error: BaseException) -> dict[str, Any]:
+    """`exc_info` for an error that was carried here from another thread or process."""
+    return {"exc_info": (type(error), error, error.__traceback__)}

@@ -1,0 +1,134 @@
+"""The schema of the node's database, as numbered steps that are never edited once released.
+
+The database is an index of the spool and the memory of the jobs.  Images can be indexed again from the spool; a job
+done again makes the same UIDs.
+"""
+
+from __future__ import annotations
+
+from sqlite_utils import Database, Migrations
+
+from dicom_node.states import TRANSITIONS
+
+migrations = Migrations("qsm_node")
+
+
+@migrations()
+def first(database: Database) -> None:
+    database.executescript("""
+        CREATE TABLE transitions (
+            source TEXT NOT NULL,
+            target TEXT NOT NULL,
+            meaning TEXT NOT NULL,
+            PRIMARY KEY (source, target)
+        ) WITHOUT ROWID;
+
+        -- arrivals counts images; settled is its value when the study was last grouped and nothing was left to wait for
+        CREATE TABLE studies (
+            study_instance_uid TEXT PRIMARY KEY,
+            arrivals INTEGER NOT NULL DEFAULT 0,
+            settled INTEGER NOT NULL DEFAULT 0
+        ) WITHOUT ROWID;
+
+        CREATE TABLE instances (
+            sop_instance_uid TEXT PRIMARY KEY,
+            study_instance_uid TEXT NOT NULL REFERENCES studies,
+            path TEXT NOT NULL UNIQUE,
+            received_at REAL NOT NULL,
+            software TEXT NOT NULL,
+            description TEXT NOT NULL
+        ) WITHOUT ROWID;
+        CREATE INDEX instances_of_study ON instances (study_instance_uid);
+
+        CREATE TABLE objections (
+            id INTEGER PRIMARY KEY,
+            at REAL NOT NULL,
+            path TEXT,
+            peer TEXT NOT NULL,
+            reason TEXT NOT NULL
+        );
+
+        CREATE TABLE jobs (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            group_key TEXT NOT NULL,
+            revision INTEGER NOT NULL,
+            study_instance_uid TEXT NOT NULL,
+            state TEXT NOT NULL,
+            reason TEXT NOT NULL,
+            images TEXT NOT NULL,
+            attempts INTEGER NOT NULL DEFAULT 0,
+            due_at REAL NOT NULL,
+            lease_until REAL,
+            created_at REAL NOT NULL,
+            changed_at REAL NOT NULL,
+            UNIQUE (group_key, revision)
+        );
+        CREATE INDEX jobs_by_state ON jobs (state, due_at);
+
+        CREATE TABLE journal (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            at REAL NOT NULL,
+            job INTEGER NOT NULL,
+            source TEXT,
+            target TEXT NOT NULL,
+            reason TEXT NOT NULL
+        );
+
+        CREATE TABLE deliveries (
+            job INTEGER NOT NULL REFERENCES jobs,
+            destination TEXT NOT NULL,
+            sop_instance_uid TEXT NOT NULL,
+            path TEXT NOT NULL,
+            outcome TEXT NOT NULL DEFAULT 'pending' CHECK (outcome IN ('pending', 'stored', 'refused')),
+            attempts INTEGER NOT NULL DEFAULT 0,
+            due_at REAL NOT NULL,
+            status INTEGER,
+            comment TEXT NOT NULL DEFAULT '',
+            changed_at REAL NOT NULL,
+            PRIMARY KEY (job, destination, sop_instance_uid)
+        ) WITHOUT ROWID;
+        CREATE INDEX deliveries_due ON deliveries (destination, outcome, due_at);
+
+        CREATE TRIGGER jobs_are_born BEFORE INSERT ON jobs WHEN NEW.state <> 'waiting'
+        BEGIN SELECT RAISE(ABORT, 'a job begins as waiting'); END;
+
+        CREATE TRIGGER jobs_move BEFORE UPDATE OF state ON jobs
+        WHEN NEW.state IS NOT OLD.state
+            AND NOT EXISTS (SELECT 1 FROM transitions WHERE source = OLD.state AND target = NEW.state)
+        BEGIN SELECT RAISE(ABORT, 'the transition table has no such move'); END;
+
+        CREATE TRIGGER jobs_stay BEFORE DELETE ON jobs
+        BEGIN SELECT RAISE(ABORT, 'jobs are never deleted'); END;
+
+        CREATE TRIGGER journal_birth AFTER INSERT ON jobs
+        BEGIN
+            INSERT INTO journal (at, job, source, target, reason)
+            VALUES (NEW.changed_at, NEW.id, NULL, NEW.state, NEW.reason);
+        END;
+
+        CREATE TRIGGER journal_move AFTER UPDATE OF state ON jobs WHEN NEW.state IS NOT OLD.state
+        BEGIN
+            INSERT INTO journal (at, job, source, target, reason)
+            VALUES (NEW.changed_at, NEW.id, OLD.state, NEW.state, NEW.reason);
+        END;
+
+        CREATE TRIGGER journal_is_not_edited BEFORE UPDATE ON journal
+        BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
+
+        CREATE TRIGGER journal_is_not_shortened BEFORE DELETE ON journal
+        BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
+    """)
+
+
+def apply(database: Database) -> None:
+    """Brings a database to the present schema and the transition table to that of this software.
+
+    In one transaction that takes the write lock first, so that two processes cannot both find a step undone.
+    """
+    rows = [(source.value, target.value, meaning) for (source, target), meaning in TRANSITIONS.items()]
+    database.execute("BEGIN IMMEDIATE")
+    with database.conn:
+        migrations.apply(database)
+        if set(database.execute("SELECT source, target, meaning FROM transitions")) != set(rows):
+            database.execute("DELETE FROM transitions")
+            database.conn.executemany("INSERT INTO transitions (source, target, meaning) VALUES (?, ?, ?)", rows)
