@@ -50,7 +50,7 @@ class SimulatedHead:
     """A simulated acquisition and its truth, all volumes (x, y, z) on the acquisition's grid.
 
     chi: ppm, mean over the voxel, water = 0 (air +9.4).  brain_mask: brain with ventricles and sulcal CSF.
-    inside_skull: the intracranial space; a brain mask has no business outside it.  head_mask: all that is not outer air.
+    inside_skull: the intracranial space; a brain mask has no business outside it.  head_mask: all but outer air.
     labels: "putamen_left", …: bool.  field: ppm, after shim, mean over the voxel.  r2star: 1/s.
     affine: voxel (x, y, z) → patient R, A, S in mm.  seed: what it was made with.
     """
@@ -182,7 +182,7 @@ def _texture(random: np.random.Generator) -> FloatArray:
 def _properties(
     head: Anatomy, random: np.random.Generator, field_strength: float, last_echo: float, lesions: bool
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    """χ (ppm), signal at TE = 0, R2* (1/s) and chemical shift (ppm) on the canonical grid: tissue painted over tissue."""
+    """χ (ppm), signal at TE = 0, R2* (1/s) and chemical shift (ppm), canonical: tissue painted over tissue."""
     volumes = [np.zeros(SHAPE, np.float32) for _ in range(4)]
     volumes[0] += tissue.AIR_PPM
 

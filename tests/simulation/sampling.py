@@ -117,9 +117,9 @@ def acquire(
 ) -> tuple[NDArray[np.complex64], FloatArray, FloatArray, FloatArray]:
     """The noiseless signal of every echo, and the truth, as means over sub[0]·sub[1]·sub[2] points of each voxel.
 
-    S = A exp(−TE R2*) exp(i 2π f₀ Δ TE): amplitude, R2* (1/s) and χ (ppm) are canonical volumes (1 mm), the field Δ (ppm)
-    lies on the subject's grid of field_step mm, less the shim polynomial `second_order` in decimetres from the middle of
-    that grid.  Returns signal (echo, x, y, z), χ (ppm), field after shim (ppm), R2* (1/s).
+    S = A exp(−TE R2*) exp(i 2π f₀ Δ TE): amplitude, R2* (1/s) and χ (ppm) are canonical volumes (1 mm); the field Δ
+    (ppm) lies on the subject's grid of field_step mm, less the shim polynomial `second_order` round that grid's middle.
+    Returns signal (echo, x, y, z), χ (ppm), field after shim (ppm), R2* (1/s).
     """
     echoes = echo_times.size
     signal = np.zeros((echoes, shape[0], shape[1], shape[2]), np.complex64)

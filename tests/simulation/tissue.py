@@ -66,7 +66,7 @@ def nucleus(chi: float) -> Tissue:
 
 
 def steady_state(tissue: Tissue, repetition_time: float, field_strength: float) -> float:
-    """The spoiled gradient echo's signal at TE = 0: ρ sin α (1 − E1)/(1 − E1 cos α), with T1 ∝ B₀^0.38 (Rooney 2007)."""
+    """A spoiled gradient echo at TE = 0: ρ sin α (1 − E1)/(1 − E1 cos α), with T1 ∝ B₀^0.38 (Rooney 2007)."""
     e1 = math.exp(-repetition_time / (tissue.t1 * (field_strength / 3) ** 0.38))
     return tissue.density * math.sin(FLIP_ANGLE) * (1 - e1) / (1 - e1 * math.cos(FLIP_ANGLE))
 

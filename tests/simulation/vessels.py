@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -50,9 +52,7 @@ def _sagittal_sinus(out: FloatArray, anatomy: Anatomy) -> None:
 
 def _dense(points: NDArray[np.float64]) -> NDArray[np.float64]:
     """A polyline every half millimetre."""
-    pieces = [
-        np.linspace(a, b, max(2, int(2 * np.linalg.norm(b - a)))) for a, b in zip(points[:-1], points[1:], strict=True)
-    ]
+    pieces = [np.linspace(a, b, max(2, int(2 * np.linalg.norm(b - a)))) for a, b in pairwise(points)]
     return np.concatenate(pieces)
 
 
