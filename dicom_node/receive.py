@@ -1,0 +1,305 @@
+"""Receive: the C-ECHO and C-STORE SCP.
+
+0x0000 is answered only after the object has been admitted (`dicom_node.admission`) and made durable
+(`dicom_node.spool`).  What is refused goes to quarantine, and the sender is told why.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import structlog
+from pydicom.dataset import Dataset
+from pynetdicom import AE, _config, evt
+from pynetdicom.association import Association
+
+from dicom_node.admission import (
+    ADMITTED_SOP_CLASSES,
+    ADMITTED_TRANSFER_SYNTAXES,
+    CANNOT_UNDERSTAND,
+    OUT_OF_RESOURCES,
+    SOP_CLASS_NOT_SUPPORTED,
+    NotAdmitted,
+    admit,
+)
+from dicom_node.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, VERIFICATION
+from dicom_node.listen import Limits, Listener
+from dicom_node.spool import Kept, ReceivedObject, Spool, SpoolFull
+
+SUCCESS = 0x0000
+_ERROR_COMMENT_LENGTH = 64  # LO (PS3.7 C.4)
+
+# pynetdicom's own handlers format every message for a debug log: slow, and it would name patients.
+_config.LOG_HANDLER_LEVEL = "none"
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class ReceiveSettings:
+    """Times are in seconds, sizes in bytes.
+
+    port: 0 takes a free one.  calling_ae_titles: who may connect, empty for anybody.
+    association_timeout: for an association request to arrive.  pdu_timeout: for a PDU that has begun.
+    idle_timeout: scanners keep an association open while they scan.  drain_timeout: for senders to finish at `stop`.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 11112
+    ae_title: str = "QSMNODE"
+    calling_ae_titles: tuple[str, ...] = ()
+    maximum_associations: int = 20
+    maximum_pdu: int = 2**17
+    maximum_object_bytes: int = 2**31
+    association_timeout: float = 30.0
+    pdu_timeout: float = 30.0
+    idle_timeout: float = 300.0
+    drain_timeout: float = 5.0
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An object that is durable in the spool.
+
+    repeated: the same bytes had been acknowledged before; whoever indexes must take it as the same object.
+    """
+
+    path: Path
+    association: str
+    received_at: float
+    repeated: bool = False
+
+
+@dataclass(frozen=True)
+class Refused:
+    """An object that is not used.  status: what the sender was told, 0x0000 for a duplicate with other content.
+
+    path: the quarantine note (.json), or the file set aside in conflicts/; None when there was no room for it.
+    """
+
+    reason: str
+    status: int
+    association: str
+    received_at: float
+    sop_instance_uid: str
+    calling_ae_title: str
+    path: Path | None
+
+
+@dataclass
+class _Open:
+    """An association of a sender, from its acceptance to the end of its thread."""
+
+    id: str = field(default_factory=lambda: uuid.uuid4().hex[:16])
+    calling_ae_title: str = ""
+    stored: int = 0
+    refused: int = 0
+
+
+class Receiver:
+    """Listens from `start` to `stop`.  The callbacks run on the association's thread, before the sender is answered.
+
+    on_stored: once for each acknowledgement; if it raises, the sender is told 0xA700 and will come again.
+    on_refused: once for each object that was refused or set aside.
+    on_released: when an association has ended, in whatever way.  clock: seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        settings: ReceiveSettings,
+        spool: Spool,
+        on_stored: Callable[[Stored], None],
+        on_refused: Callable[[Refused], None],
+        clock: Callable[[], float] = time.time,
+        on_released: Callable[[str], None] = lambda association: None,
+    ) -> None:
+        self._settings = settings
+        self._spool = spool
+        self._on_stored = on_stored
+        self._on_refused = on_refused
+        self._on_released = on_released
+        self._clock = clock
+        self._open: dict[Association, _Open] = {}
+        self._open_lock = threading.Lock()
+        self._listener: Listener | None = None
+
+    def start(self) -> None:
+        """Bind and listen.  Raises OSError when the port cannot be had."""
+        settings = self._settings
+        entity = AE(settings.ae_title)
+        entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+        entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+        entity.maximum_pdu_size = settings.maximum_pdu
+        entity.maximum_associations = settings.maximum_associations
+        entity.acse_timeout = settings.association_timeout
+        entity.dimse_timeout = settings.idle_timeout
+        entity.network_timeout = settings.idle_timeout
+        entity.require_calling_aet = list(settings.calling_ae_titles)
+        entity.add_supported_context(VERIFICATION)
+        for sop_class in ADMITTED_SOP_CLASSES:
+            entity.add_supported_context(sop_class, list(ADMITTED_TRANSFER_SYNTAXES))
+        limits = Limits(settings.maximum_pdu, settings.maximum_object_bytes, settings.pdu_timeout)
+        self._listener = Listener(
+            entity,
+            (settings.host, settings.port),
+            limits,
+            [
+                (evt.EVT_ESTABLISHED, self._established),
+                (evt.EVT_C_ECHO, lambda event: SUCCESS),
+                (evt.EVT_C_STORE, self._store),
+            ],
+            self._ended,
+        )
+        log.info("listening", host=settings.host, port=self.port, ae_title=settings.ae_title)
+
+    def stop(self) -> None:
+        """Stop listening, let senders finish for `drain_timeout`, then abort them.  What was acknowledged stays."""
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.stop(self._settings.drain_timeout)
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on."""
+        if self._listener is None:
+            raise RuntimeError("the receiver has no port before start() and after stop()")
+        return self._listener.port
+
+    @property
+    def open_associations(self) -> frozenset[str]:
+        """Ids of the associations from which more may still come."""
+        with self._open_lock:
+            return frozenset(sender.id for sender in self._open.values())
+
+    def _established(self, event: evt.Event) -> None:
+        sender = _Open(calling_ae_title=str(event.assoc.requestor.ae_title).strip())
+        with self._open_lock:
+            self._open[event.assoc] = sender
+        log.info(
+            "association_opened",
+            association=sender.id,
+            calling_ae_title=sender.calling_ae_title,
+            address=event.assoc.requestor.address,
+            not_accepted=sorted({str(context.abstract_syntax) for context in event.assoc.rejected_contexts}),
+        )
+
+    def _ended(self, association: Association) -> None:
+        with self._open_lock:
+            sender = self._open.pop(association, None)
+        if sender is None:
+            return
+        log.info("association_closed", association=sender.id, stored=sender.stored, refused=sender.refused)
+        self._on_released(sender.id)
+
+    def _store(self, event: evt.Event) -> Dataset:
+        """Answer one C-STORE request."""
+        received_at = self._clock()
+        sender = self._open[event.assoc]
+        request: Any = event.request
+        encoded = request.DataSet.getvalue()
+        transfer_syntax = event.context.transfer_syntax
+        try:
+            if request.AffectedSOPClassUID != event.context.abstract_syntax:
+                raise NotAdmitted(
+                    SOP_CLASS_NOT_SUPPORTED,
+                    f"the command names {request.AffectedSOPClassUID} in a context for {event.context.abstract_syntax}",
+                )
+            study = admit(
+                encoded,
+                sop_class_uid=request.AffectedSOPClassUID,
+                sop_instance_uid=request.AffectedSOPInstanceUID,
+                transfer_syntax=transfer_syntax,
+                maximum_bytes=self._settings.maximum_object_bytes,
+            )
+        except NotAdmitted as error:
+            return self._refuse(event, sender, received_at, error.status, str(error))
+        except Exception as error:  # whatever a hostile data set provokes is its own failure, not the daemon's
+            log.exception("admission_failed", association=sender.id)
+            return self._refuse(event, sender, received_at, CANNOT_UNDERSTAND, f"cannot be checked: {error!r}")
+        received = ReceivedObject(
+            study_instance_uid=study,
+            sop_class_uid=request.AffectedSOPClassUID,
+            sop_instance_uid=request.AffectedSOPInstanceUID,
+            transfer_syntax_uid=transfer_syntax,
+            source_ae=sender.calling_ae_title,
+            encoded=encoded,
+        )
+        try:
+            kept, path = self._spool.keep(received)
+            if kept is Kept.CONFLICT:
+                self._report_conflict(received, sender, received_at, path)
+            else:
+                self._on_stored(Stored(path, sender.id, received_at, repeated=kept is Kept.REPEATED))
+        except (SpoolFull, OSError) as error:
+            log.error("not_stored", association=sender.id, error=str(error))
+            return _answer(OUT_OF_RESOURCES, "no room to store the object, send it again later")
+        except Exception:  # the object is durable but nobody knows of it: let the sender come again
+            log.exception("not_indexed", association=sender.id)
+            return _answer(OUT_OF_RESOURCES, "the object could not be indexed, send it again later")
+        sender.stored += 1
+        return _answer(SUCCESS)
+
+    def _refuse(self, event: evt.Event, sender: _Open, received_at: float, status: int, reason: str) -> Dataset:
+        request: Any = event.request
+        note = {
+            "reason": reason,
+            "status": f"0x{status:04X}",
+            "sop_class_uid": str(request.AffectedSOPClassUID),
+            "sop_instance_uid": str(request.AffectedSOPInstanceUID),
+            "transfer_syntax_uid": str(event.context.transfer_syntax),
+            "calling_ae_title": sender.calling_ae_title,
+            "association": sender.id,
+        }
+        path = self._spool.quarantine(request.DataSet.getvalue(), note, received_at)
+        sender.refused += 1
+        log.warning("refused", path=str(path), **note)
+        self._report(
+            Refused(
+                reason=reason,
+                status=status,
+                association=sender.id,
+                received_at=received_at,
+                sop_instance_uid=str(request.AffectedSOPInstanceUID),
+                calling_ae_title=sender.calling_ae_title,
+                path=path,
+            )
+        )
+        return _answer(status, reason)
+
+    def _report_conflict(self, received: ReceivedObject, sender: _Open, received_at: float, path: Path) -> None:
+        """Not the sender's failure: both versions are safe, the first one is used, the operator is told."""
+        reason = "the same SOP Instance UID came before with other content: the first is used, this one is set aside"
+        log.warning("conflict", association=sender.id, sop_instance_uid=received.sop_instance_uid, path=str(path))
+        self._report(
+            Refused(
+                reason=reason,
+                status=SUCCESS,
+                association=sender.id,
+                received_at=received_at,
+                sop_instance_uid=received.sop_instance_uid,
+                calling_ae_title=sender.calling_ae_title,
+                path=path,
+            )
+        )
+
+    def _report(self, refused: Refused) -> None:
+        try:
+            self._on_refused(refused)
+        except Exception:  # the sender's answer does not depend on our bookkeeping of refusals
+            log.exception("refusal_not_recorded", association=refused.association)
+
+
+def _answer(status: int, comment: str = "") -> Dataset:
+    answer = Dataset()
+    answer.Status = status
+    if comment:
+        answer.ErrorComment = (
+            comment.encode("ascii", "replace").decode("ascii").replace("\\", "/")[:_ERROR_COMMENT_LENGTH]
+        )
+    return answer

@@ -1,0 +1,281 @@
+"""The spool: received objects as files.  The files are the truth; every index can be made anew from them.
+
+    receiving/<random>.part                        being written; swept at start-up
+    images/<hash of study>/<hash of instance>.dcm  what was acknowledged
+    conflicts/<hash of instance>/<digest>.dcm      acknowledged too: the same UID with other content
+    quarantine/<time>-<random>.dataset and .json   what was refused, and why; bounded, the oldest goes first
+
+A file appears under its final name only when it is complete: written as .part in the same file system, fsynced,
+renamed, and its folder fsynced.  Names are hashes of UIDs, never a sender's words (CVE-2026-56445: a path from a UID).
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import secrets
+import struct
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import structlog
+
+from dicom_node.errors import NodeError
+from dicom_node.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+
+UID_PATTERN = re.compile(r"[0-9.]{1,64}")
+"""What we take for a UID: the alphabet and length of PS3.5 9.1, without its rules on dots and zeros."""
+
+_HASH_LENGTH = 32  # hex digits: 128 bit, beyond accidental collision
+_LOCK_STRIPES = 64  # instances of different UID rarely wait for each other
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+log = structlog.get_logger(__name__)
+
+
+class SpoolFull(NodeError):
+    """The file system of the spool has no room; nothing of the object was kept, nothing else was touched."""
+
+
+class Kept(StrEnum):
+    """What became of an object that was handed to `Spool.keep`."""
+
+    NEW = "new"
+    REPEATED = "repeated"
+    """The same bytes were there before: nothing was written."""
+    CONFLICT = "conflict"
+    """The UID was there with other content: this one lies in conflicts/, the first one is untouched."""
+
+
+@dataclass(frozen=True)
+class ReceivedObject:
+    """One object as it came over the network.
+
+    encoded: the data set in its transfer syntax, without File Meta.  All UIDs match UID_PATTERN.
+    source_ae: the calling AE title, kept in the File Meta as Source Application Entity Title.
+    """
+
+    study_instance_uid: str
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    source_ae: str
+    encoded: bytes
+
+
+class Spool:
+    """Owner of the folder `root`.  Safe to use from many threads of one process.
+
+    reserve: bytes of free space that are left to the rest of the node (its database must be able to say that the disk
+    is full).  quarantine_files, quarantine_bytes: how much of the refused is kept.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        reserve: int = 16 * 2**20,
+        quarantine_files: int = 1000,
+        quarantine_bytes: int = 2**30,
+    ) -> None:
+        self.root = root
+        self.receiving = root / "receiving"
+        self.images_folder = root / "images"
+        self.conflicts = root / "conflicts"
+        self.quarantine_folder = root / "quarantine"
+        self._reserve = reserve
+        self._quarantine_files = quarantine_files
+        self._quarantine_bytes = quarantine_bytes
+        self._locks = [threading.Lock() for _ in range(_LOCK_STRIPES)]
+        self._quarantine_lock = threading.Lock()
+        self._folders_lock = threading.Lock()
+        self._durable_folders: set[Path] = set()
+        for folder in (self.receiving, self.images_folder, self.conflicts, self.quarantine_folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        _sync_folder(root)
+        self.swept = self._sweep()
+        self._paths = {path.stem: path for path in self.images()}
+        """Hash of instance → file, over all studies: a UID is one object whatever study it claims to be in."""
+
+    def images(self) -> Iterator[Path]:
+        """Every acknowledged object, in a stable order; conflicts are not among them."""
+        for study in sorted(self.images_folder.iterdir()):
+            if study.is_dir():
+                yield from sorted(study.glob("*.dcm"))
+
+    def keep(self, received: ReceivedObject) -> tuple[Kept, Path]:
+        """Make an object durable; when this returns it survives a crash of the machine.
+
+        Raises SpoolFull when there is no room, ValueError when a UID does not match UID_PATTERN.
+        """
+        study, instance = _name(received.study_instance_uid), _name(received.sop_instance_uid)
+        with self._locks[int(instance[:8], 16) % _LOCK_STRIPES]:
+            existing = self._paths.get(instance)
+            if existing is None or not existing.exists():
+                path = self.images_folder / study / f"{instance}.dcm"
+                self._write(path, received)
+                self._paths[instance] = path
+                return Kept.NEW, path
+            digest = hashlib.sha256(received.encoded).hexdigest()
+            if digest == data_set_digest(existing):
+                return Kept.REPEATED, existing
+            aside = self.conflicts / instance / f"{digest}.dcm"
+            if not aside.exists():
+                self._write(aside, received)
+            return Kept.CONFLICT, aside
+
+    def quarantine(self, encoded: bytes, reason: Mapping[str, str | int | float], received_at: float) -> Path | None:
+        """Keep what was refused, as far as there is room, and return the file with the reason.
+
+        The bytes are the data set as it came, without File Meta.  Never raises for lack of room: the sender has been
+        told already, and a refusal must not cost more than the object itself.
+        """
+        name = f"{received_at:014.3f}-{secrets.token_hex(4)}"
+        bytes_file = self.quarantine_folder / f"{name}.dataset"
+        reason_file = self.quarantine_folder / f"{name}.json"
+        with self._quarantine_lock:
+            try:
+                room = self._make_quarantine_room(len(encoded))
+                note = {**reason, "received_at": received_at, "bytes": len(encoded), "kept": room}
+                if room:
+                    self._require_room(len(encoded))
+                    bytes_file.write_bytes(encoded)
+                reason_file.write_text(json.dumps(note, indent=1) + "\n")
+            except (OSError, SpoolFull) as error:
+                log.warning("quarantine_not_kept", error=str(error))
+                bytes_file.unlink(missing_ok=True)
+                return None
+        return reason_file
+
+    def _make_quarantine_room(self, size: int) -> bool:
+        """Drop the oldest until one more of `size` bytes fits; False when it would not fit alone."""
+        notes = sorted(self.quarantine_folder.glob("*.json"))
+        sizes = {note: _size(note.with_suffix(".dataset")) for note in notes}
+        fits = size <= self._quarantine_bytes
+        allowed = self._quarantine_bytes - (size if fits else 0)
+        total = sum(sizes.values())
+        count = len(notes)
+        for note in notes:
+            if count < self._quarantine_files and total <= allowed:
+                break
+            note.with_suffix(".dataset").unlink(missing_ok=True)
+            note.unlink(missing_ok=True)
+            count, total = count - 1, total - sizes[note]
+        return fits
+
+    def _write(self, path: Path, received: ReceivedObject) -> None:
+        meta = file_meta(received)
+        self._require_room(len(meta) + len(received.encoded))
+        part = self.receiving / f"{secrets.token_hex(16)}.part"
+        try:
+            self._make_durable_folder(path.parent)
+            write_durably(part, meta, received.encoded)
+            part.replace(path)
+            _sync_folder(path.parent)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            if error.errno in _FULL:
+                raise SpoolFull(
+                    f"no room for {len(received.encoded)} bytes in {self.root}: {error.strerror}"
+                ) from error
+            raise
+
+    def _make_durable_folder(self, folder: Path) -> None:
+        """Also waits for the other thread that is making it: a file is not durable before its folder is."""
+        with self._folders_lock:
+            if folder not in self._durable_folders:
+                folder.mkdir(exist_ok=True)
+                _sync_folder(folder.parent)
+                self._durable_folders.add(folder)
+
+    def _require_room(self, size: int) -> None:
+        file_system = os.statvfs(self.root)
+        free = file_system.f_bavail * file_system.f_frsize
+        if free < size + self._reserve:
+            raise SpoolFull(
+                f"{free} bytes are free in {self.root}, {size} and a reserve of {self._reserve} are needed: make room"
+            )
+
+    def _sweep(self) -> int:
+        """Remove what a crash left half written: none of it was acknowledged."""
+        parts = list(self.receiving.glob("*.part"))
+        for part in parts:
+            part.unlink()
+        if parts:
+            log.info("unfinished_files_swept", count=len(parts))
+        return len(parts)
+
+
+def write_durably(path: Path, *chunks: bytes) -> None:
+    """Write a new file and wait until the disk has it.  Raises OSError (ENOSPC among others)."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+    try:
+        for chunk in chunks:
+            view = memoryview(chunk)
+            while view:
+                view = view[os.write(descriptor, view) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def file_meta(received: ReceivedObject) -> bytes:
+    """Preamble, prefix and File Meta Information (PS3.10 7.1), explicit VR little endian.
+
+    Packed by hand: encoding a small pydicom data set for each image costs more than writing the image.
+    """
+    elements = b"".join(
+        (
+            struct.pack("<HH2sHL2s", 0x0002, 0x0001, b"OB", 0, 2, b"\x00\x01"),
+            _short_element(0x0002, b"UI", received.sop_class_uid, b"\0"),
+            _short_element(0x0003, b"UI", received.sop_instance_uid, b"\0"),
+            _short_element(0x0010, b"UI", received.transfer_syntax_uid, b"\0"),
+            _short_element(0x0012, b"UI", IMPLEMENTATION_CLASS_UID, b"\0"),
+            _short_element(0x0013, b"SH", IMPLEMENTATION_VERSION_NAME, b" "),
+            _short_element(0x0016, b"AE", received.source_ae, b" "),
+        )
+    )
+    return bytes(128) + b"DICM" + struct.pack("<HH2sHL", 0x0002, 0x0000, b"UL", 4, len(elements)) + elements
+
+
+def data_set_digest(path: Path) -> str:
+    """SHA-256 of the data set of a file of ours, that is of all that follows its File Meta."""
+    with path.open("rb") as file:
+        file.seek(128 + 4 + 8)  # preamble, prefix, header of (0002,0000)
+        (meta_length,) = struct.unpack("<L", file.read(4))
+        file.seek(meta_length, os.SEEK_CUR)
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _short_element(element: int, vr: bytes, value: str, padding: bytes) -> bytes:
+    encoded = value.encode("ascii")
+    if len(encoded) % 2:
+        encoded += padding
+    return struct.pack("<HH2sH", 0x0002, element, vr, len(encoded)) + encoded
+
+
+def _name(uid: str) -> str:
+    if not UID_PATTERN.fullmatch(uid):
+        raise ValueError(f"{uid[:70]!r} is no UID: expected 1 to 64 digits and dots")
+    return hashlib.sha256(uid.encode("ascii")).hexdigest()[:_HASH_LENGTH]
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

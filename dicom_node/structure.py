@@ -1,0 +1,156 @@
+"""The skeleton of an encoded data set: which elements it has, where they lie, and whether it ends where it says.
+
+pydicom reads leniently: a value that is cut off comes back short and without a word.  A node that acknowledges must
+not, so this walks the lengths of PS3.5 7.1 to the last byte.  It decodes no value and copies nothing.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, STANDARD_VR
+
+from dicom_node.errors import UnreadableObject
+
+PIXEL_DATA = 0x7FE00010
+_ITEM, _ITEM_DELIMITER, _SEQUENCE_DELIMITER = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_UNDEFINED = 0xFFFFFFFF
+_FIRST_DATA_SET_GROUP = 0x0004  # below lie commands (0000) and File Meta (0002)
+_DEEPEST_NESTING = 64  # far beyond any information object; stops a recursion bomb
+_VRS = {str(vr).encode("ascii"): str(vr) for vr in STANDARD_VR if len(vr) == 2}
+_LONG_VRS = frozenset(str(vr) for vr in EXPLICIT_VR_LENGTH_32)
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """vr: None in implicit VR.  length: of the value in bytes, None where it is undefined.
+
+    items: of an undefined-length sequence, or the fragments of encapsulated Pixel Data without the offset table.
+    """
+
+    vr: str | None
+    length: int | None
+    items: int = 0
+
+
+class Skeleton:
+    """The top-level elements of a data set.  Raises UnreadableObject, naming the offset, when it is malformed.
+
+    implicit, little_endian: of the transfer syntax.  encapsulated: whether Pixel Data must be.
+    """
+
+    def __init__(self, encoded: bytes, *, implicit: bool, little_endian: bool, encapsulated: bool) -> None:
+        self.elements: dict[int, Element] = {}
+        self._bytes = encoded
+        self._encapsulated = encapsulated
+        self._implicit = implicit
+        order = "<" if little_endian else ">"
+        self._tag = struct.Struct(f"{order}HH")
+        self._short = struct.Struct(f"{order}H")
+        self._long = struct.Struct(f"{order}L")
+        position = 0
+        while position < len(encoded):
+            tag, element, position = self._element(position, len(encoded), implicit, depth=0)
+            if tag >> 16 < _FIRST_DATA_SET_GROUP or tag >> 16 == _ITEM >> 16:
+                raise UnreadableObject(f"element {_text(tag)} has no place in a data set")
+            if tag in self.elements:
+                raise UnreadableObject(f"element {_text(tag)} occurs twice")
+            self.elements[tag] = element
+
+    def _element(self, position: int, end: int, implicit: bool, depth: int) -> tuple[int, Element, int]:
+        """Tag, element and the position behind it."""
+        tag = self._read_tag(position, end)
+        vr, length, start = self._header(tag, position, end, implicit, depth)
+        if length != _UNDEFINED:
+            if length > end - start:
+                raise UnreadableObject(
+                    f"element {_text(tag)} at offset {position} claims {length} of {end - start} bytes left: truncated"
+                )
+            if tag == PIXEL_DATA and depth == 0 and self._encapsulated:
+                raise UnreadableObject("Pixel Data is not encapsulated, as its transfer syntax requires")
+            return tag, Element(vr, length), start + length
+        if tag == PIXEL_DATA and depth == 0:
+            if not self._encapsulated:
+                raise UnreadableObject("Pixel Data has undefined length in a transfer syntax that does not compress")
+            fragments, behind = self._fragments(start, end)
+            return tag, Element(vr, None, fragments), behind
+        if vr not in (None, "SQ", "UN"):
+            raise UnreadableObject(f"element {_text(tag)} at offset {position} has undefined length with VR {vr}")
+        # An undefined-length UN holds implicit VR items (PS3.5 6.2.2).
+        items, behind = self._sequence(start, end, implicit or vr == "UN", depth + 1)
+        return tag, Element(vr, None, items), behind
+
+    def _header(self, tag: int, position: int, end: int, implicit: bool, depth: int) -> tuple[str | None, int, int]:
+        """VR, length and the start of the value."""
+        if implicit:
+            return None, self._read_long(position + 4, end), position + 8
+        found = self._bytes[position + 4 : position + 6]
+        vr = _VRS.get(found)
+        if vr is None:
+            if depth > 0 and not found.isalpha():
+                # Some writers switch to implicit VR inside sequences; every reader tolerates it.
+                return None, self._read_long(position + 4, end), position + 8
+            raise UnreadableObject(f"element {_text(tag)} at offset {position} has no VR of DICOM: {found!r}")
+        if vr in _LONG_VRS:
+            return vr, self._read_long(position + 8, end), position + 12
+        if position + 8 > end:
+            raise self._cut_off(end)
+        return vr, self._short.unpack_from(self._bytes, position + 6)[0], position + 8
+
+    def _sequence(self, position: int, end: int, implicit: bool, depth: int) -> tuple[int, int]:
+        """Number of items and the position behind the delimiter."""
+        if depth > _DEEPEST_NESTING:
+            raise UnreadableObject(f"sequences are nested deeper than {_DEEPEST_NESTING}")
+        items = 0
+        while True:
+            tag, length = self._read_tag(position, end), self._read_long(position + 4, end)
+            position += 8
+            if tag == _SEQUENCE_DELIMITER:
+                return items, position
+            if tag != _ITEM:
+                raise UnreadableObject(f"found {_text(tag)} at offset {position - 8}, expected an item of a sequence")
+            items += 1
+            if length != _UNDEFINED:
+                if length > end - position:
+                    raise self._cut_off(end)
+                position += length
+                continue
+            while self._read_tag(position, end) != _ITEM_DELIMITER:
+                _, _, position = self._element(position, end, implicit, depth)
+            self._read_long(position + 4, end)
+            position += 8
+
+    def _fragments(self, position: int, end: int) -> tuple[int, int]:
+        """Number of fragments behind the Basic Offset Table (PS3.5 A.4), and the position behind the delimiter."""
+        items = 0
+        while True:
+            tag, length = self._read_tag(position, end), self._read_long(position + 4, end)
+            position += 8
+            if tag == _SEQUENCE_DELIMITER:
+                return max(items - 1, 0), position
+            if tag != _ITEM or length == _UNDEFINED:
+                raise UnreadableObject(f"{_text(tag)} at offset {position - 8} is no fragment of Pixel Data")
+            if length > end - position:
+                raise UnreadableObject(
+                    f"a fragment of Pixel Data claims {length} of {end - position} bytes left: truncated"
+                )
+            items, position = items + 1, position + length
+
+    def _read_tag(self, position: int, end: int) -> int:
+        if position + 4 > end:
+            raise self._cut_off(end)
+        group, element = self._tag.unpack_from(self._bytes, position)
+        return int(group << 16 | element)
+
+    def _read_long(self, position: int, end: int) -> int:
+        if position + 4 > end:
+            raise self._cut_off(end)
+        return int(self._long.unpack_from(self._bytes, position)[0])
+
+    def _cut_off(self, end: int) -> UnreadableObject:
+        return UnreadableObject(f"the data set ends at byte {end} in the middle of an element: truncated")
+
+
+def _text(tag: int) -> str:
+    return f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
