@@ -7,7 +7,8 @@ from pydicom.dataset import Dataset
 from dicom_node.convert.source import Source
 from dicom_node.encode.figures import regions
 from dicom_node.encode.identity import Identity, local_time
-from dicom_node.encode.quantity import clipped, quantities
+from dicom_node.encode.quantity import quantities
+from dicom_node.encode.record import warnings
 from dicom_node.encode.report import REPORT_NUMBER, encode_report
 from dicom_node.encode.segmentation import SEGMENTATION_NUMBER, encode_segmentation
 from dicom_node.encode.series import encode_series, series_number
@@ -40,7 +41,7 @@ def encode(maps: Maps, source: Source, recipe: Recipe, created: float) -> list[D
         images,
         segmentation,
         recipe,
-        (*source.warnings, *maps.warnings, *clipped(maps)),
+        warnings(maps, source),
         series_number(header, REPORT_NUMBER),
         when,
     )

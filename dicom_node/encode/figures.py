@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,9 +37,18 @@ class Region:
     chi: Summary
     r2star: Summary | None
 
+    def figures(self) -> dict[str, Any]:
+        """Everything but name and mask, as plain data."""
+        return {
+            "voxels": self.voxels,
+            "volume": self.volume,
+            "chi": asdict(self.chi),
+            "r2star": None if self.r2star is None else asdict(self.r2star),
+        }
+
 
 def regions(maps: Maps) -> tuple[Region, ...]:
-    """The whole brain, as far as χ is valid in it, and the reference region where that is another; never an empty one."""
+    """The whole brain, as far as χ is valid in it, and the reference region if another; none is empty."""
     masks = {WHOLE_BRAIN: maps.mask}
     if maps.reference.name != WHOLE_BRAIN:
         masks[maps.reference.name] = maps.reference.mask & maps.mask

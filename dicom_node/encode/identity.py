@@ -25,7 +25,6 @@ from reconstruction import Recipe
 SOFTWARE = "QSM node"
 RESEARCH_ONLY = "For research, not for diagnosis."
 
-IMPLEMENTATION_CLASS_UID = generate_uid(entropy_srcs=["qsm-node", "implementation class"])
 DEVICE_UID = generate_uid(entropy_srcs=["qsm-node", "device", version("qsm-node")])
 """The observer of the report: this software in this version, wherever it runs."""
 
@@ -90,9 +89,8 @@ def inherit(target: Dataset, header: Dataset, keywords: Iterable[str], empty: It
     """
     wanted_empty = frozenset(empty)
     for keyword in keywords:
-        element = header[keyword] if keyword in header else None
-        if element is not None and not element.is_empty:
-            target[keyword] = copy(element)
+        if keyword in header and not header[keyword].is_empty:
+            target[keyword] = copy(header[keyword])
         elif keyword in wanted_empty:
             setattr(target, keyword, None)
         elif keyword in target:

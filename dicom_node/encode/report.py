@@ -181,7 +181,7 @@ def _number(value: float) -> float:
 
 
 def _image_library(source: Source, images: Sequence[Dataset]) -> hd.sr.ContainerContentItem:
-    """TID 1600: the source images and the derived ones, a group for each, without the descriptors they hold themselves."""
+    """TID 1600: the source images and the derived ones, a group for each; what an image says itself is not repeated."""
     seen = sorted({(r.sop_class_uid, r.sop_instance_uid) for slice_ in source.references for r in slice_})
     derived = [(i.SOPClassUID, i.SOPInstanceUID) for i in images]
     library = _container(codes.DCM.ImageLibrary)

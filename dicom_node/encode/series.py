@@ -17,7 +17,6 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
 from dicom_node.convert.source import Reference, Source
 from dicom_node.encode.identity import (
-    IMPLEMENTATION_CLASS_UID,
     Identity,
     inherit,
     inherit_patient_and_study,
@@ -26,6 +25,7 @@ from dicom_node.encode.identity import (
     stamp,
 )
 from dicom_node.encode.quantity import INT16, Quantity, stored
+from dicom_node.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from reconstruction import Maps, Recipe
 
 SERIES = ("BodyPartExamined", "PatientPosition", "ProtocolName")
@@ -128,7 +128,7 @@ def file_meta(dataset: Dataset) -> FileMetaDataset:
     meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
-    meta.ImplementationVersionName = "QSM_NODE"
+    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
     return meta
 
 

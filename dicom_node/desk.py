@@ -1,0 +1,84 @@
+"""The desk: a folder of DICOM files becomes a folder of results, without network and store (`qsm-node reconstruct`).
+
+    OUT_DIR/dicom/*.dcm  OUT_DIR/map.png  OUT_DIR/report.json  and, where asked for, OUT_DIR/nifti/*.nii.gz
+
+Where several acquisitions are found, each has such a folder of its own: OUT_DIR/1, OUT_DIR/2, … in the order of study,
+series number and series.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from dicom_node.convert import describe
+from dicom_node.encode.nifti import write_nifti
+from dicom_node.errors import NotConvertible, UnreadableObject
+from dicom_node.group import group
+from dicom_node.model import Completeness, Group, Instance
+from dicom_node.reconstruct import Recipe, reconstruct_group, remove_outputs, write
+
+DONE, FAILED, NOTHING_RECONSTRUCTIBLE = 0, 1, 3
+"""Exit codes; 2 is wrong usage, which the command line finds out before."""
+
+
+def reconstruct_folder(input_dir: Path, out_dir: Path, recipe: Recipe, nifti: bool) -> int:
+    """Reconstructs every complete acquisition below `input_dir`; progress and reasons go to stderr.
+
+    Returns 0 if at least one was reconstructed, 3 if there was none that can be, 1 if the disk failed.
+    """
+    groups = sorted(group(read(input_dir), time.time(), 0.0, frozenset()), key=_order)
+    complete = [g for g in groups if g.completeness is Completeness.COMPLETE]
+    for other in groups:
+        if other.completeness is not Completeness.COMPLETE:
+            _say(f"{_name(other)}: {other.completeness}: {other.reason}")
+    if not groups:
+        _say(f"no MR images that can be read below {input_dir}")
+    done = 0
+    for place, acquired in enumerate(complete, 1):
+        folder = out_dir if len(complete) == 1 else out_dir / str(place)
+        _say(f"{_name(acquired)}: reconstructing into {folder}")
+        try:
+            outcome = reconstruct_group(acquired, recipe, time.time(), _say)
+            remove_outputs(folder)
+            write(outcome, folder)
+            if nifti:
+                write_nifti(outcome.maps, outcome.source.affine, folder / "nifti")
+        except NotConvertible as error:
+            _say(f"{_name(acquired)}: not reconstructible: {error}")
+            continue
+        except OSError as error:
+            _say(f"{_name(acquired)}: {error}")
+            return FAILED
+        for warning in outcome.record["warnings"]:
+            _say(f"warning: {warning}")
+        done += 1
+    return DONE if done else NOTHING_RECONSTRUCTIBLE
+
+
+def read(input_dir: Path) -> list[Instance]:
+    """Every DICOM object below a folder, whatever its name; other files are passed over."""
+    instances = []
+    for path in sorted(p for p in input_dir.rglob("*") if p.is_file()):
+        try:
+            instances.append(describe(path, path.stat().st_mtime, ""))
+        except UnreadableObject:
+            continue
+    return instances
+
+
+def _order(acquired: Group) -> tuple[str, int, str, str]:
+    first = min(acquired.instances, key=lambda i: (i.series_number, i.series_instance_uid), default=None)
+    if first is None:
+        return (acquired.study_instance_uid, 0, "", acquired.key)
+    return (acquired.study_instance_uid, first.series_number, first.series_instance_uid, acquired.key)
+
+
+def _name(acquired: Group) -> str:
+    numbers = sorted({instance.series_number for instance in acquired.instances})
+    return f"series {', '.join(map(str, numbers))} ({len(acquired.instances)} files)"
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

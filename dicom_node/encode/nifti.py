@@ -1,0 +1,42 @@
+"""The maps as NIfTI files for those who compute on: chi and fields in ppm, R2* in 1/s, patient RAS in mm."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from reconstruction import Maps
+
+SCANNER = 1
+"""qform and sform code NIFTI_XFORM_SCANNER_ANAT: coordinates of the scanner (nifti1.h)."""
+
+
+def write_nifti(maps: Maps, affine: NDArray[np.float64], folder: Path) -> list[Path]:
+    """Writes chi, r2star, field, local_field, mask and magnitude as `<name>.nii.gz`; returns their paths.
+
+    affine: 4×4, voxel index → patient RAS mm.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    volumes: dict[str, NDArray[np.float32] | NDArray[np.uint8] | None] = {
+        "chi": maps.chi,
+        "r2star": maps.r2star,
+        "field": maps.field,
+        "local_field": maps.local_field,
+        "mask": maps.mask.astype(np.uint8),
+        "magnitude": maps.magnitude,
+    }
+    written = []
+    for name, volume in volumes.items():
+        if volume is None:
+            continue
+        image = nib.Nifti1Image(volume, affine)
+        image.set_qform(affine, SCANNER)
+        image.set_sform(affine, SCANNER)
+        image.header.set_xyzt_units("mm")
+        path = folder / f"{name}.nii.gz"
+        nib.save(image, path)
+        written.append(path)
+    return written

@@ -1,0 +1,193 @@
+"""One job: the images of one acquisition become a folder of results.  Knows no database and no network.
+
+A job folder holds
+
+    job.json          {"instances": [path, …], "created_at": seconds since the epoch}, written by whoever made the job
+    progress.jsonl    one line {"at": seconds, "stage": name} for each stage that began, over all attempts
+    result.part/      being written
+    result/           dicom/*.dcm, report.json, map.png; appears complete or not at all
+
+`created_at` is the only time that enters the results (the file's own time stands in for it where it is absent), so that
+a job that is done again makes the same files.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import time
+import tomllib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from pydicom.dataset import Dataset
+from pydicom.filewriter import dcmwrite
+
+from dicom_node.convert import convert, describe
+from dicom_node.convert.source import Source
+from dicom_node.encode import encode
+from dicom_node.encode.picture import draw
+from dicom_node.encode.record import names, record
+from dicom_node.errors import InvalidConfiguration, NotConvertible
+from dicom_node.group import group
+from dicom_node.model import Completeness, Group
+from reconstruction import InvalidAcquisition, InvalidRecipe, Maps, NotReconstructible, Recipe, reconstruct
+
+__all__ = ["Outcome", "Recipe", "read_recipe", "reconstruct_group", "reconstruct_job", "remove_outputs", "write"]
+
+OnStage = Callable[[str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What one acquisition came to.  outputs: file name → dataset, in sending order.  record: for report.json."""
+
+    maps: Maps
+    source: Source
+    outputs: dict[str, Dataset]
+    record: dict[str, Any]
+    picture: Image.Image
+
+
+def reconstruct_job(job_folder: Path, recipe: Recipe) -> Path:
+    """Does the job and returns its result folder; one that is there, made from the same images and recipe, is kept.
+
+    Raises NotConvertible or UnreadableObject with the reason for the job, OSError for the disk.
+    """
+    job_file = job_folder / "job.json"
+    job = json.loads(job_file.read_text())
+    result, part = job_folder / "result", job_folder / "result.part"
+    acquired = _sole_acquisition([Path(path) for path in job["instances"]])
+    if _is_made_from(result, acquired, recipe):
+        return result
+    for stale in (part, result):
+        if stale.exists():
+            shutil.rmtree(stale)
+    with (job_folder / "progress.jsonl").open("a", encoding="utf-8") as progress:
+
+        def on_stage(stage: str) -> None:
+            progress.write(json.dumps({"at": time.time(), "stage": stage}) + "\n")
+            progress.flush()
+
+        outcome = reconstruct_group(acquired, recipe, job.get("created_at", job_file.stat().st_mtime), on_stage)
+        on_stage("write")
+        write(outcome, part)
+        part.rename(result)
+        _sync(job_folder)
+        on_stage("done")
+    return result
+
+
+def reconstruct_group(acquired: Group, recipe: Recipe, created: float, on_stage: OnStage) -> Outcome:
+    """From images to encoded results, in memory.  created: see `encode`.  on_stage: told as each stage begins.
+
+    Raises NotConvertible for images from which no map can be made, with the reason.
+    """
+    watch = Stopwatch(on_stage)
+    watch("convert")
+    try:
+        acquisition, source = convert(acquired)
+        maps = reconstruct(acquisition, recipe, watch)
+    except (InvalidAcquisition, NotReconstructible) as error:
+        raise NotConvertible(str(error)) from error
+    watch("encode")
+    outputs = names(encode(maps, source, recipe, created))
+    picture = draw(maps, source.affine, recipe)
+    timings = watch.stop()
+    return Outcome(
+        maps, source, outputs, record(acquisition, maps, source, recipe, outputs, timings | dict(maps.timings)), picture
+    )
+
+
+def write(outcome: Outcome, folder: Path) -> None:
+    """Writes dicom/, map.png and report.json below `folder`, each durable; the report comes last."""
+    images = folder / "dicom"
+    images.mkdir(parents=True, exist_ok=True)
+    for name, dataset in outcome.outputs.items():
+        encoded = io.BytesIO()
+        dcmwrite(encoded, dataset, enforce_file_format=True)
+        _write(images / name, encoded.getvalue())
+    encoded = io.BytesIO()
+    outcome.picture.save(encoded, "PNG")
+    _write(folder / "map.png", encoded.getvalue())
+    _write(folder / "report.json", (json.dumps(outcome.record, indent=2) + "\n").encode())
+    _sync(images)
+    _sync(folder)
+
+
+def remove_outputs(folder: Path) -> None:
+    """Removes the DICOM files of an earlier run, as its report lists them: they must not mix with those of the next."""
+    report = folder / "report.json"
+    if report.exists():
+        for output in json.loads(report.read_text())["outputs"]:
+            (folder / "dicom" / output["file"]).unlink(missing_ok=True)
+        report.unlink()
+
+
+def read_recipe(file: Path) -> Recipe:
+    """Reads a TOML recipe.  Raises InvalidConfiguration with every fault at once."""
+    try:
+        return Recipe.from_mapping(tomllib.loads(file.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, InvalidRecipe) as error:
+        raise InvalidConfiguration(f"{file}: {error}") from error
+
+
+class Stopwatch:
+    """Passes stages on and remembers how long each took."""
+
+    def __init__(self, on_stage: OnStage) -> None:
+        self._on_stage = on_stage
+        self._began: list[tuple[str, float]] = []
+
+    def __call__(self, stage: str) -> None:
+        self._began.append((stage, time.monotonic()))
+        self._on_stage(stage)
+
+    def stop(self) -> dict[str, float]:
+        """Seconds by stage until now."""
+        ends = [at for _, at in self._began[1:]] + [time.monotonic()]
+        return {stage: end - at for (stage, at), end in zip(self._began, ends, strict=True)}
+
+
+def _sole_acquisition(paths: Sequence[Path]) -> Group:
+    """The one complete acquisition in a job's images."""
+    instances = [describe(path, 0.0, "") for path in paths]
+    groups = group(instances, now=0.0, quiet_time=0.0, open_associations=frozenset())
+    complete = [g for g in groups if g.completeness is Completeness.COMPLETE]
+    if len(complete) != 1:
+        reasons = "; ".join(g.reason for g in groups if g.reason) or "no reason given"
+        raise NotConvertible(
+            f"the job's {len(paths)} files hold {len(complete)} complete acquisitions; expected one: {reasons}"
+        )
+    return complete[0]
+
+
+def _is_made_from(result: Path, acquired: Group, recipe: Recipe) -> bool:
+    """Whether a finished result is that of these images and this recipe."""
+    try:
+        found = json.loads((result / "report.json").read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    sources = sorted(instance.sop_instance_uid for instance in acquired.instances)
+    return bool(found["recipe"]["digest"] == recipe.digest() and found["source"]["sop_instance_uids"] == sources)
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    """Makes the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
