@@ -11,6 +11,7 @@ import importlib.util
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -30,6 +31,8 @@ SKULL_MM = 6.0
 SCALP_MM = 6.0
 """Thickness of the shells: adult means of about 2, 6–7 and 5–7 mm."""
 
+Ellipsoid = tuple[tuple[float, float, float], tuple[float, float, float]]
+
 FACE = ((0, 25, -70), (64, 75, 72))
 NOSE = ((0, 94, -58), (13, 18, 18))
 NECK = ((0, -30), (56, 60))
@@ -37,17 +40,25 @@ NECK = ((0, -30), (56, 60))
 
 EYES = (((-32, 62, -36), (12, 12, 12)), ((32, 62, -36), (12, 12, 12)))
 ORBITS = (((-31, 52, -36), (17, 22, 17)), ((31, 52, -36), (17, 22, 17)))
-CAVITIES = {
-    "frontal sinus": (((-13, 79, -6), (12, 9, 14)), ((10, 79, -8), (9, 8, 11))),
-    "sphenoid sinus": (((-7, 17, -41), (9, 13, 10)), ((8, 15, -40), (8, 11, 9))),
-    "ethmoid cells": (((0, 47, -36), (11, 18, 10)),),
-    "maxillary sinus": (((-29, 52, -68), (12, 15, 15)), ((29, 52, -68), (12, 15, 15))),
-    "nasal cavity": (((0, 60, -62), (8, 34, 15)),),
-    "pharynx": (((0, 12, -95), (9, 9, 36)), ((0, 18, -140), (8, 8, 40))),
-    "middle ear": (((-47, -22, -42), (6, 6, 7)), ((47, -22, -42), (6, 6, 7))),
-    "ear canal": (((-70, -20, -43), (25, 3.5, 3.5)), ((70, -20, -43), (25, 3.5, 3.5))),
-    "mastoid cells": (((-58, -36, -50), (8, 11, 14)), ((58, -36, -50), (8, 11, 14))),
-}
+FRONTAL_SINUS = (((-13, 79, -6), (12, 9, 14)), ((10, 79, -8), (9, 8, 11)))
+SPHENOID_SINUS = (((-7, 17, -41), (9, 13, 10)), ((8, 15, -40), (8, 11, 9)))
+ETHMOID_CELLS = (((0, 47, -36), (11, 18, 10)),)
+MAXILLARY_SINUSES = (((-29, 52, -68), (12, 15, 15)), ((29, 52, -68), (12, 15, 15)))
+NASAL_CAVITY = (((0, 60, -62), (8, 34, 15)),)
+PHARYNX = (((0, 12, -95), (9, 9, 36)), ((0, 18, -140), (8, 8, 40)))
+MIDDLE_EARS = (((-47, -22, -42), (6, 6, 7)), ((47, -22, -42), (6, 6, 7)))
+EAR_CANALS = (((-70, -20, -43), (25, 3.5, 3.5)), ((70, -20, -43), (25, 3.5, 3.5)))
+MASTOID_CELLS = (((-58, -36, -50), (8, 11, 14)), ((58, -36, -50), (8, 11, 14)))
+CAVITIES = (
+    FRONTAL_SINUS
+    + SPHENOID_SINUS
+    + ETHMOID_CELLS
+    + MAXILLARY_SINUSES
+    + NASAL_CAVITY
+    + PHARYNX
+    + MIDDLE_EARS
+    + EAR_CANALS
+)
 BONE_OVER_CAVITY_MM = 2.0
 """What stays between a cavity and the intracranial space."""
 
@@ -95,15 +106,15 @@ def anatomy() -> Anatomy:
     under_skin = (head_mm > -6.5) & (head_mm < -2)
     fat = under_skin.astype(np.float32) * (1 - _inside(depth - SKULL_MM))
     for orbit in ORBITS:
-        fat = np.maximum(fat, _ellipsoid(orbit))
-    eyes = np.maximum(*(_ellipsoid(eye) for eye in EYES))
-    air = np.zeros(SHAPE, np.float32)
-    for name, ellipsoids in CAVITIES.items():
-        for ellipsoid in ellipsoids:
-            cavity = _ellipsoid(ellipsoid)
-            if name == "mastoid cells":
-                cavity = cavity * _trabeculae()
-            air = np.maximum(air, cavity)
+        _draw(fat, orbit)
+    eyes, air, mastoid = (np.zeros(SHAPE, np.float32) for _ in range(3))
+    for eye in EYES:
+        _draw(eyes, eye)
+    for ellipsoid in CAVITIES:
+        _draw(air, ellipsoid)
+    for ellipsoid in MASTOID_CELLS:
+        _draw(mastoid, ellipsoid)
+    air = np.maximum(air, mastoid * _trabeculae())
     air *= _inside(BONE_OVER_CAVITY_MM - depth)
     air = np.maximum(air, 1 - head)
     axes = axes_mm()
@@ -154,19 +165,26 @@ def _head(intracranial_mm: FloatArray) -> FloatArray:
     return _smooth_distance(scalp | neck | (_radius(FACE, x, y, z) < 1) | (_radius(NOSE, x, y, z) < 1))
 
 
-def _radius(ellipsoid, x, y, z):  # type: ignore[no-untyped-def]  # sparse or full coordinates alike
+def _radius(
+    ellipsoid: Ellipsoid, x: NDArray[np.float64], y: NDArray[np.float64], z: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """1 on the ellipsoid, less inside."""
     (cx, cy, cz), (rx, ry, rz) = ellipsoid
     return np.sqrt(((x - cx) / rx) ** 2 + ((y - cy) / ry) ** 2 + ((z - cz) / rz) ** 2)
 
 
-def _ellipsoid(ellipsoid: tuple[tuple[float, ...], tuple[float, ...]]) -> FloatArray:
-    """The fraction of each canonical voxel inside an ellipsoid."""
-    x, y, z = np.meshgrid(*(a.astype(np.float32) for a in axes_mm()), indexing="ij", sparse=True)
-    return _inside((_radius(ellipsoid, x, y, z) - 1) * np.float32(min(ellipsoid[1])))
+def _draw(volume: FloatArray, ellipsoid: Ellipsoid) -> None:
+    """Adds an ellipsoid to a volume of fractions."""
+    axes = axes_mm()
+    box = tuple(
+        slice(*np.searchsorted(axis, (c - r - 1, c + r + 1))) for axis, c, r in zip(axes, *ellipsoid, strict=True)
+    )
+    x, y, z = np.meshgrid(*(axis[part] for axis, part in zip(axes, box, strict=True)), indexing="ij", sparse=True)
+    fraction = _inside((_radius(ellipsoid, x, y, z) - 1) * min(ellipsoid[1]))
+    np.maximum(volume[box], fraction, out=volume[box])
 
 
-def _inside(distance: FloatArray) -> FloatArray:
+def _inside(distance: NDArray[Any]) -> FloatArray:
     """The fraction of a voxel inside a surface `distance` mm from its centre."""
     return np.clip(0.5 - distance, 0, 1).astype(np.float32)
 

@@ -20,7 +20,7 @@ from reconstruction import Acquisition, Geometry
 from reconstruction.acquisition import BoolArray, FloatArray
 from tests.simulation import sampling, tissue
 from tests.simulation.anatomy import ORIGIN_MM, SHAPE, Anatomy, anatomy
-from tests.simulation.susceptibility import dipole_field, second_order, shim
+from tests.simulation.susceptibility import dipole_field, shim
 from tests.simulation.vessels import veins
 
 ISOCENTRE_MM = (0.0, -18.0, 6.0)
@@ -35,11 +35,17 @@ SCALE_SD = 0.02
 CHI_TEXTURE_PPM = 0.004
 SIGNAL_TEXTURE = 0.03
 TEXTURE_MM = 3.0
-NUCLEUS_SPREAD = 0.15
-"""Variation within tissue, and of a nucleus' iron between people (SD, relative)."""
+"""Variation within tissue: SD of χ, relative SD of signal, size of the grains."""
+IRON_SPREAD, SIDE_SPREAD = 0.12, 0.04
+"""Relative SD of a nucleus' iron between people and between its sides."""
 
 SHIM_RESIDUAL_PPM = 0.15
 """SD of each second-order coefficient that the scanner's shim leaves (per 100 mm): about 20 Hz at 3 T."""
+
+RECEIVE_PHASE = np.array([2, 1.5, 1.5, 1.5, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8])
+RECEIVE_SHADING = (0.25, 0.2, 0.15)
+"""SD (radian) of the offset's constant, linear and second-order terms per 100 mm; the logarithm by which surface coils
+brighten the rim at 100 mm from the middle to the right, the front and the top."""
 
 BLEED_MM, CALCIFICATION_MM = ((24.0, 18.0, 28.0), 4.0), ((-28.0, -40.0, 26.0), 3.0)
 """Centre and radius of the lesions, in white matter."""
@@ -203,8 +209,10 @@ def _properties(
     paint(tissue.CSF, head.intracranial)
     paint(tissue.GREY, head.grey * head.intracranial / np.maximum(1 - head.white, 1e-3).clip(head.grey))
     paint(tissue.WHITE, head.white * head.intracranial)
+    iron = {name: 1 + IRON_SPREAD * random.standard_normal() for name in tissue.NUCLEI_CHI}
     for name, (box, fraction) in head.nuclei.items():
-        chi = tissue.NUCLEI_CHI[name.rpartition("_")[0]] * (1 + NUCLEUS_SPREAD * random.standard_normal())
+        structure = name.rpartition("_")[0]
+        chi = tissue.NUCLEI_CHI[structure] * (iron[structure] + SIDE_SPREAD * random.standard_normal())
         paint(tissue.nucleus(chi), fraction, box)
     paint(tissue.VEIN, veins(head, random))
     if lesions:
@@ -265,9 +273,16 @@ def _receive(
     shape: tuple[int, int, int], affine: NDArray[np.float64], random: np.random.Generator
 ) -> NDArray[np.complex64]:
     """What coil and radio frequency do to every echo alike: a phase of several radian and a shading."""
-    places = np.stack(np.meshgrid(*(np.arange(n, dtype=np.float32) for n in shape), indexing="ij"), -1)
-    mm = (places @ affine[:3, :3].T.astype(np.float32) + affine[:3, 3].astype(np.float32)) - np.float32(ISOCENTRE_MM)
-    basis = second_order(mm.reshape(-1, 3))
-    phase = basis @ (random.standard_normal(10) * np.array([2, 1.5, 1.5, 1.5, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8]))
-    shading = np.exp(basis @ np.array([0, *random.normal(0, 0.1, 3), 0.25, 0.2, 0.15, 0, 0, 0]))
-    return (shading * np.exp(1j * phase)).reshape(shape).astype(np.complex64)
+    ijk = np.meshgrid(*(np.arange(n, dtype=np.float32) for n in shape), indexing="ij", sparse=True)
+    offset = affine[:3, 3] - ISOCENTRE_MM
+    u, v, w = (
+        sum((np.float32(a / 100) * n for a, n in zip(row, ijk, strict=True)), start=np.float32(o / 100))
+        for row, o in zip(affine[:3, :3], offset, strict=True)
+    )
+    terms = (np.float32(1), u, v, w, u * u, v * v, w * w, u * v, u * w, v * w)
+    phase = random.standard_normal(10) * RECEIVE_PHASE
+    shading = np.array([0, *random.normal(0, 0.1, 3), *RECEIVE_SHADING, 0, 0, 0])
+    out = np.zeros(shape, np.complex64)
+    for term, p, s in zip(terms, phase, shading, strict=True):
+        out += np.complex64(s + 1j * p) * term
+    return np.exp(out)

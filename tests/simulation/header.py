@@ -1,4 +1,4 @@
-"""What every object of a simulated study says alike: an invented patient, the study, the grid in patient coordinates."""
+"""What every object of a simulated study says alike: an invented patient, the study, the grid of the patient."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from reconstruction.acquisition import FloatArray
 from tests.simulation.tissue import AIR_PPM
 
 
-@njit(inline="always")
+@njit(cache=True)
 def trilinear(volume, x, y, z, outside):
     """`volume` at the voxel coordinate (x, y, z); `outside` beyond its edges."""
     nx, ny, nz = volume.shape
@@ -28,7 +28,7 @@ def trilinear(volume, x, y, z, outside):
     return e + w * (c + v * (d - c) - e)
 
 
-@njit(inline="always")
+@njit(cache=True)
 def warp(control, spacing, x, y, z):
     """The canonical place (mm from the canonical corner) of a place in the subject (same corner).
 

@@ -59,7 +59,7 @@ def write_siemens(
 def _describe(d: Dataset, head: SimulatedHead, component: str, echo: int, interoperability: bool) -> None:
     """Equipment, series and MR image modules as VE11 and, by `interoperability`, XA fill them."""
     acquisition = head.acquisition
-    x, y, z = acquisition.geometry.shape
+    x, y, _ = acquisition.geometry.shape
     d.ImageType = ["ORIGINAL", "PRIMARY", component, *(("DIS2D", "MFSPLIT") if interoperability else ("ND",))]
     d.Manufacturer = "SIEMENS" if not interoperability else "Siemens Healthineers"
     d.ManufacturerModelName = "Prisma"

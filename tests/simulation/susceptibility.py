@@ -39,9 +39,9 @@ def dipole_field(
     return field[tuple(slice(n) for n in chi.shape)]
 
 
-def second_order(mm: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The ten polynomials of a second-order shim at places (point, 3), in mm from the middle of the field's grid."""
-    u, v, w = (mm / 100).T
+def second_order(places: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The ten polynomials of a second-order shim at places (point, 3) in dm from the middle of the field's grid."""
+    u, v, w = places.T
     return np.stack([np.ones_like(u), u, v, w, u * u, v * v, w * w, u * v, u * w, v * w], axis=1)
 
 
@@ -50,6 +50,6 @@ def shim(field: FloatArray, brain: NDArray[np.bool_], step: float) -> NDArray[np
     places = np.argwhere(brain)
     middle = np.array(field.shape) / 2
     coefficients: NDArray[np.float64] = np.linalg.lstsq(
-        second_order((places - middle) * step), field[brain].astype(float), rcond=None
+        second_order((places - middle) * step / 100), field[brain].astype(float), rcond=None
     )[0]
     return coefficients
