@@ -40,6 +40,8 @@ class Instance:
     refusal: why this object can never be part of a multi-echo acquisition ("" if it can).
     received_at: seconds since the epoch, as handed in.  association: the id of the association that brought it.
     digest: SHA-256 of the file.
+    repetition: acquisition number and temporal position as written, which tell repetitions within one series apart.
+    processing: what was done to the image besides ("DIS2D NORM"), which tells two renderings of one scan apart.
     """
 
     path: Path
@@ -58,6 +60,8 @@ class Instance:
     received_at: float
     association: str
     digest: str
+    repetition: str = ""
+    processing: str = ""
 
 
 class Completeness(StrEnum):

@@ -1,0 +1,81 @@
+"""Reads header elements as they come from the field: absent, empty, of the wrong VR, or not parsable at all.
+
+pydicom converts an element when it is first touched, and a malformed one raises then.  Everything here answers "absent"
+for such an element, so that what the header cannot say is decided in one place: by whoever asked for it.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+
+from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
+from pydicom.sequence import Sequence
+
+MALFORMED = (
+    ArithmeticError,  # decimal.InvalidOperation of a DS or IS
+    AttributeError,
+    EOFError,
+    LookupError,  # unknown codec
+    NotImplementedError,  # pydicom: unknown VR
+    RecursionError,  # sequences nested beyond reason
+    TypeError,
+    ValueError,  # UnicodeDecodeError and pydicom's BytesLengthException among them
+    struct.error,
+)
+"""What touching a malformed element may raise."""
+
+
+def values(header: Dataset, keyword: str) -> tuple[object, ...]:
+    """The values of an element; empty if it is absent, empty or malformed."""
+    try:
+        value = header[keyword].value if keyword in header else None
+        if value is None or value == "" or isinstance(value, Sequence):
+            return ()
+        return tuple(value) if isinstance(value, MultiValue | list | tuple) else (value,)
+    except MALFORMED:
+        return ()
+
+
+def text(header: Dataset, keyword: str) -> str:
+    """The element as one line, "" if absent; the values of a multi-valued one joined by a backslash."""
+    return "\\".join(words(header, keyword))
+
+
+def words(header: Dataset, keyword: str) -> tuple[str, ...]:
+    """The values as upper-case code strings, outer blanks removed (UIDs and numbers are not changed by that)."""
+    try:
+        return tuple(str(value).strip(" \0").upper() for value in values(header, keyword))
+    except MALFORMED:
+        return ()
+
+
+def numbers(header: Dataset, keyword: str, count: int) -> tuple[float, ...] | None:
+    """Exactly `count` finite numbers, or None."""
+    try:
+        found = tuple(float(str(value)) for value in values(header, keyword))
+    except MALFORMED:
+        return None
+    return found if len(found) == count and all(map(math.isfinite, found)) else None
+
+
+def number(header: Dataset, keyword: str) -> float | None:
+    """One finite number, or None."""
+    found = numbers(header, keyword, 1)
+    return found[0] if found else None
+
+
+def whole(header: Dataset, keyword: str) -> int | None:
+    """One whole number, or None."""
+    found = number(header, keyword)
+    return int(found) if found is not None and found == int(found) else None
+
+
+def items(header: Dataset, keyword: str) -> tuple[Dataset, ...]:
+    """The items of a sequence; empty if it is absent or malformed."""
+    try:
+        value = header[keyword].value if keyword in header else ()
+        return tuple(value) if isinstance(value, Sequence) else ()
+    except MALFORMED:
+        return ()

@@ -1,0 +1,353 @@
+"""Which images make one acquisition, and whether it is complete.  Pure: instances and the time in, groups out.
+
+The rule, in the order in which it is applied:
+
+1. What `describe` refused makes one FOREIGN group for each series.
+2. The others are parted by study, frame of reference and grid: rows, columns, pixel spacing, orientation and in-plane
+   origin, within tolerances.
+3. Within a grid, the images of one series with one repetition (acquisition number, temporal position) and one
+   processing are a *run*.  Runs belong to one acquisition if they began at the same time (acquisition time at the same
+   slice, within START_TOLERANCE) and do not fill a cell of the matrix twice.  So the magnitude and the phase series of
+   one scan come together, and a series for each echo, while a repetition of the protocol stays apart.  Where times were
+   removed, the order of series numbers decides, again without filling a cell twice.  InstanceNumber and EchoNumbers are
+   never used.
+4. Of several exports of one acquisition (classic and enhanced, with and without distortion correction) one is used, the
+   others are set aside: the fuller one, then the one that was there first, then the uncorrected, then the classic.
+5. The key is made from the member that was received first, so it stays while the group grows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+
+from dicom_node.convert.geometry import DIRECTION_TOLERANCE, POSITION_TOLERANCE, image_coordinates
+from dicom_node.convert.matrix import Cell, Grid, Matrix
+from dicom_node.convert.planes import ENHANCED
+from dicom_node.model import Completeness, Component, Group, Instance
+
+START_TOLERANCE = 10.0
+"""Seconds between the beginnings of runs of one acquisition.  Echoes of one scan differ by less than a TR (0.6 s on a
+Siemens XA30 field map), repetitions by a scan's duration: even a coarse multi-echo GRE takes longer than this."""
+
+PIXEL_SPACING_TOLERANCE = 1e-3
+"""mm."""
+
+_DISTORTION_CORRECTION = ("DIS2D", "DIS3D")
+
+
+def group(
+    instances: Sequence[Instance], now: float, quiet_time: float, open_associations: frozenset[str]
+) -> list[Group]:
+    """The groups that the instances make, in the order of their keys; every instance is in exactly one.
+
+    now, quiet_time: seconds.  open_associations: ids of associations over which more may come.
+    An object that is there twice (same SOP Instance UID) counts once; its duplicates are set aside.
+    """
+    known: dict[str, Instance] = {}
+    duplicates: dict[str, list[Instance]] = defaultdict(list)
+    for instance in sorted(instances, key=_order):
+        first = known.setdefault(instance.sop_instance_uid, instance)
+        if first is not instance:
+            duplicates[first.sop_instance_uid].append(instance)
+
+    clock = _Clock(now, quiet_time, open_associations)
+    groups = [_foreign(members) for members in _refused_by_series(known)]
+    for family in _families([instance for instance in known.values() if not instance.refusal]):
+        groups += [_acquisition(runs, clock) for runs in _same_acquisition(_runs(family))]
+    return sorted((_with_duplicates(found, duplicates) for found in groups), key=lambda found: found.key)
+
+
+@dataclass(frozen=True)
+class _Clock:
+    now: float
+    quiet_time: float
+    open_associations: frozenset[str]
+
+    def is_quiet(self, instances: Sequence[Instance]) -> bool:
+        return self.now - max(instance.received_at for instance in instances) >= self.quiet_time
+
+    def is_open(self, instances: Sequence[Instance]) -> bool:
+        return any(instance.association in self.open_associations for instance in instances)
+
+
+def _order(instance: Instance) -> tuple[float, str, str]:
+    return instance.received_at, instance.sop_instance_uid, str(instance.path)
+
+
+def _key(instances: Sequence[Instance], *kind: str) -> str:
+    first = min(instances, key=_order)
+    return hashlib.sha256("\n".join((first.study_instance_uid, *kind, first.sop_instance_uid)).encode()).hexdigest()[
+        :32
+    ]
+
+
+# Refused objects
+
+
+def _refused_by_series(known: dict[str, Instance]) -> list[list[Instance]]:
+    series: dict[tuple[str, str], list[Instance]] = defaultdict(list)
+    for instance in known.values():
+        if instance.refusal:
+            series[instance.study_instance_uid, instance.series_instance_uid].append(instance)
+    return list(series.values())
+
+
+def _foreign(members: list[Instance], reason: str = "") -> Group:
+    return Group(
+        key=_key(members, "foreign"),
+        study_instance_uid=members[0].study_instance_uid,
+        completeness=Completeness.FOREIGN,
+        instances=tuple(sorted(members, key=lambda instance: instance.sop_instance_uid)),
+        set_aside=(),
+        echo_times=(),
+        holes=(),
+        reason=reason or "; ".join(sorted({instance.refusal for instance in members})),
+    )
+
+
+# Grids
+
+
+def _families(instances: list[Instance]) -> list[list[Instance]]:
+    """Instances that share study, frame of reference and grid."""
+    families: list[list[Instance]] = []
+    for instance in sorted(instances, key=lambda instance: instance.sop_instance_uid):
+        family = next((family for family in families if _same_grid(family[0], instance)), None)
+        if family is None:
+            families.append([instance])
+        else:
+            family.append(instance)
+    return families
+
+
+def _same_grid(a: Instance, b: Instance) -> bool:
+    first, other = a.frames[0], b.frames[0]
+    return (
+        (a.study_instance_uid, a.frame_of_reference_uid, a.rows, a.columns)
+        == (b.study_instance_uid, b.frame_of_reference_uid, b.rows, b.columns)
+        and np.allclose(a.pixel_spacing, b.pixel_spacing, rtol=0, atol=PIXEL_SPACING_TOLERANCE)
+        and np.allclose(first.orientation, other.orientation, rtol=0, atol=DIRECTION_TOLERANCE)
+        and np.allclose(image_coordinates(first)[:2], image_coordinates(other)[:2], rtol=0, atol=POSITION_TOLERANCE)
+    )
+
+
+# Runs
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Images of one series, repetition and processing, in one form.
+
+    cells: of the family's grid.  starts: seconds of the acquisition's beginning, by slice; empty where unknown.
+    """
+
+    instances: tuple[Instance, ...]
+    cells: frozenset[Cell]
+    starts: dict[int, float]
+
+    @property
+    def form(self) -> str:
+        return "enhanced" if self.instances[0].sop_class_uid in ENHANCED else "classic"
+
+    @property
+    def series(self) -> tuple[int, str]:
+        return self.instances[0].series_number, self.instances[0].series_instance_uid
+
+    @property
+    def repetition(self) -> str:
+        return self.instances[0].repetition
+
+    @property
+    def processing(self) -> str:
+        return self.instances[0].processing
+
+    @property
+    def distortion_correction(self) -> str:
+        return next((word for word in self.processing.split() if word in _DISTORTION_CORRECTION), "")
+
+    def order(self) -> tuple[float, int, str, str, str, str]:
+        start = min(self.starts.values(), default=np.inf)
+        return start, *self.series, self.repetition, self.processing, self.form
+
+
+def _runs(family: list[Instance]) -> list[_Run]:
+    grid = Grid.of(frame for instance in family for frame in instance.frames)
+    members: dict[tuple[str, str, str, bool], list[Instance]] = defaultdict(list)
+    for instance in family:
+        kind = (instance.series_instance_uid, instance.repetition, instance.processing)
+        members[*kind, instance.sop_class_uid in ENHANCED].append(instance)
+    return sorted((_run(found, grid) for found in members.values()), key=_Run.order)
+
+
+def _run(instances: list[Instance], grid: Grid) -> _Run:
+    cells = set()
+    starts: dict[int, float] = {}
+    for instance in instances:
+        for frame in instance.frames:
+            cell = grid.cell(frame)
+            cells.add(cell)
+            seconds = _seconds(frame.acquired_at)
+            if seconds is not None:
+                starts[cell[2]] = min(seconds, starts.get(cell[2], seconds))
+    return _Run(tuple(instances), frozenset(cells), starts)
+
+
+def _seconds(moment: str) -> float | None:
+    """Of a DT (YYYYMMDDHHMMSS.F&ZZXX) or TM (HHMMSS.F); None if it is neither."""
+    parts = re.match(r"(\d{8})?(\d{6})(\.\d+)?", moment)
+    if parts is None:
+        return None
+    try:
+        whole = datetime.strptime((parts[1] or "19700101") + parts[2], "%Y%m%d%H%M%S")
+    except ValueError:
+        return None
+    return (whole - datetime(1970, 1, 1)).total_seconds() + float(parts[3] or 0)
+
+
+def _same_acquisition(runs: list[_Run]) -> list[list[_Run]]:
+    acquisitions: list[list[_Run]] = []
+    for run in runs:
+        fitting = [acquisition for acquisition in acquisitions if _fits(acquisition, run)]
+        if fitting:
+            min(fitting, key=lambda acquisition: _distance(acquisition, run)).append(run)
+        else:
+            acquisitions.append([run])
+    return acquisitions
+
+
+def _fits(acquisition: list[_Run], run: _Run) -> bool:
+    for other in acquisition:
+        if other.form != run.form:
+            continue
+        if other.series == run.series and other.repetition != run.repetition:
+            return False
+        if other.processing == run.processing and other.cells & run.cells:
+            return False
+    return _distance(acquisition, run)[0] <= START_TOLERANCE
+
+
+def _distance(acquisition: list[_Run], run: _Run) -> tuple[float, bool, int]:
+    """How far a run is from an acquisition: in time (0 where unknown), repetition, series number."""
+    return min(
+        (_apart(other, run), other.repetition != run.repetition, abs(other.series[0] - run.series[0]))
+        for other in acquisition
+    )
+
+
+def _apart(a: _Run, b: _Run) -> float:
+    """Seconds between the beginnings of two runs, at the slices they share if they share any."""
+    if not (a.starts and b.starts):
+        return 0.0
+    shared = a.starts.keys() & b.starts.keys()
+    if shared:
+        return min(abs(a.starts[slice_] - b.starts[slice_]) for slice_ in shared)
+    return abs(min(a.starts.values()) - min(b.starts.values()))
+
+
+# Acquisitions
+
+
+@dataclass(frozen=True)
+class _Export:
+    """One form in which the whole acquisition was exported."""
+
+    used: tuple[Instance, ...]
+    matrix: Matrix
+    holes: tuple[str, ...]
+    form: str
+    distortion_correction: str
+
+    def preference(self) -> tuple[bool, int, float, bool, bool]:
+        """Lowest first: full, fuller, there first, not distortion corrected, classic."""
+        received = max(instance.received_at for instance in self.used)
+        corrected = bool(self.distortion_correction)
+        return bool(self.holes), -len(self.matrix.cells), received, corrected, self.form == "enhanced"
+
+
+def _exports(runs: list[_Run]) -> list[_Export]:
+    kinds: dict[tuple[str, str], list[_Run]] = defaultdict(list)
+    for run in runs:
+        kinds[run.form, run.distortion_correction].append(run)
+    return [_export(members, *kind) for kind, members in kinds.items()]
+
+
+def _export(runs: list[_Run], form: str, distortion_correction: str) -> _Export:
+    used: list[Instance] = []
+    cells: set[Cell] = set()
+    for run in sorted(runs, key=lambda run: (run.processing, run.order())):
+        # The same cells in another processing (normalised and not): the plainer one was taken already.
+        if not cells & run.cells:
+            cells |= run.cells
+            used += run.instances
+    matrix = Matrix.of(used)
+    needed = [i for i in used if any(frame.component in matrix.components for frame in i.frames)]
+    if len(needed) < len(used):
+        matrix = Matrix.of(needed)
+    return _Export(tuple(needed), matrix, matrix.holes(), form, distortion_correction)
+
+
+def _acquisition(runs: list[_Run], clock: _Clock) -> Group:
+    members = [instance for run in runs for instance in run.instances]
+    export = min(_exports(runs), key=_Export.preference)
+    quiet = clock.is_quiet(export.used)
+    if export.holes:
+        completeness = Completeness.INCOMPLETE if quiet else Completeness.WAITING
+    else:
+        completeness = Completeness.COMPLETE if quiet or _all_sent(export, clock) else Completeness.WAITING
+    only_magnitude = {component for component, _, _ in export.matrix.cells} == {Component.MAGNITUDE}
+    if completeness is Completeness.INCOMPLETE and only_magnitude and len(export.matrix.echo_times) == 1:
+        return _foreign(members, "magnitude of a single echo, without phase: not a multi-echo gradient echo")
+    used = {instance.sop_instance_uid for instance in export.used}
+    return Group(
+        key=_key(members),
+        study_instance_uid=members[0].study_instance_uid,
+        completeness=completeness,
+        instances=tuple(sorted(export.used, key=lambda instance: instance.sop_instance_uid)),
+        set_aside=tuple(
+            sorted(
+                (instance for instance in members if instance.sop_instance_uid not in used),
+                key=lambda instance: instance.sop_instance_uid,
+            )
+        ),
+        echo_times=export.matrix.echo_times,
+        holes=export.holes,
+        reason=_incomplete_reason(export) if completeness is Completeness.INCOMPLETE else "",
+    )
+
+
+def _all_sent(export: _Export, clock: _Clock) -> bool:
+    """Whether the end of the associations is enough to know that nothing more is coming.
+
+    It is not where images come one by one (more associations than series), and not where every series holds a single
+    echo: then the matrix looks full after the first echo.  Only quiet time ends those.
+    """
+    if clock.is_open(export.used) or export.matrix.slices < 2:
+        return False
+    series: dict[str, set[int]] = defaultdict(set)
+    for (_, echo, _), sources in export.matrix.cells.items():
+        for instance, _ in sources:
+            series[instance.series_instance_uid].add(echo)
+    associations = {instance.association for instance in export.used}
+    return len(associations) <= len(series) and max(map(len, series.values())) > 1
+
+
+def _incomplete_reason(export: _Export) -> str:
+    phases = {echo for component, echo, _ in export.matrix.cells if component is Component.PHASE}
+    last = len(export.matrix.echo_times) - 1
+    hint = " (phase of the last echo alone is often a phase difference)" if last > 0 and phases == {last} else ""
+    return "; ".join(export.holes) + hint
+
+
+def _with_duplicates(found: Group, duplicates: dict[str, list[Instance]]) -> Group:
+    extra = [d for i in (*found.instances, *found.set_aside) for d in duplicates.get(i.sop_instance_uid, ())]
+    if not extra:
+        return found
+    return dataclasses.replace(found, set_aside=(*found.set_aside, *extra))
