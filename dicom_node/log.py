@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import warnings
 from typing import Any, Literal
 
 import structlog
@@ -50,9 +51,13 @@ def configure(style: Literal["console", "json"] = "console", level: str = "info"
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
-    # pynetdicom tells of every PDU, apscheduler of every tick: only their troubles are news
-    for chatty in ("pynetdicom", "apscheduler", "pydicom", "numba"):
+    # pynetdicom tells of every PDU, numba of every pass: only their troubles are news
+    for chatty in ("pynetdicom", "pydicom", "numba"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
+    # apscheduler warns whenever a round takes longer than a tick, which a delivery may
+    logging.getLogger("apscheduler").setLevel(logging.ERROR)
+    # pydicom's warnings quote values, and a value may be a name
+    warnings.filterwarnings("ignore", module=r"pydicom\b")
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

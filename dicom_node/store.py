@@ -7,6 +7,7 @@ try only one succeeds; what the table of `states` does not have, a trigger refus
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sqlite3
 import threading
@@ -28,7 +29,9 @@ BUSY_TIMEOUT = 30.0
 """Seconds to wait for another writer; each writes for milliseconds."""
 
 _DESCRIPTION = TypeAdapter(Instance)
-_SOFTWARE = version("qsm-node")
+_FIELDS = json.dumps(_DESCRIPTION.json_schema(), sort_keys=True)
+_SOFTWARE = f"{version('qsm-node')} {hashlib.sha256(_FIELDS.encode()).hexdigest()[:8]}"
+"""Rows that were described by anything else are described anew at the next start."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +101,14 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[Database]:
-        """Several statements as one.  The write lock is taken first: a lock taken later could not wait for others."""
+        """Several statements as one; within another transaction, a part of that.
+
+        The write lock is taken first: one that is taken later could not wait for others.
+        """
         database = self.database
+        if database.conn.in_transaction:
+            yield database
+            return
         database.execute("BEGIN IMMEDIATE")
         with database.conn:
             yield database
@@ -109,6 +118,9 @@ class Store:
         return list(self.database.query(sql, dict(values or {})))
 
     # images
+
+    def knows(self, path: Path) -> bool:
+        return bool(self.rows("SELECT 1 FROM instances WHERE path = :path", {"path": str(path)}))
 
     def add_instance(self, instance: Instance) -> bool:
         """Registers an image.  False if its SOP Instance UID is known already."""
@@ -263,6 +275,14 @@ class Store:
             },
         )
         return _as_job(claimed[0]) if claimed else None
+
+    def run_again(self, job: Job, now: float) -> bool:
+        """A failed or sent job from the beginning, with all its attempts.  False if it has moved meanwhile."""
+        with self.transaction():
+            moved = self.advance(job.id, job.state, State.READY, now)
+            if moved:
+                self.forget_attempts(job.id)
+        return moved
 
     def forget_attempts(self, job: int, count: int | None = None) -> None:
         """Takes back `count` attempts that were not the job's fault; all of them if None."""

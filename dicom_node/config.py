@@ -1,0 +1,206 @@
+"""The configuration: every setting with its default, its limits and its meaning.  `config/node.toml` shows them all.
+
+An empty file is valid, and so is none: one state folder, and nothing but the loopback interface.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from dicom_node.errors import InvalidConfiguration
+
+PORT = Field(ge=0, le=65535)
+
+
+def _ae_title(value: str) -> str:
+    """The value representation AE (PS3.5 6.2)."""
+    if not 1 <= len(value.strip()) <= 16 or not value.isascii() or not value.isprintable() or "\\" in value:
+        raise ValueError("expected 1 to 16 ASCII characters without backslash")
+    return value.strip()
+
+
+AETitle = Annotated[str, AfterValidator(_ae_title)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Days = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class Node(_Table):
+    """state_folder: holds the spool, the jobs and the database; on one local file system.  tick: s."""
+
+    ae_title: AETitle = "QSMNODE"
+    state_folder: Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())] = Path(
+        "~/.local/state/qsm-node"
+    )
+    tick: Seconds = 1.0
+
+
+class Receive(_Table):
+    """The listening side; see `receive.ReceiveSettings`, whose names and defaults these are."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, PORT] = 11112
+    calling_ae_titles: tuple[AETitle, ...] = ()
+    maximum_associations: Count = 20
+    maximum_pdu: Annotated[int, Field(ge=4096, le=2**22)] = 2**17
+    maximum_object_bytes: Annotated[int, Field(ge=2**20)] = 2**31
+    association_timeout: Seconds = 30.0
+    pdu_timeout: Seconds = 30.0
+    idle_timeout: Seconds = 300.0
+    drain_timeout: Seconds = 5.0
+
+
+class Group(_Table):
+    """quiet_time: s without an image until what has come is taken for all there is."""
+
+    quiet_time: Seconds = 60.0
+
+
+class Reconstruct(_Table):
+    """recipe: a name below config/recipes or a file.  threads: of each worker, 0 shares the cores among them.
+
+    time_limit: s.  attempts: how often a job is begun whose worker dies.  pause: s before it is begun again.
+    """
+
+    recipe: str = "default"
+    workers: Count = 1
+    threads: Annotated[int, Field(ge=0)] = 0
+    time_limit: Seconds = 3600.0
+    attempts: Count = 3
+    pause: Annotated[float, Field(ge=0)] = 10.0
+
+    @property
+    def threads_of_a_worker(self) -> int:
+        return self.threads or max(1, (os.cpu_count() or 1) // self.workers)
+
+
+class Send(_Table):
+    """Pauses grow from first_pause by pause_factor to longest_pause; trying never ends.
+
+    The timeouts are those of `send.SendSettings`.
+    """
+
+    first_pause: Seconds = 5.0
+    pause_factor: Annotated[float, Field(ge=1, le=100)] = 2.0
+    longest_pause: Seconds = 3600.0
+    connection_timeout: Seconds = 10.0
+    association_timeout: Seconds = 30.0
+    response_timeout: Seconds = 60.0
+    idle_timeout: Seconds = 60.0
+
+    def pause(self, attempts: int) -> float:
+        """Seconds to wait after so many attempts."""
+        steps = min(max(attempts, 1) - 1, 64)  # beyond 2^64 no pause is shorter than the longest
+        return float(min(self.longest_pause, self.first_pause * self.pause_factor**steps))
+
+
+class Destination(_Table):
+    """An archive that gets every result by C-STORE."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")]
+    host: Annotated[str, Field(min_length=1)]
+    port: Annotated[int, Field(ge=1, le=65535)]
+    ae_title: AETitle
+
+
+class Retention(_Table):
+    """jobs: days that the folder of a finished job is kept, 0 for ever.  Nothing that is still to be sent goes."""
+
+    jobs: Days = 14.0
+
+
+class Log(_Table):
+    style: Literal["console", "json"] = "console"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Config(_Table):
+    node: Node = Node()
+    receive: Receive = Receive()
+    group: Group = Group()
+    reconstruct: Reconstruct = Reconstruct()
+    send: Send = Send()
+    destinations: Annotated[tuple[Destination, ...], Field(alias="destination")] = ()
+    retention: Retention = Retention()
+    log: Log = Log()
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Config:
+        names = [destination.name for destination in self.destinations]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"destination {', '.join(twice)} is there more than once; give each a name of its own")
+        return self
+
+    @model_validator(mode="after")
+    def _recipe_exists(self) -> Config:
+        recipe_file(self.reconstruct.recipe)
+        return self
+
+
+def load(path: Path | None) -> Config:
+    """Reads a TOML file; the defaults alone where `path` is None.
+
+    Raises InvalidConfiguration with every fault at once, a line for each: the key, what is wrong, what to do.
+    """
+    try:
+        content = {} if path is None else tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidConfiguration(f"{path} cannot be read: {error.strerror}; name a file with --config") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidConfiguration(f"{path} is not TOML: {error}; compare it with config/node.toml") from error
+    try:
+        return Config.model_validate(content)
+    except ValidationError as error:
+        faults = [_fault(detail) for detail in error.errors(include_url=False)]
+        raise InvalidConfiguration(
+            "\n".join([f"{path or 'the default'} has {len(faults)} fault(s):", *faults])
+        ) from error
+
+
+def recipe_file(name: str) -> Path:
+    """The file of a recipe, by name or path.  Raises InvalidConfiguration with the names there are."""
+    by_name = config_folder() / "recipes" / f"{name}.toml"
+    if "/" not in name and by_name.is_file():
+        return by_name
+    if (path := Path(name).expanduser()).is_file():
+        return path
+    known = ", ".join(sorted(recipe.stem for recipe in by_name.parent.glob("*.toml"))) or "(none)"
+    raise InvalidConfiguration(f"recipe {name!r} is neither a file nor one of: {known}")
+
+
+def config_folder() -> Path:
+    """Where the recipes lie: inside an installed package, or beside it in a working copy."""
+    installed = Path(__file__).parent / "config_files"
+    return installed if installed.is_dir() else Path(__file__).parents[1] / "config"
+
+
+def _fault(detail: ErrorDetails) -> str:
+    key = ".".join(str(part) for part in detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        return f"  {key} is no setting{_nearest(detail['loc'])}"
+    if detail["type"] == "missing":
+        return f"  {key} is missing; add it"
+    message = detail["msg"].removeprefix("Value error, ")
+    return f"  {key or 'destination'} is {detail['input']!r}: {message}" if key else f"  {message}"
+
+
+def _nearest(location: tuple[Any, ...]) -> str:
+    table: Any = Config
+    for part in location[:-1]:
+        if isinstance(part, str):
+            table = Destination if part == "destination" else table.model_fields[part].annotation
+    known = [field.alias or name for name, field in table.model_fields.items()]
+    near = difflib.get_close_matches(str(location[-1]), known, n=1)
+    return f"; did you mean {near[0]}?" if near else f"; expected one of {', '.join(known)}"

@@ -1,0 +1,217 @@
+"""The daemon: wires the line and keeps it going until it is told to stop.
+
+    Receiver → Index → regroup → Dispatch → Courier for each destination
+
+Each part reads what the one before left in spool or store, so the order of their rounds does not matter and a part that
+fails in one round is there again in the next.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from dicom_node.cleanup import clean_up
+from dicom_node.config import Config, recipe_file
+from dicom_node.convert import describe
+from dicom_node.deliver import Courier, SendFunction
+from dicom_node.dispatch import Dispatch, Work
+from dicom_node.errors import NodeError
+from dicom_node.execute import ProcessPerJob
+from dicom_node.group import group
+from dicom_node.index import Index
+from dicom_node.narrate import Narrator
+from dicom_node.outbox import Outbox
+from dicom_node.receive import Receiver, ReceiveSettings
+from dicom_node.reconstruct import read_recipe, reconstruct_job
+from dicom_node.regroup import regroup
+from dicom_node.send import Destination, SendSettings, send
+from dicom_node.spool import Spool
+from dicom_node.store import Store
+
+CLEAN_UP_EVERY = 3600.0
+"""Seconds."""
+LOCK_FILE = "node.lock"
+OTHER_ROUNDS = 4
+"""Threads besides those of the destinations: grouping, dispatch, narration, clean-up."""
+
+log = structlog.get_logger(__name__)
+
+
+def serve(config: Config) -> None:
+    """Runs a node in the foreground until a signal stops it.
+
+    Raises AlreadyRunning, InvalidConfiguration for the recipe, OSError for port or disk.
+    """
+    with alone_in(config.node.state_folder) as tell:
+        daemon = Daemon(config)
+        daemon.stop_on_signals()
+        daemon.run(tell)
+
+
+class AlreadyRunning(NodeError):
+    """Another process serves this state folder."""
+
+
+class Daemon:
+    """One node, to be made by whoever is `alone_in` its state folder.  `run` returns after `stop`.
+
+    work, send_function: what reconstructs a job folder and what sends files; tests hand in others.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        work: Work = reconstruct_job,
+        send_function: SendFunction = send,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._config = config
+        self._clock = clock
+        self._stopping = threading.Event()
+        root = config.node.state_folder
+        jobs_folder = root / "jobs"
+        jobs_folder.mkdir(parents=True, exist_ok=True)
+        self.store = Store(root / "node.db")
+        outbox = Outbox(self.store)
+        spool = Spool(root)
+        recipe = read_recipe(recipe_file(config.reconstruct.recipe))
+        self.index = Index(self.store, spool, describe)
+        settings = ReceiveSettings(**config.receive.model_dump(), ae_title=config.node.ae_title)
+        self.receiver = Receiver(settings, spool, self.index.take, self.index.object_to, clock)
+        self._executor = ProcessPerJob(
+            config.reconstruct.workers, config.reconstruct.threads_of_a_worker, config.reconstruct.time_limit
+        )
+        names = [destination.name for destination in config.destinations]
+        self.dispatch = Dispatch(
+            self.store, outbox, self._executor, work, recipe, config.reconstruct, jobs_folder, names, clock
+        )
+        self._narrate = Narrator(self.store, jobs_folder)
+        self._rounds: dict[str, tuple[Callable[[], None], float]] = {
+            "group": (self._regroup, config.node.tick),
+            "dispatch": (self.dispatch, config.node.tick),
+            "narrate": (lambda: self._narrate(self.dispatch.running), config.node.tick),
+            "clean up": (lambda: clean_up(self.store, jobs_folder, config.retention, clock()), CLEAN_UP_EVERY),
+        }
+        timeouts = config.send.model_dump(include=set(SendSettings.__dataclass_fields__))
+        for destination in config.destinations:
+            courier = Courier(
+                self.store,
+                outbox,
+                Destination(**destination.model_dump()),
+                config.send,
+                SendSettings(ae_title=config.node.ae_title, **timeouts),
+                send_function,
+                jobs_folder,
+                clock,
+                self._stopping.is_set,
+            )
+            self._rounds[f"deliver to {destination.name}"] = (courier, config.node.tick)
+        self._outbox = outbox
+        self._destination_names = names
+
+    def run(self, tell: Callable[[dict[str, float]], None] = lambda content: None) -> None:
+        """Serves until `stop`.  tell: is given pid, port and start.  Raises OSError when the port cannot be had."""
+        self.index.reconcile()
+        self.dispatch.recover()
+        self._outbox.refuse_unknown(self._destination_names, self._clock())
+        self._outbox.settle(self._clock())
+        self.receiver.start()
+        self.index.start()
+        tell({"pid": os.getpid(), "port": self.receiver.port, "started_at": self._clock()})
+        scheduler = self._schedule()
+        log.info("serving", port=self.receiver.port, state_folder=str(self._config.node.state_folder))
+        self._stopping.wait()
+        log.info("stopping")
+        self.receiver.stop()
+        self.index.stop()
+        scheduler.shutdown(wait=True)
+        self._executor.shutdown(cancel_futures=True)
+        self._narrate(())
+        log.info("stopped")
+
+    def stop(self) -> None:
+        """Ends `run`: no new work, senders may finish, running jobs are handed back."""
+        self._stopping.set()
+
+    def stop_on_signals(self) -> None:
+        """SIGTERM and SIGINT stop the node; a second one ends it at once, which loses nothing either."""
+
+        def handle(number: int, frame: object) -> None:
+            signal.signal(number, signal.SIG_DFL)
+            self.stop()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, handle)
+
+    def _regroup(self) -> None:
+        # In this order: an association that has ended meanwhile has its last images at least in the queue.
+        open_associations = self.receiver.open_associations
+        open_associations |= self.index.pending
+        regroup(self.store, group, self._clock(), self._config.group.quiet_time, open_associations)
+
+    def _schedule(self) -> BackgroundScheduler:
+        """A round of each part at once, and then again and again, never two of the same part at a time."""
+        at_once = datetime.now(UTC)
+        scheduler = BackgroundScheduler(
+            executors={"default": ThreadPoolExecutor(len(self._config.destinations) + OTHER_ROUNDS)},
+            job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
+            timezone="UTC",
+        )
+        for name, (part, seconds) in self._rounds.items():
+            scheduler.add_job(
+                self._guarded(name, part), "interval", seconds=seconds, id=name, next_run_time=datetime.now(UTC)
+            )
+        scheduler.start()
+        return scheduler
+
+    def _guarded(self, name: str, part: Callable[[], None]) -> Callable[[], None]:
+        """A round that fails is told of and over; the next one comes."""
+
+        def round_() -> None:
+            try:
+                part()
+            except (OSError, sqlite3.OperationalError) as error:
+                log.error("round_failed", part=name, error=str(error))
+            except Exception:
+                log.exception("round_failed", part=name)
+
+        return round_
+
+
+@contextmanager
+def alone_in(state_folder: Path) -> Iterator[Callable[[dict[str, float]], None]]:
+    """Holds the lock of a state folder, which the system frees with the process, and tells in it who serves.
+
+    Raises AlreadyRunning.
+    """
+    state_folder.mkdir(parents=True, exist_ok=True)
+    with (state_folder / LOCK_FILE).open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise AlreadyRunning(
+                f"another process serves {state_folder}: stop it, or give this node another state_folder"
+            ) from error
+
+        def tell(content: dict[str, float]) -> None:
+            lock.truncate(0)
+            lock.write(json.dumps(content) + "\n")
+            lock.flush()
+
+        yield tell
+        lock.truncate(0)

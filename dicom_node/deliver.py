@@ -1,0 +1,96 @@
+"""Brings what is due to one destination, image by image, and writes down each answer before the next image goes.
+
+A destination that fails is asked again after growing pauses, for ever; what it turns down for good is kept and shown.
+Killed between an answer and its row, the image is sent twice, and the archive knows its UID already.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from dicom_node.config import Send
+from dicom_node.errors import PeerFailure, UnreadableObject
+from dicom_node.outbox import Outbox, Row
+from dicom_node.send import Delivery, Destination, SendSettings
+from dicom_node.states import State
+from dicom_node.store import Store
+
+SendFunction = Callable[[Sequence[Path], Destination, SendSettings], Iterator[Delivery]]
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Courier:
+    """Delivers to one destination.  stopping: tells that the node wants to end."""
+
+    store: Store
+    outbox: Outbox
+    destination: Destination
+    pauses: Send
+    settings: SendSettings
+    send: SendFunction
+    jobs_folder: Path
+    clock: Callable[[], float]
+    stopping: Callable[[], bool]
+
+    def __call__(self) -> None:
+        """One round: every job that has something due for this destination, oldest first."""
+        for job, rows in self.outbox.due(self.destination.name, self.clock()).items():
+            if self.stopping():
+                return
+            if missing := [row for row in rows if not row.path.is_file()]:
+                self._make_anew(job, f"{len(missing)} of its files are gone, such as {missing[0].path}")
+            else:
+                self._send(job, rows)
+            self.outbox.settle(self.clock())
+
+    def _send(self, job: int, rows: list[Row]) -> None:
+        left = {row.path: row for row in rows}
+        try:
+            for delivery in self.send(list(left), self.destination, self.settings):
+                self._write_down(left.pop(delivery.path), delivery)
+                if self.stopping():
+                    return
+        except PeerFailure as error:
+            self._postpone(list(left.values()), str(error))
+        except UnreadableObject as error:
+            self._make_anew(job, str(error))
+        except Exception as error:
+            # one job's surprise must not keep the others from this destination
+            log.exception("delivery_failed", job=job, destination=self.destination.name)
+            self._postpone(list(left.values()), f"{type(error).__name__}: {error}")
+
+    def _write_down(self, row: Row, delivery: Delivery) -> None:
+        now = self.clock()
+        outcome = "pending" if delivery.outcome == "retry" else delivery.outcome
+        comment = " ".join(filter(None, (f"answered 0x{delivery.status:04X}", delivery.comment)))
+        if delivery.outcome != "stored":
+            log.warning(
+                f"not_stored_{delivery.outcome}",
+                job=row.job,
+                destination=row.destination,
+                sop_instance_uid=row.sop_instance_uid,
+                answer=comment,
+            )
+        due_at = now + self.pauses.pause(row.attempts + 1)
+        self.outbox.answered(row, outcome, now, status=delivery.status, comment=comment, due_at=due_at)
+
+    def _postpone(self, rows: list[Row], reason: str) -> None:
+        if not rows:
+            return
+        now = self.clock()
+        pause = self.pauses.pause(max(row.attempts for row in rows) + 1)
+        log.warning("postponed", job=rows[0].job, destination=self.destination.name, seconds=pause, reason=reason)
+        self.outbox.postpone(rows, now, comment=reason, due_at=now + pause)
+
+    def _make_anew(self, job: int, reason: str) -> None:
+        """The result on disk is no longer whole: without it the job is done again, to the same UIDs."""
+        log.warning("made_anew", job=job, reason=reason)
+        shutil.rmtree(self.jobs_folder / str(job), ignore_errors=True)
+        self.store.advance(job, State.SENDING, State.READY, self.clock(), reason)

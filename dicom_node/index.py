@@ -1,0 +1,152 @@
+"""The index: files of the spool as rows of the store, off the path of the receiver.
+
+The spool is the truth.  What a crash leaves unindexed is found again by `reconcile` at the next start, so the queue here
+needs no durability of its own.  An object that cannot be described goes to quarantine and stops nobody.
+"""
+
+from __future__ import annotations
+
+import queue
+import sqlite3
+import threading
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from dicom_node.errors import UnreadableObject
+from dicom_node.model import Instance
+from dicom_node.receive import Refused, Stored
+from dicom_node.spool import Spool
+from dicom_node.store import Objection, Store
+
+Describe = Callable[[Path, float, str], Instance]
+
+BATCH = 200
+"""Images in one transaction: under load one fsync serves many, at leisure each has its own."""
+RETRY_PAUSE = 1.0
+"""Seconds until a batch that the database could not take (no room, locked) is tried again."""
+
+log = structlog.get_logger(__name__)
+
+
+class Index:
+    """Describes what the receiver stored, in a thread of its own between `start` and `stop`."""
+
+    def __init__(self, store: Store, spool: Spool, describe: Describe) -> None:
+        self._store = store
+        self._spool = spool
+        self._describe = describe
+        self._queue: queue.SimpleQueue[Stored | None] = queue.SimpleQueue()
+        self._pending: Counter[str] = Counter()
+        self._pending_lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="index", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Indexes what is queued, then ends; what the database will not take is left to the next start."""
+        self._stopping.set()
+        self._queue.put(None)
+        self._thread.join()
+
+    def take(self, stored: Stored) -> None:
+        """The receiver's `on_stored`."""
+        with self._pending_lock:
+            self._pending[stored.association] += 1
+        self._queue.put(stored)
+
+    def object_to(self, refused: Refused) -> None:
+        """The receiver's `on_refused`."""
+        path = str(refused.path) if refused.path else None
+        reason = f"{refused.reason} (answered 0x{refused.status:04X})"
+        self._store.object_to(Objection(refused.received_at, path, refused.calling_ae_title, reason))
+
+    @property
+    def pending(self) -> frozenset[str]:
+        """Associations that brought images which are in the spool but not yet in the store."""
+        with self._pending_lock:
+            return frozenset(+self._pending)
+
+    def reconcile(self) -> None:
+        """Makes the store agree with the spool: for the start, before the receiver runs.
+
+        Files that are not indexed, or were by another version of this software, are described; rows without a file go.
+        A file found here came over an association that is long closed.
+        """
+        indexed = self._store.indexed()
+        files = {str(path): path for path in self._spool.images()}
+        gone = [path for path in indexed if path not in files]
+        stale = [path for path, (_, _, current) in indexed.items() if path in files and not current]
+        self._store.remove_instances([*gone, *stale])
+        fresh = [path for path in files if path not in indexed]
+        for path in [*stale, *fresh]:
+            received_at = indexed[path][1] if path in indexed else files[path].stat().st_mtime
+            entry = self._read(Stored(files[path], "", received_at))
+            if entry is not None and not self._write([entry]):
+                raise sqlite3.OperationalError(f"the database {self._store.path} takes no rows: see the log")
+        if gone or stale or fresh:
+            log.info("reconciled", files=len(files), added=len(fresh), described_anew=len(stale), gone=len(gone))
+
+    def _run(self) -> None:
+        while batch := self._next_batch():
+            entries = [entry for stored in batch if (entry := self._read(stored))]
+            while not self._write(entries) and not self._stopping.wait(RETRY_PAUSE):
+                pass
+            with self._pending_lock:
+                self._pending.subtract(stored.association for stored in batch)
+
+    def _next_batch(self) -> list[Stored]:
+        """Waits for one and takes all that are there with it; empty when it is time to end."""
+        batch: list[Stored] = []
+        while (item := self._queue.get()) is not None:
+            batch.append(item)
+            if len(batch) == BATCH or self._queue.empty():
+                return batch
+        if batch:
+            self._queue.put(None)
+        return batch
+
+    def _write(self, entries: list[Instance | Objection]) -> bool:
+        try:
+            with self._store.transaction():
+                for entry in entries:
+                    if isinstance(entry, Instance):
+                        self._store.add_instance(entry)
+                    else:
+                        self._store.object_to(entry)
+        except sqlite3.Error as error:
+            log.error("not_indexed_yet", images=len(entries), error=str(error))
+            return False
+        return True
+
+    def _read(self, stored: Stored) -> Instance | Objection | None:
+        """The row for a file; None if there is one already."""
+        if stored.repeated and self._store.knows(stored.path):
+            return None
+        try:
+            return self._describe(stored.path, stored.received_at, stored.association)
+        except UnreadableObject as error:
+            return self._expel(stored, str(error))
+        except OSError as error:
+            log.error("not_readable", path=str(stored.path), error=str(error))
+            return Objection(stored.received_at, str(stored.path), "", f"the file cannot be read: {error.strerror}")
+        except Exception as error:
+            # one hostile header must not stop the others
+            log.exception("description_failed", path=str(stored.path))
+            return self._expel(stored, f"cannot be described: {type(error).__name__}: {error}")
+
+    def _expel(self, stored: Stored, reason: str) -> Objection:
+        """Moves an acknowledged file to quarantine; it stays where it is when quarantine has no room."""
+        note = None
+        try:
+            note = self._spool.quarantine(stored.path.read_bytes(), {"reason": reason}, stored.received_at)
+            if note is not None:
+                stored.path.unlink()
+        except OSError as error:
+            reason = f"{reason}; it cannot be moved to quarantine: {error.strerror}"
+        log.warning("quarantined", path=str(note or stored.path), reason=reason)
+        return Objection(stored.received_at, str(note or stored.path), "", reason)
