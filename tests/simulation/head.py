@@ -20,7 +20,7 @@ from reconstruction import Acquisition, Geometry
 from reconstruction.acquisition import BoolArray, FloatArray
 from tests.simulation import sampling, tissue
 from tests.simulation.anatomy import ORIGIN_MM, SHAPE, Anatomy, anatomy
-from tests.simulation.susceptibility import dipole_field, shim
+from tests.simulation.susceptibility import HARMONIC, dipole_field, shim
 from tests.simulation.vessels import veins
 
 ISOCENTRE_MM = (0.0, -18.0, 6.0)
@@ -252,7 +252,7 @@ def _shim(
     thinned = np.ascontiguousarray(field[::every, ::every, ::every])
     brain = sampling.nearest(_masks(head), control, WARP_SPACING_MM, affine, thinned.shape) & 1 != 0
     coefficients = shim(thinned, brain, every * step)
-    error: NDArray[np.float64] = SHIM_RESIDUAL_PPM * random.standard_normal(coefficients.size)
+    error: NDArray[np.float64] = HARMONIC @ (SHIM_RESIDUAL_PPM * random.standard_normal(HARMONIC.shape[1]))
     return coefficients + error
 
 

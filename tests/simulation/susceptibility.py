@@ -39,6 +39,11 @@ def dipole_field(
     return field[tuple(slice(n) for n in chi.shape)]
 
 
+HARMONIC = np.delete(np.eye(10), 6, axis=1)
+HARMONIC[6, 4:6] = -1
+"""Takes the nine free coefficients of a shim to the ten of `second_order`: u² − w² and v² − w² instead of squares."""
+
+
 def second_order(places: NDArray[np.float64]) -> NDArray[np.float64]:
     """The ten polynomials of a second-order shim at places (point, 3) in dm from the middle of the field's grid."""
     u, v, w = places.T
@@ -46,10 +51,12 @@ def second_order(places: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def shim(field: FloatArray, brain: NDArray[np.bool_], step: float) -> NDArray[np.float64]:
-    """The coefficients of `second_order` (ppm) that flatten the field over the brain best."""
+    """The coefficients of `second_order` (ppm) that flatten the field over the brain best.
+
+    A shim coil's field obeys Laplace's equation: the squares' coefficients add up to 0.
+    """
     places = np.argwhere(brain)
     middle = np.array(field.shape) / 2
-    coefficients: NDArray[np.float64] = np.linalg.lstsq(
-        second_order((places - middle) * step / 100), field[brain].astype(float), rcond=None
-    )[0]
-    return coefficients
+    A = second_order((places - middle) * step / 100)
+    coefficients: NDArray[np.float64] = np.linalg.lstsq(A @ HARMONIC, field[brain].astype(float), rcond=None)[0]
+    return HARMONIC @ coefficients
