@@ -28,8 +28,7 @@ from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.filewriter import dcmwrite
 
-from dicom_node.convert import convert, describe
-from dicom_node.convert.source import Source
+from dicom_node.convert import Source, convert, describe
 from dicom_node.encode import encode
 from dicom_node.encode.picture import draw
 from dicom_node.encode.record import names, record

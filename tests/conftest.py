@@ -38,6 +38,11 @@ def storescu_command() -> Path:
 
 
 @pytest.fixture(scope="session")
+def dsrdump_command() -> Path:
+    return _command("dsrdump")
+
+
+@pytest.fixture(scope="session")
 def dciodvfy_command() -> Path:
     return _command("dciodvfy")
 

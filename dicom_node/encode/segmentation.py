@@ -13,7 +13,15 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
 from dicom_node.encode.figures import WHOLE_BRAIN, Region
-from dicom_node.encode.identity import SOFTWARE, Identity, inherit, inherit_patient_and_study, plain, stamp
+from dicom_node.encode.identity import (
+    SOFTWARE,
+    Identity,
+    inherit,
+    inherit_patient_and_study,
+    plain,
+    processing_equipment,
+    stamp,
+)
 from dicom_node.encode.series import PLANE, SPACE, file_meta
 from reconstruction import Recipe
 
@@ -81,6 +89,7 @@ def encode_segmentation(
     inherit_patient_and_study(segmentation, header)
     stamp(segmentation, when)
     segmentation.ContentQualification = "RESEARCH"
+    segmentation.ContributingEquipmentSequence = [processing_equipment(recipe, when)]
     segmentation.file_meta = file_meta(segmentation)
     return segmentation
 

@@ -28,7 +28,7 @@ from dicom_node.encode.quantity import INT16, Quantity, stored
 from dicom_node.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from reconstruction import Maps, Recipe
 
-SERIES = ("BodyPartExamined", "PatientPosition", "ProtocolName")
+SERIES = ("BodyPartExamined", "Laterality", "PatientPosition", "ProtocolName")
 EQUIPMENT = (
     "Manufacturer",
     "InstitutionName",
@@ -164,6 +164,8 @@ def _describe(
     dataset.EchoTime = None
     dataset.setdefault("ScanningSequence", "GR")
     dataset.setdefault("SequenceVariant", "NONE")
+    # What the maps are of; without a body part the IOD would ask for a laterality (C.7.3.1).
+    dataset.setdefault("BodyPartExamined", "BRAIN")
 
 
 def _refer(dataset: Dataset, references: Iterable[Reference], study_instance_uid: str) -> None:

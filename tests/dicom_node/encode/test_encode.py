@@ -1,0 +1,88 @@
+"""The whole set of outputs: valid, deterministic, and without a word on the patient where none belongs."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from pathlib import Path
+
+import pytest
+from pydicom import dcmwrite
+from pydicom.dataset import Dataset
+
+from dicom_node.convert.source import Source
+from dicom_node.encode import encode
+from dicom_node.encode.identity import Identity, local_time
+from tests.dicom_node.encode.example import (
+    CREATED,
+    SHAPE,
+    dciodvfy_errors,
+    enhanced_source,
+    header,
+    maps,
+    recipe,
+    save,
+    source,
+)
+
+
+@pytest.mark.parametrize("made_from", [source(), enhanced_source()], ids=["classic", "enhanced"])
+@pytest.mark.parametrize("reference", ["csf", "whole_brain", "frontal white matter"])
+@pytest.mark.parametrize("r2star", [True, False], ids=["r2star", "no r2star"])
+def test_dciodvfy_finds_no_error(
+    made_from: Source, reference: str, r2star: bool, tmp_path: Path, dciodvfy_command: Path
+) -> None:
+    paths = save(encode(maps(r2star=r2star, reference=reference), made_from, recipe(), CREATED), tmp_path)
+    assert len(paths) == SHAPE[2] * (2 if r2star else 1) + 2
+    for path in (paths[0], *paths[-3:]):  # the slices of a series are alike
+        assert dciodvfy_errors(dciodvfy_command, path) == []
+
+
+def test_the_same_job_makes_the_same_bytes() -> None:
+    once, again = (encode(maps(), source(), recipe(), CREATED) for _ in range(2))
+    assert [_bytes(d) for d in once] == [_bytes(d) for d in again]
+
+
+def test_the_order_of_references_does_not_matter() -> None:
+    shuffled = dataclasses.replace(source(), references=tuple(tuple(reversed(r)) for r in source().references))
+    assert Identity.of(source(), recipe()) == Identity.of(shuffled, recipe())
+
+
+def test_other_sources_or_another_recipe_make_other_objects() -> None:
+    first = {d.SOPInstanceUID for d in encode(maps(), source(), recipe(), CREATED)}
+    other_recipe = {d.SOPInstanceUID for d in encode(maps(), source(), recipe(threshold=0.2), CREATED)}
+    other_source = {d.SOPInstanceUID for d in encode(maps(), enhanced_source(), recipe(), CREATED)}
+    assert not first & other_recipe
+    assert not first & other_source
+
+
+def test_time_is_only_in_the_dates() -> None:
+    """A job made anew for the same images names the same objects: a PACS that has them keeps the ones it has."""
+    one, other = (encode(maps(), source(), recipe(), created) for created in (CREATED, CREATED + 86400))
+    assert [d.SOPInstanceUID for d in one] == [d.SOPInstanceUID for d in other]
+    assert one[0].ContentDate != other[0].ContentDate
+
+
+def test_dates_are_in_the_zone_that_the_source_names() -> None:
+    zoned = header()
+    zoned.TimezoneOffsetFromUTC = "+0900"
+    assert local_time(0.0, zoned).isoformat() == "1970-01-01T09:00:00"
+
+
+def test_every_object_belongs_to_the_patient_and_the_study() -> None:
+    for dataset in encode(maps(), source(), recipe(), CREATED):
+        for keyword in ("PatientName", "PatientID", "PatientBirthDate", "StudyInstanceUID", "AccessionNumber"):
+            assert dataset[keyword].value == header()[keyword].value
+
+
+def test_an_empty_reference_region_makes_no_segment() -> None:
+    emptied = maps()
+    empty = dataclasses.replace(emptied.reference, mask=emptied.reference.mask & False)
+    segmentation = encode(dataclasses.replace(emptied, reference=empty), source(), recipe(), CREATED)[-2]
+    assert [s.SegmentLabel for s in segmentation.SegmentSequence] == ["whole brain"]
+
+
+def _bytes(dataset: Dataset) -> bytes:
+    encoded = io.BytesIO()
+    dcmwrite(encoded, dataset, enforce_file_format=True)
+    return encoded.getvalue()

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import highdicom as hd
+import pytest
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+
+from dicom_node.encode import encode
+from dicom_node.encode.figures import regions
+from tests.dicom_node.encode.example import CREATED, maps, recipe, save, source
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return save(encode(maps(), source(), recipe(), CREATED), tmp_path_factory.mktemp("outputs"))
+
+
+@pytest.fixture(scope="module")
+def report(files: list[Path]) -> hd.sr.Comprehensive3DSR:
+    document = hd.sr.srread(files[-1])
+    assert isinstance(document, hd.sr.Comprehensive3DSR)
+    return document
+
+
+def _groups(report: hd.sr.Comprehensive3DSR) -> dict[str, hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations]:
+    content = report.content
+    assert isinstance(content, hd.sr.MeasurementReport)
+    return {str(g.tracking_identifier): g for g in content.get_volumetric_roi_measurement_groups()}
+
+
+def test_highdicom_reads_the_groups_of_tid_1500(report: hd.sr.Comprehensive3DSR) -> None:
+    assert _groups(report).keys() == {"whole_brain", "csf"}
+
+
+def test_every_figure_stands_in_its_group(report: hd.sr.Comprehensive3DSR) -> None:
+    derivations = {
+        codes.SCT.Mean: "mean",
+        codes.SCT.StandardDeviation: "sd",
+        codes.SCT.Median: "median",
+        codes.SCT.Minimum: "minimum",
+        codes.SCT.Maximum: "maximum",
+    }
+    for region in regions(maps()):
+        group = _groups(report)[region.name]
+        (volume,) = group.get_measurements(name=codes.SCT.Volume)
+        assert float(volume.value) == pytest.approx(region.volume, rel=1e-5)
+        for concept, unit, summary in (
+            (codes.DCM.MagneticSusceptibility, "[ppb]", region.chi),
+            (codes.DCM.R2Star, "/s", region.r2star),
+        ):
+            found = group.get_measurements(name=concept)
+            assert {m.unit.value for m in found} == {unit}
+            assert {derivations[m.derivation]: float(m.value) for m in found} == pytest.approx(
+                {name: getattr(summary, name) for name in derivations.values()}, rel=1e-5
+            )
+
+
+def test_the_reference_region_is_given_relative_to_the_whole_brain(report: hd.sr.Comprehensive3DSR) -> None:
+    relative = [m for m in _groups(report)["csf"].get_measurements() if m.name.scheme_designator == "99QSMNODE"]
+    assert [(float(m.value), m.unit.value, m.derivation) for m in relative] == [
+        (12.5, "[ppb]", codes.SCT.Mean),
+        (25.0, "[ppb]", codes.SCT.StandardDeviation),
+    ]
+    (scheme,) = report.CodingSchemeIdentificationSequence
+    assert scheme.CodingSchemeDesignator == "99QSMNODE"
+
+
+def test_each_group_points_at_its_segment(files: list[Path], report: hd.sr.Comprehensive3DSR) -> None:
+    segmentation = hd.seg.segread(files[-2])
+    for region in regions(maps()):
+        segment = _groups(report)[region.name].referenced_segment
+        assert segment.referenced_sop_instance_uid == segmentation.SOPInstanceUID
+        number = segment[0].referenced_segment_numbers[0]
+        volume = segmentation.get_volume(segment_numbers=[number], combine_segments=True)
+        assert int((volume.array > 0).sum()) == region.voxels
+
+
+def test_the_segmentation_lies_where_its_masks_are(files: list[Path]) -> None:
+    segmentation = hd.seg.segread(files[-2])
+    images = [dcmread(path) for path in files[:7]]
+    for number, region in enumerate(regions(maps()), 1):
+        planes = segmentation.get_pixels_by_source_instance(
+            [image.SOPInstanceUID for image in images],
+            segment_numbers=[number],
+            combine_segments=True,
+            assert_missing_frames_are_empty=True,
+        )
+        assert (planes.transpose(2, 1, 0).astype(bool) == region.mask).all()
+
+
+def test_the_algorithm_is_named_with_every_parameter(report: hd.sr.Comprehensive3DSR) -> None:
+    texts = _texts(report)
+    assert f"recipe SHA-256: {recipe().digest()}" in texts
+    assert "mask: magnitude, threshold=0.1" in texts
+    assert "inversion: tv" in texts
+
+
+def test_says_what_the_consensus_asks_for(report: hd.sr.Comprehensive3DSR) -> None:
+    texts = "\n".join(_texts(report))
+    assert "For research, not for diagnosis." in texts
+    assert "in ppb relative to csf" in texts
+    assert "Geometry unchanged: 12 x 16 x 7 voxels of 0.5 x 0.75 x 2.5 mm" in texts
+    assert "Quality: snr = 42." in texts
+    assert "Warning: the source is small" in texts
+    assert "Warning: a map made by hand" in texts
+
+
+def test_lists_every_image_it_rests_on(files: list[Path], report: hd.sr.Comprehensive3DSR) -> None:
+    evidence = {
+        instance.ReferencedSOPInstanceUID
+        for study in report.CurrentRequestedProcedureEvidenceSequence
+        for series in study.ReferencedSeriesSequence
+        for instance in series.ReferencedSOPSequence
+    }
+    sources = {r.sop_instance_uid for slice_ in source().references for r in slice_}
+    assert evidence == sources | {dcmread(path, specific_tags=["SOPInstanceUID"]).SOPInstanceUID for path in files[:-1]}
+
+
+def test_dcmtk_reads_it(files: list[Path], dsrdump_command: Path) -> None:
+    said = subprocess.run([dsrdump_command, "+Pc", files[-1]], capture_output=True, check=True)
+    assert said.stderr == b""
+    assert b"Comprehensive 3D SR Document" in said.stdout
+    assert b'(126396,DCM,"Magnetic Susceptibility")' in said.stdout
+
+
+def _texts(document: Dataset) -> list[str]:
+    """Every TEXT item of the content tree."""
+    found = [document.TextValue] if document.get("ValueType") == "TEXT" else []
+    for item in document.get("ContentSequence", ()):
+        found += _texts(item)
+    return found

@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+
+from dicom_node.encode import encode
+from dicom_node.encode.identity import local_time
+from dicom_node.encode.quantity import QSM, R2STAR, clipped
+from dicom_node.encode.series import PLANE, encode_series, series_number
+from tests.dicom_node.encode.example import (
+    CREATED,
+    MAGNITUDE_SERIES,
+    PHASE_SERIES,
+    SHAPE,
+    SPACE,
+    STUDY,
+    dciodvfy_errors,
+    enhanced_source,
+    header,
+    maps,
+    recipe,
+    save,
+    source,
+)
+
+WHEN = local_time(CREATED, Dataset())
+
+
+def _qsm(**changes: object) -> list[Dataset]:
+    return encode_series(maps(), QSM, source(), recipe(), WHEN)
+
+
+def test_the_stored_value_is_the_susceptibility_in_ppb(tmp_path: Path) -> None:
+    written = [dcmread(path) for path in save(_qsm(), tmp_path)]
+    volume = np.stack([dataset.pixel_array for dataset in written], axis=-1).transpose(1, 0, 2)
+    assert volume.dtype == np.int16
+    np.testing.assert_array_equal(volume, np.rint(maps().chi.astype(float) * 1000))
+    assert {(d.RescaleSlope, d.RescaleIntercept, d.RescaleType) for d in written} == {(1, 0, "ppb")}
+
+
+def test_r2star_is_stored_in_whole_inverse_seconds_with_one_slope() -> None:
+    datasets = encode_series(maps(), R2STAR, source(), recipe(), WHEN)
+    volume = np.stack([np.frombuffer(d.PixelData, "<i2").reshape(d.Rows, d.Columns) for d in datasets], axis=-1)
+    r2star = maps().r2star
+    assert r2star is not None
+    assert np.abs(volume.transpose(1, 0, 2) - r2star).max() <= 0.5
+    assert {(d.RescaleSlope, d.RescaleIntercept, d.RescaleType) for d in datasets} == {(1, 0, "1/s")}
+
+
+def test_voxels_outside_the_mask_are_zero() -> None:
+    everywhere = dataclasses.replace(maps(), chi=np.ones(SHAPE, np.float32))
+    datasets = encode_series(everywhere, QSM, source(), recipe(), WHEN)
+    volume = np.stack([np.frombuffer(d.PixelData, "<i2").reshape(d.Rows, d.Columns) for d in datasets], axis=-1)
+    np.testing.assert_array_equal(volume.transpose(1, 0, 2) != 0, everywhere.mask)
+
+
+def test_geometry_is_the_source_s_to_the_letter(tmp_path: Path) -> None:
+    written = [dcmread(path) for path in save(_qsm(), tmp_path)]
+    originals = [dcmread(path) for path in save([_with_meta(header(i)) for i in range(SHAPE[2])], tmp_path)]
+    for ours, theirs in zip(written, originals, strict=True):
+        for keyword in PLANE:
+            assert (keyword in ours) == (keyword in theirs)
+            if keyword in ours:
+                # get_item: the bytes of the file, before any conversion to numbers
+                assert ours.get_item(keyword).value == theirs.get_item(keyword).value
+        assert (ours.StudyInstanceUID, ours.FrameOfReferenceUID) == (STUDY, SPACE)
+
+
+def test_a_value_beyond_int16_is_clipped_and_reported() -> None:
+    chi = np.zeros(SHAPE, np.float32)
+    chi[5, 5, 3], chi[6, 5, 3] = 40.0, -40.0
+    extreme = maps(chi=chi)
+    pixels = np.frombuffer(encode_series(extreme, QSM, source(), recipe(), WHEN)[3].PixelData, "<i2")
+    assert (pixels.max(), pixels.min()) == (32767, -32768)
+    assert clipped(extreme) == ("2 voxels of QSM lie outside -32768..32767 ppb and were clipped",)
+    assert clipped(maps()) == ()
+
+
+def test_a_map_that_is_not_finite_is_refused() -> None:
+    chi = np.zeros(SHAPE, np.float32)
+    chi[5, 5, 3] = np.nan
+    with pytest.raises(ValueError, match="chi holds NaN or infinity"):
+        encode_series(maps(chi=chi), QSM, source(), recipe(), WHEN)
+
+
+def test_a_source_of_another_shape_is_refused() -> None:
+    headers = tuple(header(i) for i in range(SHAPE[2]))
+    headers[2].Rows = 99
+    with pytest.raises(ValueError, match="expected columns 12, rows 99, 7 slices"):
+        encode_series(maps(), QSM, source(headers), recipe(), WHEN)
+
+
+def test_says_what_it_is() -> None:
+    dataset = _qsm()[0]
+    assert list(dataset.ImageType) == ["DERIVED", "PRIMARY", "OTHER", "QSM"]
+    assert (dataset.WindowCenter - dataset.WindowWidth / 2, dataset.WindowCenter + dataset.WindowWidth / 2) == (
+        -150,
+        200,
+    )
+    assert (dataset.ContentQualification, dataset.BurnedInAnnotation) == ("RESEARCH", "NO")
+    mapping = dataset.RealWorldValueMappingSequence[0]
+    assert mapping.MeasurementUnitsCodeSequence[0].CodeValue == "[ppb]"
+    quantity = mapping.QuantityDefinitionSequence[0].ConceptCodeSequence[0]
+    assert (quantity.CodeValue, quantity.CodingSchemeDesignator) == ("126396", "DCM")
+    assert (mapping.RealWorldValueSlope, mapping.RealWorldValueIntercept) == (1, 0)
+    equipment = dataset.ContributingEquipmentSequence[0]
+    assert equipment.PurposeOfReferenceCodeSequence[0].CodeValue == "109102"
+    assert recipe().digest() in equipment.ContributionDescription
+    assert "For research, not for diagnosis" in equipment.ContributionDescription
+
+
+def test_series_are_new_and_numbered_after_their_source() -> None:
+    outputs = encode(maps(), source(), recipe(), CREATED)
+    numbers = {dataset.SeriesInstanceUID: dataset.SeriesNumber for dataset in outputs}
+    assert sorted(numbers.values()) == [701, 702, 703, 704]
+    assert not {MAGNITUDE_SERIES, PHASE_SERIES} & set(numbers)
+    assert len({dataset.SOPInstanceUID for dataset in outputs}) == len(outputs) == 2 * SHAPE[2] + 2
+
+
+def test_series_number_without_room_falls_back() -> None:
+    odd = Dataset()
+    assert series_number(odd, 1) == 1
+    odd.SeriesNumber = 2**31 - 1
+    assert series_number(odd, 2) == 2
+
+
+def test_refers_to_every_source_image_of_its_slice() -> None:
+    for index, dataset in enumerate(_qsm()):
+        images = {item.ReferencedSOPInstanceUID for item in dataset.SourceImageSequence}
+        assert images == {reference.sop_instance_uid for reference in source().references[index]}
+        purposes = {item.PurposeOfReferenceCodeSequence[0].CodeValue for item in dataset.SourceImageSequence}
+        assert purposes == {"121322"}
+        by_series = {
+            item.SeriesInstanceUID: {i.ReferencedSOPInstanceUID for i in item.ReferencedInstanceSequence}
+            for item in dataset.ReferencedSeriesSequence
+        }
+        assert by_series.keys() == {MAGNITUDE_SERIES, PHASE_SERIES}
+        assert set.union(*by_series.values()) == images
+
+
+def test_refers_to_the_frames_of_an_enhanced_source() -> None:
+    dataset = encode_series(maps(), QSM, enhanced_source(), recipe(), WHEN)[2]
+    (image,) = dataset.SourceImageSequence
+    assert list(image.ReferencedFrameNumber) == [9, 10, 11, 12]
+    assert len(dataset.ReferencedSeriesSequence[0].ReferencedInstanceSequence) == 1
+
+
+@pytest.mark.parametrize(("lossy", "said"), [(False, "00"), (True, "01")])
+def test_says_whether_the_source_was_lossy(lossy: bool, said: str) -> None:
+    datasets = encode_series(maps(), QSM, source(lossy=lossy), recipe(), WHEN)
+    assert {dataset.LossyImageCompression for dataset in datasets} == {said}
+
+
+@pytest.mark.parametrize(
+    ("character_set", "name"),
+    [
+        ("ISO_IR 100", "Müller^Jörg"),
+        ("ISO_IR 192", "Wang^XiaoDong=王^小東"),
+        (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
+        ("ISO_IR 144", "Люкceмбypг"),
+        (None, "Plain^Name"),
+    ],
+)
+def test_names_keep_their_character_set(character_set: object, name: str, tmp_path: Path) -> None:
+    headers = tuple(header(i) for i in range(SHAPE[2]))
+    for dataset in headers:
+        del dataset.SpecificCharacterSet
+        if character_set:
+            dataset.SpecificCharacterSet = character_set
+        dataset.PatientName = name
+    for path in save(encode(maps(), source(headers), recipe(), CREATED), tmp_path):
+        written = dcmread(path)
+        assert str(written.PatientName) == name
+        assert written.get("SpecificCharacterSet") == (character_set or None)
+
+
+def test_odd_headers_make_sound_objects(tmp_path: Path, dciodvfy_command: Path) -> None:
+    """What occurs in the field: missing type 2 attributes, a sex of "U", empty sequences, a name with a backslash."""
+    headers = tuple(header(i) for i in range(SHAPE[2]))
+    for dataset in headers:
+        for keyword in ("PatientBirthDate", "StudyID", "AccessionNumber", "ReferringPhysicianName", "SeriesNumber"):
+            delattr(dataset, keyword)
+        dataset.PatientSex = "O"
+        dataset.ReferencedStudySequence = []
+        dataset.RequestAttributesSequence = [Dataset()]
+    odd_recipe = dataclasses.replace(recipe(), name="my\\réçipe")
+    paths = save(encode(maps(), source(headers), odd_recipe, CREATED), tmp_path)
+    for path in (paths[0], *paths[-3:]):
+        assert dciodvfy_errors(dciodvfy_command, path) == []
+        written = dcmread(path)
+        assert (written.PatientBirthDate, written.StudyID, written.PatientSex) == ("", "", "O")
+        assert "RequestAttributesSequence" not in written
+
+
+def test_a_sex_that_the_standard_does_not_know_is_kept() -> None:
+    headers = tuple(header(i) for i in range(SHAPE[2]))
+    for dataset in headers:
+        dataset.PatientSex = "U"
+    assert {d.PatientSex for d in encode(maps(), source(headers), recipe(), CREATED)} == {"U"}
+
+
+def _with_meta(dataset: Dataset) -> Dataset:
+    from dicom_node.encode.series import file_meta
+
+    dataset.file_meta = file_meta(dataset)
+    return dataset
