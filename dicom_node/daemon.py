@@ -173,9 +173,7 @@ class Daemon:
             timezone="UTC",
         )
         for name, (part, seconds) in self._rounds.items():
-            scheduler.add_job(
-                self._guarded(name, part), "interval", seconds=seconds, id=name, next_run_time=datetime.now(UTC)
-            )
+            scheduler.add_job(self._guarded(name, part), "interval", seconds=seconds, id=name, next_run_time=at_once)
         scheduler.start()
         return scheduler
 

@@ -1,7 +1,7 @@
 """From ready to sending: gives ready jobs to the executor and registers what comes back.
 
-A worker gets a folder and a recipe.  One that dies, runs out of time or is stopped hands its job back, up to the ceiling
-of attempts; a job of which no map can be made fails at once, with the reason.
+A worker gets a folder and a recipe.  One that dies, runs out of time or is stopped hands its job back, up to the
+ceiling of attempts; a job of which no map can be made fails at once, with the reason.
 """
 
 from __future__ import annotations
@@ -111,10 +111,8 @@ class Dispatch:
         """The job's folder.  What an earlier job of that number left (before the database was rebuilt) goes first."""
         folder = self._jobs_folder / str(job.id)
         paths = self._store.paths(job.images)
-        if len(paths) < len(job.images):
-            raise NotConvertible(
-                f"{len(job.images) - len(paths)} of its {len(job.images)} images are gone from the spool"
-            )
+        if gone := len(job.images) - len(paths):
+            raise NotConvertible(f"{gone} of its {len(job.images)} images are gone from the spool; send them again")
         content = {
             "job": job.id,
             "group": job.group_key,

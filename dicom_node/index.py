@@ -1,7 +1,7 @@
 """The index: files of the spool as rows of the store, off the path of the receiver.
 
-The spool is the truth.  What a crash leaves unindexed is found again by `reconcile` at the next start, so the queue here
-needs no durability of its own.  An object that cannot be described goes to quarantine and stops nobody.
+The spool is the truth.  What a crash leaves unindexed is found again by `reconcile` at the next start, so the queue
+here needs no durability of its own.  An object that cannot be described goes to quarantine and stops nobody.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Groups become jobs: what the images of a study amount to now, held against the jobs that there are.
 
-As long as nothing was made of a job's images, late ones join it.  Later ones make a numbered revision, which is a job of
-its own: the first goes on to the archive undisturbed.  A second export of the same scan makes nothing.
+As long as nothing was made of a job's images, late ones join it.  Later ones make a numbered revision, which is a job
+of its own: the first goes on to the archive undisturbed.  A second export of the same scan makes nothing.
 """
 
 from __future__ import annotations

@@ -93,8 +93,8 @@ def _line(job: dict[str, Any]) -> str:
     revision = f", revision {job['revision']}" if job["revision"] > 1 else ""
     attempts = f", attempt {job['attempts']}" if job["attempts"] > 1 else ""
     line = (
-        f"job {job['id']:<4} {job['state']:<15} for {age(job['in_state'])} ({job['images']} images{revision}{attempts}, "
-        f"{age(job['age'])} old): {job['reason']}"
+        f"job {job['id']:<4} {job['state']:<15} for {age(job['in_state'])} "
+        f"({job['images']} images{revision}{attempts}, {age(job['age'])} old): {job['reason']}"
     )
     for name, counts in job["destinations"].items():
         if counts["pending"] or counts["refused"]:
