@@ -53,7 +53,7 @@ def icosphere(divisions: int) -> tuple[Points, Indices]:
 def neighbours(triangles: Indices) -> Indices:
     """(V, 6): the vertices around each vertex in order; the twelve with five neighbours end in −1."""
     following = {(int(i), int(j)): int(k) for a, b, c in triangles for i, j, k in ((a, b, c), (b, c, a), (c, a, b))}
-    start = {i: j for i, j in following}
+    start = dict(following.keys())
     around = np.full((len(start), 6), -1, np.int64)
     for i, first in start.items():
         j = first

@@ -71,7 +71,7 @@ def surface_mask(image: FloatArray, geometry: Geometry, fraction: float) -> Bool
     volume = mask.sum() * geometry.voxel_volume / 1000
     if volume < MINIMUM_CM3:
         raise NotReconstructible(
-            f"a brain of {volume:.0f} cm³ was found; expected at least {MINIMUM_CM3:.0f}: send a head, or a mask with it"
+            f"a brain of {volume:.0f} cm³ was found; expected at least {MINIMUM_CM3:.0f}: send a head, or a mask too"
         )
     return mask
 
@@ -84,7 +84,7 @@ def _largest_ball(image: FloatArray, geometry: Geometry) -> tuple[NDArray[np.flo
     """
     depth = ndimage.distance_transform_edt(ndimage.binary_fill_holes(image > TISSUE), sampling=geometry.voxel_size)
     deepest = np.unravel_index(int(depth.argmax()), depth.shape)
-    return np.array(deepest) * geometry.voxel_size, float(depth.max())
+    return np.array(deepest, np.float64) * np.array(geometry.voxel_size), float(depth.max())
 
 
 def _ball(geometry: Geometry, centre: NDArray[np.float64], radius: float) -> BoolArray:
