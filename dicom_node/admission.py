@@ -8,14 +8,20 @@ scanner's oddities are not our business.
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
-from io import BytesIO
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import Any, TypeVar
 
-from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.filereader import read_dataset
+from pydicom.errors import BytesLengthException
+from pydicom.multival import MultiValue
 from pydicom.pixels.utils import get_expected_length
+from pydicom.tag import BaseTag
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -55,36 +61,22 @@ DOES_NOT_MATCH_SOP_CLASS = 0xA900
 SOP_CLASS_NOT_SUPPORTED = 0x0122
 OUT_OF_RESOURCES = 0xA700
 
-_ANY = 0  # any number of values, but at least one
-_IDENTITY = {"SOPClassUID": 1, "SOPInstanceUID": 1, "StudyInstanceUID": 1, "SeriesInstanceUID": 1}
-_IMAGE_PIXEL = {
-    "SamplesPerPixel": 1,
-    "PhotometricInterpretation": 1,
-    "Rows": 1,
-    "Columns": 1,
-    "BitsAllocated": 1,
-    "BitsStored": 1,
-    "PixelRepresentation": 1,
-}
+_IDENTITY = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+_SIZES = ("SamplesPerPixel", "Rows", "Columns", "BitsAllocated", "BitsStored")
+_IMAGE_PIXEL = (*_SIZES, "PixelRepresentation", "PhotometricInterpretation")
 _IMAGE_PLANE = {"PixelSpacing": 2, "ImagePositionPatient": 3, "ImageOrientationPatient": 6}
 """Asked of ORIGINAL classic images only: screen captures and reports that scanners store as MR images have no plane."""
-_MULTI_FRAME = {"NumberOfFrames": 1, "SharedFunctionalGroupsSequence": _ANY, "PerFrameFunctionalGroupsSequence": _ANY}
-_USED_LATER = (
-    "EchoTime",
-    "ImagingFrequency",
-    "MagneticFieldStrength",
-    "RescaleSlope",
-    "RescaleIntercept",
-    "SeriesNumber",
-)
-"""May be absent; where present they must be what they claim to be."""
+_FUNCTIONAL_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+_MULTI_FRAME = ("NumberOfFrames", *_FUNCTIONAL_GROUPS)
+_USED_LATER = ("EchoTime", "ImagingFrequency", "RescaleSlope", "RescaleIntercept", "SeriesNumber")
+"""May be absent or empty; a value must be the number it claims to be."""
 _BITS_ALLOCATED = (8, 16, 32)
 
-_KEYWORDS = ("ImageType", *_IDENTITY, *_IMAGE_PIXEL, *_IMAGE_PLANE, *_MULTI_FRAME, *_USED_LATER)
-_TAGS = [tag for keyword in _KEYWORDS if (tag := tag_for_keyword(keyword)) is not None]
+_T = TypeVar("_T")
 
 # What pydicom is seen to raise on values that are not what their VR says.
 _CONVERSION_ERRORS = (
+    BytesLengthException,
     ValueError,
     TypeError,
     KeyError,
@@ -115,25 +107,96 @@ def admit(
     pixels, decompressed.  Raises NotAdmitted.
     """
     plain = _inflate(encoded, maximum_bytes) if transfer_syntax == DeflatedExplicitVRLittleEndian else encoded
-    skeleton = _skeleton(plain, transfer_syntax)
-    header = _header(plain, transfer_syntax)
-    _require_values(header, _IDENTITY)
-    for keyword, commanded in (("SOPClassUID", sop_class_uid), ("SOPInstanceUID", sop_instance_uid)):
-        if header[keyword].value != commanded:
-            raise _mismatch(f"{keyword} is {header[keyword].value!r} in the data set but {commanded!r} in the command")
-    for keyword in _IDENTITY:
-        if not UID_PATTERN.fullmatch(header[keyword].value):
-            raise _mismatch(f"{keyword} is {header[keyword].value!r}; expected 1 to 64 digits and dots")
-    _require_vrs(skeleton)
-    _require_values(header, {**_IMAGE_PIXEL, "ImageType": _ANY})
-    if sop_class_uid == MRImageStorage:
-        if header["ImageType"].value[0] == "ORIGINAL":
-            _require_values(header, _IMAGE_PLANE)
-    else:
-        _require_values(header, _MULTI_FRAME)
-        _require_every_frame(header)
-    _require_pixels(header, skeleton, transfer_syntax, maximum_bytes)
-    return str(header["StudyInstanceUID"].value)
+    try:
+        skeleton = Skeleton(
+            plain,
+            implicit=transfer_syntax.is_implicit_VR,
+            little_endian=transfer_syntax.is_little_endian,
+            encapsulated=transfer_syntax.is_encapsulated,
+        )
+        header = _Header(plain, skeleton, transfer_syntax)
+        _require_identity(header, sop_class_uid, sop_instance_uid)
+        _require_attributes(header, classic=sop_class_uid == MRImageStorage)
+        if sop_class_uid != MRImageStorage:
+            _require_every_frame(header, skeleton)
+        _require_pixels(header, skeleton, transfer_syntax, maximum_bytes)
+    except NotAdmitted:
+        raise
+    except UnreadableObject as error:
+        raise NotAdmitted(CANNOT_UNDERSTAND, str(error)) from error
+    return header.text("StudyInstanceUID")
+
+
+class _Header:
+    """The values this module looks at, converted by pydicom from where the skeleton found them.
+
+    Every reader raises NotAdmitted when the attribute is missing, has another VR than the dictionary's (PS3.6; UN is
+    allowed, PS3.5 6.2.2), or a value that cannot be one of that VR.
+    """
+
+    def __init__(self, plain: bytes, skeleton: Skeleton, transfer_syntax: UID) -> None:
+        self._plain = plain
+        self._elements = skeleton.elements
+        self._syntax = transfer_syntax
+
+    def __contains__(self, keyword: str) -> bool:
+        return _tag(keyword) in self._elements
+
+    def require(self, keywords: Iterable[str]) -> None:
+        missing = [keyword for keyword in keywords if keyword not in self]
+        if missing:
+            raise _mismatch(f"required attributes are missing: {', '.join(missing)}")
+
+    def require_vr(self, keyword: str) -> None:
+        found, expected = self._elements[_tag(keyword)].vr, dictionary_VR(_tag(keyword))
+        if found is not None and found not in (*expected.split(" or "), "UN"):
+            raise _mismatch(f"{keyword} has the VR {found}, expected {expected}")
+
+    def texts(self, keyword: str) -> list[str]:
+        return [str(value) for value in self._values(keyword)]
+
+    def text(self, keyword: str) -> str:
+        return self._single(keyword, self.texts(keyword))
+
+    def number(self, keyword: str) -> int:
+        return int(self._single(keyword, self.numbers(keyword)))
+
+    def numbers(self, keyword: str) -> list[float]:
+        try:
+            numbers = [float(value) for value in self._values(keyword)]
+        except ValueError as error:
+            raise _mismatch(f"{keyword} holds what is no number") from error
+        if not all(math.isfinite(number) for number in numbers):
+            raise _mismatch(f"{keyword} holds a number that is not finite")
+        return numbers
+
+    def _values(self, keyword: str) -> list[Any]:
+        self.require([keyword])
+        self.require_vr(keyword)
+        tag, element = _tag(keyword), self._elements[_tag(keyword)]
+        if element.length is None:
+            raise _mismatch(f"{keyword} is encoded as a sequence")
+        raw = RawDataElement(
+            BaseTag(tag),
+            element.vr,
+            element.length,
+            self._plain[element.start : element.start + element.length],
+            element.start,
+            self._syntax.is_implicit_VR,
+            self._syntax.is_little_endian,
+        )
+        try:
+            value = Dataset({raw.tag: raw})[tag].value
+        except _CONVERSION_ERRORS as error:
+            raise _mismatch(f"{keyword} cannot be read as {dictionary_VR(tag)}: {type(error).__name__}") from error
+        if value is None or value == "":
+            return []
+        return list(value) if isinstance(value, MultiValue) else [value]
+
+    def _single(self, keyword: str, values: Sequence[_T]) -> _T:
+        if len(values) != 1:
+            raise _mismatch(f"{keyword} has {len(values)} values, expected one")
+        return values[0]
 
 
 def _inflate(encoded: bytes, maximum_bytes: int) -> bytes:
@@ -150,78 +213,60 @@ def _inflate(encoded: bytes, maximum_bytes: int) -> bytes:
     return plain
 
 
-def _skeleton(plain: bytes, transfer_syntax: UID) -> Skeleton:
-    try:
-        return Skeleton(
-            plain,
-            implicit=transfer_syntax.is_implicit_VR,
-            little_endian=transfer_syntax.is_little_endian,
-            encapsulated=transfer_syntax.is_encapsulated,
-        )
-    except UnreadableObject as error:
-        raise NotAdmitted(CANNOT_UNDERSTAND, str(error)) from error
+def _require_identity(header: _Header, sop_class_uid: str, sop_instance_uid: str) -> None:
+    header.require(_IDENTITY)
+    for keyword, commanded in (("SOPClassUID", sop_class_uid), ("SOPInstanceUID", sop_instance_uid)):
+        if header.text(keyword) != commanded:
+            raise _mismatch(f"{keyword} is {header.text(keyword)!r} in the data set but {commanded!r} in the command")
+    for keyword in _IDENTITY:
+        if not UID_PATTERN.fullmatch(header.text(keyword)):
+            raise _mismatch(f"{keyword} is {header.text(keyword)!r}; expected 1 to 64 digits and dots")
 
 
-def _header(plain: bytes, transfer_syntax: UID) -> Dataset:
-    """The elements this module looks at, their values not yet converted."""
-    try:
-        return read_dataset(
-            BytesIO(plain),
-            transfer_syntax.is_implicit_VR,
-            transfer_syntax.is_little_endian,
-            stop_when=lambda tag, _vr, _length: tag >= PIXEL_DATA,
-            specific_tags=list(_TAGS),
-        )
-    except _CONVERSION_ERRORS as error:
-        raise NotAdmitted(CANNOT_UNDERSTAND, f"the data set cannot be parsed: {error}") from error
-
-
-def _require_values(header: Dataset, required: dict[str, int]) -> None:
-    """Each keyword is there, converts to its VR and has its number of values."""
-    missing = [keyword for keyword in required if keyword not in header]
-    if missing:
-        raise _mismatch(f"required attributes are missing: {', '.join(missing)}")
-    for keyword, multiplicity in required.items():
-        element = _convert(header, keyword)
-        found = len(element.value) if element.VR == "SQ" else element.VM
-        if found == 0 or (multiplicity and found != multiplicity):
-            raise _mismatch(f"{keyword} has {found} values, expected {multiplicity or 'at least one'}")
-
-
-def _require_vrs(skeleton: Skeleton) -> None:
-    """In explicit VR, what we rely on is encoded with the VR of the dictionary (PS3.6), or as UN (PS3.5 6.2.2)."""
-    for tag in (*_TAGS, PIXEL_DATA):
-        element = skeleton.elements.get(tag)
-        expected = dictionary_VR(tag)
-        if element and element.vr and element.vr not in (*expected.split(" or "), "UN"):
-            raise _mismatch(f"{keyword_for_tag(tag)} has the VR {element.vr}, expected {expected}")
-
-
-def _require_every_frame(header: Dataset) -> None:
-    frames, described = int(header.NumberOfFrames), len(header.PerFrameFunctionalGroupsSequence)
-    if frames != described:
-        raise _mismatch(f"NumberOfFrames is {frames}, but {described} frames are described")
-
-
-def _require_pixels(header: Dataset, skeleton: Skeleton, transfer_syntax: UID, maximum_bytes: int) -> None:
-    """Pixel Data is there and as long as Rows, Columns and the rest say (PS3.5 8.1.1)."""
+def _require_attributes(header: _Header, *, classic: bool) -> None:
+    header.require((*_IMAGE_PIXEL, "ImageType", "PixelData", *(() if classic else _MULTI_FRAME)))
+    for keyword in ("PixelData", *(() if classic else _FUNCTIONAL_GROUPS)):
+        header.require_vr(keyword)
+    image_type = header.texts("ImageType")
+    if not image_type:
+        raise _mismatch("ImageType is empty")
+    if classic and image_type[0] == "ORIGINAL":
+        header.require(_IMAGE_PLANE)
+        for keyword, multiplicity in _IMAGE_PLANE.items():
+            if len(found := header.numbers(keyword)) != multiplicity:
+                raise _mismatch(f"{keyword} has {len(found)} values, expected {multiplicity}")
     for keyword in _USED_LATER:
         if keyword in header:
-            _convert(header, keyword)
-    pixels = skeleton.elements.get(PIXEL_DATA)
-    if pixels is None:
-        raise _mismatch("required attributes are missing: PixelData")
-    for keyword in ("Rows", "Columns", "SamplesPerPixel", "BitsStored"):
-        if header[keyword].value < 1:
-            raise _mismatch(f"{keyword} is {header[keyword].value}, expected 1 or more")
-    if header.BitsAllocated not in _BITS_ALLOCATED or header.BitsStored > header.BitsAllocated:
-        raise _mismatch(f"{header.BitsStored} bits stored in {header.BitsAllocated} cannot be read")
-    frames = _convert(header, "NumberOfFrames").value if "NumberOfFrames" in header else 1
-    if frames is None or frames < 1:
-        raise _mismatch(f"NumberOfFrames is {frames}, expected 1 or more")
-    expected = get_expected_length(header)
+            header.numbers(keyword)
+
+
+def _require_every_frame(header: _Header, skeleton: Skeleton) -> None:
+    shared, described = (skeleton.count_items(_tag(keyword)) for keyword in _FUNCTIONAL_GROUPS)
+    frames = header.number("NumberOfFrames")
+    if shared != 1 or described != frames:
+        raise _mismatch(f"NumberOfFrames is {frames}, but {described} frames are described, {shared} times shared")
+
+
+def _require_pixels(header: _Header, skeleton: Skeleton, transfer_syntax: UID, maximum_bytes: int) -> None:
+    """Pixel Data is as long as Rows, Columns and the rest say (PS3.5 8.1.1)."""
+    pixels = skeleton.elements[PIXEL_DATA]
+    sizes = {keyword: header.number(keyword) for keyword in _SIZES}
+    sizes["NumberOfFrames"] = header.number("NumberOfFrames") if "NumberOfFrames" in header else 1
+    for keyword, size in sizes.items():
+        if size < 1:
+            raise _mismatch(f"{keyword} is {size}, expected 1 or more")
+    if sizes["BitsAllocated"] not in _BITS_ALLOCATED or sizes["BitsStored"] > sizes["BitsAllocated"]:
+        raise _mismatch(f"{sizes['BitsStored']} bits stored in {sizes['BitsAllocated']} cannot be read")
+    if header.number("PixelRepresentation") not in (0, 1):
+        raise _mismatch(f"PixelRepresentation is {header.number('PixelRepresentation')}, expected 0 or 1")
+    image = Dataset()
+    for keyword, size in sizes.items():
+        setattr(image, keyword, size)
+    image.PhotometricInterpretation = header.text("PhotometricInterpretation")
+    expected = get_expected_length(image)
     if expected > maximum_bytes:
         raise NotAdmitted(OUT_OF_RESOURCES, f"the pixels would take {expected} bytes, {maximum_bytes} are allowed")
+    frames = sizes["NumberOfFrames"]
     if transfer_syntax.is_encapsulated:
         if pixels.items < frames:
             raise NotAdmitted(
@@ -231,17 +276,15 @@ def _require_pixels(header: Dataset, skeleton: Skeleton, transfer_syntax: UID, m
         raise NotAdmitted(
             CANNOT_UNDERSTAND,
             f"Pixel Data has {pixels.length} bytes, {expected} are needed for {frames} frames of "
-            f"{header.Rows} x {header.Columns}: truncated",
+            f"{sizes['Rows']} x {sizes['Columns']}: truncated",
         )
 
 
-def _convert(header: Dataset, keyword: str):  # type: ignore[no-untyped-def]  # DataElement is generic in its value only
-    try:
-        element = header[keyword]
-        str(element.value)
-        return element
-    except _CONVERSION_ERRORS as error:
-        raise _mismatch(f"{keyword} cannot be read as {dictionary_VR(keyword)}: {type(error).__name__}") from error
+@cache
+def _tag(keyword: str) -> int:
+    tag = tag_for_keyword(keyword)
+    assert tag is not None, f"{keyword} is not in the dictionary"
+    return tag
 
 
 def _mismatch(reason: str) -> NotAdmitted:

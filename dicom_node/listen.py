@@ -1,7 +1,8 @@
 """The listening socket and the threads of its associations, with the guards that stock pynetdicom 3.0.4 lacks.
 
 Closed here: a PDU of any announced length was read before the AE title was looked at; a few connections that sent seven
-bytes locked every peer out; the end of an association could pass without an event.  This leans on private parts of
+bytes locked every peer out; a connection that closed without a word held its place until the association timeout; the
+end of an association could pass without an event.  This leans on private parts of
 pynetdicom (`_create_association`, `dul.socket`), which is why its version is pinned and tests hold on to the behaviour.
 """
 
@@ -15,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pynetdicom import AE
+from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
@@ -46,7 +47,13 @@ class Listener:
         handlers: list[Any],
         on_ended: Callable[[Association], None],
     ) -> None:
-        self._server = _Server(entity, address, entity.ae_title, entity.supported_contexts, evt_handlers=handlers)
+        self._server = _Server(
+            entity,
+            address,
+            entity.ae_title,
+            entity.supported_contexts,
+            evt_handlers=[*handlers, (evt.EVT_CONN_CLOSE, _end_before_request)],
+        )
         self._server.limits = limits
         self._server.on_ended = on_ended
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="listen", daemon=True)
@@ -68,6 +75,13 @@ class Listener:
             time.sleep(0.02)
         for association in self._server.active_associations:
             association.abort()
+
+
+def _end_before_request(event: evt.Event) -> None:
+    """Wake the thread that still waits for an association request on a connection that is gone (a port probe)."""
+    if event.assoc.requestor.primitive is None:
+        waiting: Any = event.assoc.dul.to_user_queue
+        waiting.put(None)  # what the thread gets when its own time is over
 
 
 class _Handler(RequestHandler):

@@ -185,7 +185,7 @@ class Receiver:
             "association_opened",
             association=sender.id,
             calling_ae_title=sender.calling_ae_title,
-            address=event.assoc.requestor.address,
+            host=event.assoc.requestor.address,
             not_accepted=sorted({str(context.abstract_syntax) for context in event.assoc.rejected_contexts}),
         )
 

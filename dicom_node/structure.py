@@ -24,12 +24,13 @@ _LONG_VRS = frozenset(str(vr) for vr in EXPLICIT_VR_LENGTH_32)
 
 @dataclass(frozen=True, slots=True)
 class Element:
-    """vr: None in implicit VR.  length: of the value in bytes, None where it is undefined.
+    """vr: None in implicit VR.  start: offset of the value.  length: of the value in bytes, None where it is undefined.
 
     items: of an undefined-length sequence, or the fragments of encapsulated Pixel Data without the offset table.
     """
 
     vr: str | None
+    start: int
     length: int | None
     items: int = 0
 
@@ -58,6 +59,17 @@ class Skeleton:
                 raise UnreadableObject(f"element {_text(tag)} occurs twice")
             self.elements[tag] = element
 
+    def count_items(self, tag: int) -> int:
+        """Number of items of a top-level sequence, all of them walked to their ends."""
+        element = self.elements[tag]
+        if element.length is None:
+            return element.items
+        position, end, items = element.start, element.start + element.length, 0
+        while position < end:
+            position = self._item(position, end, self._implicit or element.vr == "UN", depth=1)
+            items += 1
+        return items
+
     def _element(self, position: int, end: int, implicit: bool, depth: int) -> tuple[int, Element, int]:
         """Tag, element and the position behind it."""
         tag = self._read_tag(position, end)
@@ -69,17 +81,17 @@ class Skeleton:
                 )
             if tag == PIXEL_DATA and depth == 0 and self._encapsulated:
                 raise UnreadableObject("Pixel Data is not encapsulated, as its transfer syntax requires")
-            return tag, Element(vr, length), start + length
+            return tag, Element(vr, start, length), start + length
         if tag == PIXEL_DATA and depth == 0:
             if not self._encapsulated:
                 raise UnreadableObject("Pixel Data has undefined length in a transfer syntax that does not compress")
             fragments, behind = self._fragments(start, end)
-            return tag, Element(vr, None, fragments), behind
+            return tag, Element(vr, start, None, fragments), behind
         if vr not in (None, "SQ", "UN"):
             raise UnreadableObject(f"element {_text(tag)} at offset {position} has undefined length with VR {vr}")
         # An undefined-length UN holds implicit VR items (PS3.5 6.2.2).
         items, behind = self._sequence(start, end, implicit or vr == "UN", depth + 1)
-        return tag, Element(vr, None, items), behind
+        return tag, Element(vr, start, None, items), behind
 
     def _header(self, tag: int, position: int, end: int, implicit: bool, depth: int) -> tuple[str | None, int, int]:
         """VR, length and the start of the value."""
@@ -103,23 +115,26 @@ class Skeleton:
         if depth > _DEEPEST_NESTING:
             raise UnreadableObject(f"sequences are nested deeper than {_DEEPEST_NESTING}")
         items = 0
-        while True:
-            tag, length = self._read_tag(position, end), self._read_long(position + 4, end)
-            position += 8
-            if tag == _SEQUENCE_DELIMITER:
-                return items, position
-            if tag != _ITEM:
-                raise UnreadableObject(f"found {_text(tag)} at offset {position - 8}, expected an item of a sequence")
+        while self._read_tag(position, end) != _SEQUENCE_DELIMITER:
+            position = self._item(position, end, implicit, depth)
             items += 1
-            if length != _UNDEFINED:
-                if length > end - position:
-                    raise self._cut_off(end)
-                position += length
-                continue
-            while self._read_tag(position, end) != _ITEM_DELIMITER:
-                _, _, position = self._element(position, end, implicit, depth)
-            self._read_long(position + 4, end)
-            position += 8
+        self._read_long(position + 4, end)
+        return items, position + 8
+
+    def _item(self, position: int, end: int, implicit: bool, depth: int) -> int:
+        """The position behind an item of a sequence."""
+        tag, length = self._read_tag(position, end), self._read_long(position + 4, end)
+        position += 8
+        if tag != _ITEM:
+            raise UnreadableObject(f"found {_text(tag)} at offset {position - 8}, expected an item of a sequence")
+        if length != _UNDEFINED:
+            if length > end - position:
+                raise self._cut_off(end)
+            return position + length
+        while self._read_tag(position, end) != _ITEM_DELIMITER:
+            _, _, position = self._element(position, end, implicit, depth)
+        self._read_long(position + 4, end)
+        return position + 8
 
     def _fragments(self, position: int, end: int) -> tuple[int, int]:
         """Number of fragments behind the Basic Offset Table (PS3.5 A.4), and the position behind the delimiter."""
