@@ -33,6 +33,7 @@ from dicom_node.errors import NodeError
 from dicom_node.execute import ProcessPerJob
 from dicom_node.group import group
 from dicom_node.index import Index
+from dicom_node.log import configure
 from dicom_node.narrate import Narrator
 from dicom_node.outbox import Outbox
 from dicom_node.receive import Receiver, ReceiveSettings
@@ -94,7 +95,11 @@ class Daemon:
         settings = ReceiveSettings(**config.receive.model_dump(), ae_title=config.node.ae_title)
         self.receiver = Receiver(settings, spool, self.index.take, self.index.object_to, clock)
         self._executor = ProcessPerJob(
-            config.reconstruct.workers, config.reconstruct.threads_of_a_worker, config.reconstruct.time_limit
+            config.reconstruct.workers,
+            config.reconstruct.threads_of_a_worker,
+            config.reconstruct.time_limit,
+            initializer=configure,
+            initargs=(config.log.style, config.log.level),
         )
         names = [destination.name for destination in config.destinations]
         self.dispatch = Dispatch(

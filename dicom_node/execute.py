@@ -42,13 +42,22 @@ class ProcessPerJob(Executor):
     """Runs at most `workers` calls at once, each in a process of its own.
 
     threads: what each process may use.  time_limit: seconds until a process is killed.
-    environment: added to that of this process.
+    initializer: called with `initargs` in each process before its job.  environment: added to that of this process.
     """
 
     def __init__(
-        self, workers: int, threads: int, time_limit: float, environment: Mapping[str, str] | None = None
+        self,
+        workers: int,
+        threads: int,
+        time_limit: float,
+        *,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[object, ...] = (),
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self._time_limit = time_limit
+        self._initializer = initializer
+        self._initargs = initargs
         self._environment = {**environ, **dict.fromkeys(THREAD_VARIABLES, str(threads)), **(environment or {})}
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="job")
         self._lock = threading.Lock()
@@ -57,7 +66,7 @@ class ProcessPerJob(Executor):
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """The future's exception is the call's own, or WorkerDied, TimeLimitExceeded, WorkerStopped."""
-        call = pickle.dumps((fn, args, kwargs))
+        call = pickle.dumps((self._initializer, self._initargs, fn, args, kwargs))
         return self._pool.submit(self._run, call)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:

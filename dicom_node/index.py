@@ -140,13 +140,14 @@ class Index:
             return self._expel(stored, f"cannot be described: {type(error).__name__}: {error}")
 
     def _expel(self, stored: Stored, reason: str) -> Objection:
-        """Moves an acknowledged file to quarantine; it stays where it is when quarantine has no room."""
-        note = None
+        """Moves an acknowledged file to quarantine; it stays where it is when quarantine has no room for it."""
+        where = stored.path
         try:
             note = self._spool.quarantine(stored.path.read_bytes(), {"reason": reason}, stored.received_at)
-            if note is not None:
+            if note is not None and note.with_suffix(".dataset").is_file():
                 stored.path.unlink()
+                where = note
         except OSError as error:
             reason = f"{reason}; it cannot be moved to quarantine: {error.strerror}"
-        log.warning("quarantined", path=str(note or stored.path), reason=reason)
-        return Objection(stored.received_at, str(note or stored.path), "", reason)
+        log.warning("quarantined", path=str(where), reason=reason)
+        return Objection(stored.received_at, str(where), "", reason)

@@ -10,7 +10,7 @@ import logging
 import re
 import sys
 import warnings
-from typing import Any, Literal
+from typing import Literal
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
@@ -38,9 +38,14 @@ def configure(style: Literal["console", "json"] = "console", level: str = "info"
         withhold_people,
     ]
     last: list[Processor] = (
-        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(sort_keys=False)]
+        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         if style == "json"
-        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)]
+        else [
+            # never structlog's own choice of traceback: it prints local variables, and a dataset may be among them
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), pad_event_to=0, exception_formatter=structlog.dev.plain_traceback
+            )
+        ]
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
@@ -64,8 +69,3 @@ def configure(style: Literal["console", "json"] = "console", level: str = "info"
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
-
-
-def exception_of(error: BaseException) -> dict[str, Any]:
-    """`exc_info` for an error that was carried here from another thread or process."""
-    return {"exc_info": (type(error), error, error.__traceback__)}

@@ -27,7 +27,9 @@ def main() -> int:
 
 def _answer(call: bytes) -> bytes:
     try:
-        function, args, kwargs = pickle.loads(call)
+        initializer, initargs, function, args, kwargs = pickle.loads(call)
+        if initializer is not None:
+            initializer(*initargs)
         return pickle.dumps((function(*args, **kwargs), None))
     except Exception as error:  # noqa: BLE001 - every failure of the call is the answer to it
         return _portable(error)

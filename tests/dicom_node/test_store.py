@@ -12,37 +12,14 @@ import pytest
 
 from dicom_node import migrations
 from dicom_node.errors import IllegalTransition
-from dicom_node.model import Component, Frame, Instance
 from dicom_node.states import State
 from dicom_node.store import Objection, Store
+from tests.dicom_node.making import an_instance
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "node.db")
-
-
-def an_instance(number: int = 1, study: str = "1.2.3") -> Instance:
-    uid = f"{study}.4.{number}"
-    frame = Frame(0, Component.PHASE, 7.001, (1.0, -2.5, 0.1), (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), "20200101120000.5")
-    return Instance(
-        path=Path(f"/spool/{uid}.dcm"),
-        sop_instance_uid=uid,
-        sop_class_uid="1.2.840.10008.5.1.4.1.1.4",
-        study_instance_uid=study,
-        series_instance_uid=f"{study}.4",
-        series_number=4,
-        frame_of_reference_uid=f"{study}.9",
-        rows=8,
-        columns=6,
-        pixel_spacing=(1.0, 1.5),
-        encoding="siemens",
-        refusal="",
-        frames=(frame, replace(frame, index=1)),
-        received_at=100.25,
-        association="a1",
-        digest="ab" * 32,
-    )
 
 
 def make(store: Store, key: str = "g", now: float = 1.0) -> int:

@@ -1,0 +1,150 @@
+"""Groups become jobs, late images join or make a revision, and one bad study holds up no other."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from dicom_node.model import Completeness, Group, Instance
+from dicom_node.regroup import place, regroup
+from dicom_node.states import State
+from dicom_node.store import Store
+from tests.dicom_node.making import STUDY, a_group, a_ready_job, an_instance, the_job
+
+COMPLETE, WAITING = Completeness.COMPLETE, Completeness.WAITING
+INCOMPLETE, FOREIGN = Completeness.INCOMPLETE, Completeness.FOREIGN
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "node.db")
+
+
+def uids(*numbers: int) -> tuple[str, ...]:
+    return tuple(an_instance(n).sop_instance_uid for n in numbers)
+
+
+def walked(store: Store, job: int) -> list[State]:
+    return [move.target for move in store.journal() if move.job == job]
+
+
+@pytest.mark.parametrize(
+    ("completeness", "state"),
+    [(COMPLETE, State.READY), (WAITING, State.WAITING), (INCOMPLETE, State.INCOMPLETE), (FOREIGN, State.FOREIGN)],
+)
+def test_a_new_group_becomes_a_job_in_the_state_of_its_completeness(
+    store: Store, completeness: Completeness, state: State
+) -> None:
+    place(store, a_group([2, 1], completeness, reason="echo 2 is missing"), 5.0)
+    [job] = store.jobs()
+    assert (job.state, job.images, job.revision, job.created_at) == (state, uids(1, 2), 1, 5.0)
+    if state in (State.INCOMPLETE, State.FOREIGN):
+        assert job.reason == "echo 2 is missing"
+    place(store, a_group([2, 1], completeness), 6.0)
+    assert store.jobs() == [job], "the same group again changed something"
+
+
+@pytest.mark.parametrize("before", [WAITING, INCOMPLETE, FOREIGN, COMPLETE])
+def test_late_images_join_a_job_that_has_not_begun(store: Store, before: Completeness) -> None:
+    place(store, a_group([1], before), 1.0)
+    place(store, a_group([1, 2], COMPLETE), 2.0)
+    [job] = store.jobs()
+    assert (job.state, job.images, job.revision) == (State.READY, uids(1, 2), 1)
+
+
+def test_late_images_reopen_a_failed_job(store: Store) -> None:
+    job = a_ready_job(store, numbers=(1,))
+    store.claim(2.0, lease=1, ceiling=3)
+    store.advance(job, State.RECONSTRUCTING, State.FAILED, 3.0, "no brain found")
+    place(store, a_group([1]), 4.0)
+    assert the_job(store, job).state is State.FAILED, "nothing new came, nothing is tried again"
+    place(store, a_group([1, 2]), 5.0)
+    assert walked(store, job)[-2:] == [State.WAITING, State.READY]
+    assert the_job(store, job).images == uids(1, 2)
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [],
+        [State.RECONSTRUCTED],
+        [State.RECONSTRUCTED, State.SENDING],
+        [State.RECONSTRUCTED, State.SENDING, State.SENT],
+        [State.RECONSTRUCTED, State.SENDING, State.REFUSED],
+    ],
+)
+def test_late_images_after_the_beginning_make_a_revision_and_leave_the_first_alone(
+    store: Store, steps: list[State]
+) -> None:
+    job = a_ready_job(store, numbers=(1, 2))
+    store.claim(2.0, lease=1, ceiling=3)
+    here = State.RECONSTRUCTING
+    for step in steps:
+        store.advance(job, here, step, 3.0)
+        here = step
+    first = the_job(store, job)
+    place(store, a_group([1, 2, 3], INCOMPLETE, reason="holes"), 4.0)
+    place(store, a_group([1, 2, 3, 4], COMPLETE), 5.0)
+    place(store, a_group([1, 2, 3, 4], COMPLETE), 6.0)
+    revision = store.jobs()[-1]
+    assert store.jobs() == [first, revision]
+    assert (revision.state, revision.revision, revision.images) == (State.READY, 2, uids(1, 2, 3, 4))
+
+
+def test_a_second_export_makes_nothing_wherever_the_grouping_puts_it(store: Store) -> None:
+    job = a_ready_job(store, numbers=(1, 2))
+    store.claim(2.0, lease=1, ceiling=3)
+    before = store.jobs()
+    place(store, a_group([1, 2], set_aside=[11, 12]), 4.0)
+    place(store, a_group([11, 12], set_aside=[1, 2]), 5.0)
+    assert store.jobs() == before
+    assert walked(store, job) == [State.WAITING, State.READY, State.RECONSTRUCTING]
+
+
+def test_a_group_that_becomes_part_of_another_retires_its_job(store: Store) -> None:
+    for number in (1, 2):
+        store.add_instance(an_instance(number))
+    place(store, a_group([1], INCOMPLETE, key="swallowed"), 1.0)
+    place(store, a_group([9], COMPLETE, key="elsewhere"), 1.0)
+
+    def group(instances: Sequence[Instance], now: float, quiet: float, open_: frozenset[str]) -> list[Group]:
+        return [a_group([1, 2], key="g"), a_group([9], key="elsewhere")]
+
+    regroup(store, group, 2.0, 1.0, frozenset())
+    states = {job.group_key: job.state for job in store.jobs()}
+    assert states == {"swallowed": State.FOREIGN, "g": State.READY, "elsewhere": State.READY}
+
+
+def test_a_study_is_looked_at_until_it_waits_for_nothing_and_not_again(store: Store) -> None:
+    store.add_instance(an_instance(1))
+    looks: list[float] = []
+
+    def group(instances: Sequence[Instance], now: float, quiet: float, open_: frozenset[str]) -> list[Group]:
+        assert (quiet, open_) == (7.0, frozenset({"a1"}))
+        looks.append(now)
+        return [
+            a_group([i.sop_instance_uid.rpartition(".")[2] and 1 for i in instances], WAITING if now < 3 else COMPLETE)
+        ]
+
+    for now in (1.0, 2.0, 3.0, 4.0, 5.0):
+        regroup(store, group, now, 7.0, frozenset({"a1"}))
+    assert looks == [1.0, 2.0, 3.0]
+    store.add_instance(an_instance(2))
+    regroup(store, group, 6.0, 7.0, frozenset({"a1"}))
+    assert looks[-1] == 6.0
+
+
+def test_one_study_that_cannot_be_grouped_is_reported_and_holds_up_no_other(store: Store) -> None:
+    store.add_instance(an_instance(1, study="1.2.666"))
+    store.add_instance(an_instance(1, study=STUDY))
+
+    def group(instances: Sequence[Instance], now: float, quiet: float, open_: frozenset[str]) -> list[Group]:
+        if instances[0].study_instance_uid == "1.2.666":
+            raise ZeroDivisionError("a slice thickness of 0")
+        return [a_group([1])]
+
+    for now in (1.0, 2.0):
+        regroup(store, group, now, 1.0, frozenset())
+    assert [job.state for job in store.jobs()] == [State.READY]
+    [objection] = store.objections()
+    assert "1.2.666 cannot be grouped: ZeroDivisionError: a slice thickness of 0" in objection.reason
