@@ -6,11 +6,12 @@ The rule, in the order in which it is applied:
 2. The others are parted by study, frame of reference and grid: rows, columns, pixel spacing, orientation and in-plane
    origin, within tolerances.
 3. Within a grid, the images of one series with one repetition (acquisition number, temporal position) and one
-   processing are a *run*.  Runs belong to one acquisition if they began at the same time (acquisition time at the same
-   slice, within START_TOLERANCE) and do not fill a cell of the matrix twice.  So the magnitude and the phase series of
-   one scan come together, and a series for each echo, while a repetition of the protocol stays apart.  Where times were
-   removed, the order of series numbers decides, again without filling a cell twice.  InstanceNumber and EchoNumbers are
-   never used.
+   processing are a *run*; its images of one component and echo are a *stack*.  An acquisition never has a stack twice.
+   So runs that began together (acquisition time at the same slice, within START_TOLERANCE) are one acquisition: the
+   magnitude and the phase series of one scan, or a series for each echo, while a repetition of the protocol stays
+   apart.  What is left over is joined with its nearest complement of the same protocol within JOIN_TOLERANCE, for
+   archives and exports that put the time of the series there; where times were removed, the order of series numbers
+   decides.  InstanceNumber and EchoNumbers are never used.
 4. Of several exports of one acquisition (classic and enhanced, with and without distortion correction) one is used, the
    others are set aside: the fuller one, then the one that was there first, then the uncorrected, then the classic.
 5. The key is made from the member that was received first, so it stays while the group grows.
@@ -25,6 +26,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
+from itertools import combinations
 
 import numpy as np
 
@@ -36,6 +39,10 @@ from dicom_node.model import Completeness, Component, Group, Instance
 START_TOLERANCE = 10.0
 """Seconds between the beginnings of runs of one acquisition.  Echoes of one scan differ by less than a TR (0.6 s on a
 Siemens XA30 field map), repetitions by a scan's duration: even a coarse multi-echo GRE takes longer than this."""
+
+JOIN_TOLERANCE = 300.0
+"""Seconds between runs that are joined although they did not begin together.  Must stay below the time in which a scan
+could be sent in part, repeated, and sent in another part."""
 
 PIXEL_SPACING_TOLERANCE = 1e-3
 """mm."""
@@ -82,9 +89,9 @@ def _order(instance: Instance) -> tuple[float, str, str]:
     return instance.received_at, instance.sop_instance_uid, str(instance.path)
 
 
-def _key(instances: Sequence[Instance], *kind: str) -> str:
+def _key(instances: Sequence[Instance]) -> str:
     first = min(instances, key=_order)
-    return hashlib.sha256("\n".join((first.study_instance_uid, *kind, first.sop_instance_uid)).encode()).hexdigest()[
+    return hashlib.sha256("\n".join((first.study_instance_uid, first.sop_instance_uid)).encode()).hexdigest()[
         :32
     ]
 
@@ -102,7 +109,7 @@ def _refused_by_series(known: dict[str, Instance]) -> list[list[Instance]]:
 
 def _foreign(members: list[Instance], reason: str = "") -> Group:
     return Group(
-        key=_key(members, "foreign"),
+        key=_key(members),
         study_instance_uid=members[0].study_instance_uid,
         completeness=Completeness.FOREIGN,
         instances=tuple(sorted(members, key=lambda instance: instance.sop_instance_uid)),
@@ -142,16 +149,24 @@ def _same_grid(a: Instance, b: Instance) -> bool:
 # Runs
 
 
+Stack = tuple[Component, int]
+"""Component and echo, from 0, in the family's grid."""
+
+
 @dataclass(frozen=True)
 class _Run:
     """Images of one series, repetition and processing, in one form.
 
-    cells: of the family's grid.  starts: seconds of the acquisition's beginning, by slice; empty where unknown.
+    cells, stacks: of the family's grid.  starts: when the acquisition began, by slice, s; empty where unknown.
     """
 
     instances: tuple[Instance, ...]
     cells: frozenset[Cell]
     starts: dict[int, float]
+
+    @cached_property
+    def stacks(self) -> frozenset[Stack]:
+        return frozenset((component, echo) for component, echo, _ in self.cells)
 
     @property
     def form(self) -> str:
@@ -170,11 +185,15 @@ class _Run:
         return self.instances[0].processing
 
     @property
+    def protocol(self) -> str:
+        return self.instances[0].protocol
+
+    @property
     def distortion_correction(self) -> str:
         return next((word for word in self.processing.split() if word in _DISTORTION_CORRECTION), "")
 
     def order(self) -> tuple[float, int, str, str, str, str]:
-        start = min(self.starts.values(), default=np.inf)
+        start = min(self.starts.values(), default=float("inf"))
         return start, *self.series, self.repetition, self.processing, self.form
 
 
@@ -212,33 +231,52 @@ def _seconds(moment: str) -> float | None:
     return (whole - datetime(1970, 1, 1)).total_seconds() + float(parts[3] or 0)
 
 
+# Runs of one acquisition
+
+
 def _same_acquisition(runs: list[_Run]) -> list[list[_Run]]:
     acquisitions: list[list[_Run]] = []
     for run in runs:
-        fitting = [acquisition for acquisition in acquisitions if _fits(acquisition, run)]
-        if fitting:
-            min(fitting, key=lambda acquisition: _distance(acquisition, run)).append(run)
+        together = [a for a in acquisitions if _compatible(a, [run]) and _distance(a, [run])[0] <= START_TOLERANCE]
+        if together:
+            min(together, key=lambda acquisition: _distance(acquisition, [run])).append(run)
         else:
             acquisitions.append([run])
+    while pair := _nearest_complements(acquisitions):
+        first, other = pair
+        first += other
+        acquisitions.remove(other)
     return acquisitions
 
 
-def _fits(acquisition: list[_Run], run: _Run) -> bool:
-    for other in acquisition:
-        if other.form != run.form:
-            continue
-        if other.series == run.series and other.repetition != run.repetition:
-            return False
-        if other.processing == run.processing and other.cells & run.cells:
-            return False
-    return _distance(acquisition, run)[0] <= START_TOLERANCE
+def _compatible(acquisition: list[_Run], others: list[_Run]) -> bool:
+    """Whether no run of one repeats a run of the other."""
+    return not any(_repeats(a, b) for a in acquisition for b in others)
 
 
-def _distance(acquisition: list[_Run], run: _Run) -> tuple[float, bool, int]:
-    """How far a run is from an acquisition: in time (0 where unknown), repetition, series number."""
+def _repeats(a: _Run, b: _Run) -> bool:
+    """Exports in another form, and renderings in another processing, are no repetitions."""
+    return a.form == b.form and a.processing == b.processing and bool(a.stacks & b.stacks)
+
+
+def _nearest_complements(acquisitions: list[list[_Run]]) -> tuple[list[_Run], list[_Run]] | None:
+    pairs = [pair for pair in combinations(acquisitions, 2) if _complement(*pair)]
+    return min(pairs, key=lambda pair: _distance(*pair), default=None)
+
+
+def _complement(a: list[_Run], b: list[_Run]) -> bool:
+    """Whether two are parts of one scan although their times differ."""
+    kinds = {(run.form, run.distortion_correction, run.protocol) for run in (*a, *b)}
+    stacks = [frozenset().union(*(run.stacks for run in runs)) for runs in (a, b)]
+    return len(kinds) == 1 and not stacks[0] & stacks[1] and _compatible(a, b) and _distance(a, b)[0] <= JOIN_TOLERANCE
+
+
+def _distance(acquisition: list[_Run], others: list[_Run]) -> tuple[float, bool, int]:
+    """How far two are apart: in time (0 where unknown), repetition, series number."""
     return min(
-        (_apart(other, run), other.repetition != run.repetition, abs(other.series[0] - run.series[0]))
-        for other in acquisition
+        (_apart(a, b), a.repetition != b.repetition, abs(a.series[0] - b.series[0]))
+        for a in acquisition
+        for b in others
     )
 
 
@@ -281,11 +319,11 @@ def _exports(runs: list[_Run]) -> list[_Export]:
 
 def _export(runs: list[_Run], form: str, distortion_correction: str) -> _Export:
     used: list[Instance] = []
-    cells: set[Cell] = set()
+    stacks: set[Stack] = set()
     for run in sorted(runs, key=lambda run: (run.processing, run.order())):
-        # The same cells in another processing (normalised and not): the plainer one was taken already.
-        if not cells & run.cells:
-            cells |= run.cells
+        # The same stack in another processing (normalised and not): the plainer one was taken already.
+        if not stacks & run.stacks:
+            stacks |= run.stacks
             used += run.instances
     matrix = Matrix.of(used)
     needed = [i for i in used if any(frame.component in matrix.components for frame in i.frames)]

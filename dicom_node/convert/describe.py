@@ -52,6 +52,7 @@ def describe(path: Path, received_at: float, association: str) -> Instance:
         digest=digest,
         repetition=_repetition(first),
         processing=reader.processing(first) if reader and frames else "",
+        protocol=_protocol(first),
     )
 
 
@@ -175,6 +176,11 @@ def _pixel_spacing(plane: Dataset) -> tuple[float, float] | None:
 
 def _repetition(plane: Dataset) -> str:
     return f"{text(plane, 'AcquisitionNumber')}/{text(plane, 'TemporalPositionIdentifier')}"
+
+
+def _protocol(plane: Dataset) -> str:
+    found = (number(plane, keyword) for keyword in ("RepetitionTime", "FlipAngle"))
+    return "/".join("" if value is None else f"{value:.4g}" for value in found)
 
 
 def _acquired_at(plane: Dataset) -> str:
