@@ -3,6 +3,7 @@
 from reconstruction.acquisition import Acquisition, Geometry
 from reconstruction.errors import InvalidAcquisition, InvalidRecipe, NotReconstructible, ReconstructionError
 from reconstruction.maps import Maps, Reference
+from reconstruction.pipeline import reconstruct
 from reconstruction.recipe import Recipe, Step
 
 __all__ = [
@@ -16,4 +17,5 @@ __all__ = [
     "ReconstructionError",
     "Reference",
     "Step",
+    "reconstruct",
 ]

@@ -1,0 +1,45 @@
+"""Solid harmonics: the fields of far sources and of the shim, which dipoles nearby would have to add up to slowly."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from reconstruction.acquisition import BoolArray, FloatArray, Geometry
+
+
+def solid_harmonics(mask: BoolArray, geometry: Geometry, order: int) -> FloatArray:
+    """The (order + 1)² real solid harmonics r^l Y_lm up to l = order at the mask's voxels; (voxel, function).
+
+    Lengths are in units of the mask's largest extent from its middle, so that every function is at most about 1.
+    Recursion: (l + 1 − m) R_{l+1,m} = (2l + 1) z R_{l,m} − (l + m) r² R_{l−1,m}, R_{m,m} = (x + iy)^m
+    (Hobson 1931, The Theory of Spherical and Ellipsoidal Harmonics, § 60).
+    """
+    places = np.argwhere(mask) * np.array(geometry.voxel_size)
+    places -= (places.min(axis=0) + places.max(axis=0)) / 2
+    x, y, z = (places / np.abs(places).max()).T
+    r_squared = x**2 + y**2 + z**2
+    columns: list[np.ndarray] = []
+    for m in range(order + 1):
+        before, current = np.zeros_like(z, dtype=complex), (x + 1j * y) ** m
+        for degree in range(m, order + 1):
+            columns.append(current.real)
+            if m:
+                columns.append(current.imag)
+            following = ((2 * degree + 1) * z * current - (degree + m) * r_squared * before) / (degree + 1 - m)
+            before, current = current, following
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def fit_harmonics(field: FloatArray, weight: FloatArray, mask: BoolArray, geometry: Geometry, order: int) -> FloatArray:
+    """The solid harmonics up to `order` nearest to `field` in the mask, least squares weighted; 0 outside.
+
+    field, weight: float32 (x, y, z); weight ≥ 0 multiplies the squared misfit.
+    """
+    A = solid_harmonics(mask, geometry, order).astype(np.float64)
+    w = weight[mask].astype(np.float64)
+    normal = A.T @ (w[:, None] * A)
+    normal += 1e-9 * np.trace(normal) / len(normal) * np.eye(len(normal))
+    coefficients = np.linalg.solve(normal, A.T @ (w * field[mask]))
+    out = np.zeros_like(field)
+    out[mask] = A @ coefficients
+    return out

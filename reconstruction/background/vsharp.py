@@ -1,0 +1,87 @@
+"""V-SHARP: where a harmonic field's mean over a sphere is its value at the middle, what differs from it is local.
+
+Wu 2012, doi:10.1002/mrm.23000; Schweser 2011 (SHARP), doi:10.1016/j.neuroimage.2010.10.070.  Every voxel uses the
+largest sphere that fits into the brain round it; voxels closer to the surface than the smallest are lost.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from reconstruction import fourier
+from reconstruction.acquisition import BoolArray, FloatArray, Geometry
+from reconstruction.fourier import Shape, Spectrum, Window
+
+SUBSAMPLES = 5
+"""Points along each edge of a voxel by which the share of it within a sphere is found."""
+
+
+def vsharp(
+    field: FloatArray,
+    noise: FloatArray,
+    mask: BoolArray,
+    geometry: Geometry,
+    *,
+    max_radius_mm: float = 12.0,
+    min_radius_mm: float = 2.0,
+    radii: int = 6,
+    threshold: float = 0.05,
+) -> tuple[FloatArray, BoolArray]:
+    """field: ppm, float32 (x, y, z).  mask: bool.  noise (ppm) tells only, by being inf, where field is unknown.
+
+    max_radius_mm … min_radius_mm: the spheres' radii, `radii` of them.  threshold: of the deconvolution, relative.
+    Returns the local field in ppm and the mask it is valid in: voxels with a sphere in the brain round them.
+    """
+    sizes = np.linspace(max(max_radius_mm, min_radius_mm), min_radius_mm, radii)
+    sizes = np.maximum(sizes, max(geometry.voxel_size))
+    window = Window.around(mask, geometry.voxel_size, float(sizes[0]) + max(geometry.voxel_size))
+    inside = window.cut(mask)
+    spectrum = fourier.forward(window.cut(np.where(mask, field, np.float32(0))), window.shape)
+    depth = window.cut(ndimage.distance_transform_edt(np.pad(mask, 1), geometry.voxel_size)[1:-1, 1:-1, 1:-1])
+
+    difference = np.zeros(window.shape, np.float32)
+    done = np.zeros(window.shape, bool)
+    largest = None
+    for radius in sizes:
+        sharp = 1 - _sphere(window.shape, geometry.voxel_size, float(radius))
+        here = inside & (depth > radius) & ~done
+        if not here.any():
+            continue
+        largest = sharp if largest is None else largest
+        difference[here] = fourier.inverse(sharp * spectrum, window.shape)[here]
+        done |= here
+    if largest is None:
+        return np.zeros_like(field), np.zeros_like(mask)
+    local = _deconvolve(difference, largest, threshold)
+    valid: BoolArray = window.paste(done)
+    return np.where(valid, window.paste(local), np.float32(0)).astype(np.float32), valid
+
+
+def _deconvolve(difference: FloatArray, transfer: Spectrum, threshold: float) -> FloatArray:
+    """Truncated division by the transfer function δ − sphere."""
+    steady = np.abs(transfer) > threshold
+    divided = fourier.forward(difference, _shape(difference))
+    divided *= np.where(steady, 1 / np.where(steady, transfer, 1), 0)
+    return fourier.inverse(divided, _shape(difference))
+
+
+def _sphere(shape: Shape, voxel_size: tuple[float, float, float], radius: float) -> Spectrum:
+    """The half spectrum of the mean over a ball, each voxel weighted by the share of it inside."""
+    fine = (np.arange(SUBSAMPLES) + 0.5) / SUBSAMPLES - 0.5
+    squares = []
+    for n, h in zip(shape, voxel_size, strict=True):
+        reach = min(int(np.ceil(radius / h)) + 1, (n - 1) // 2)
+        points = (np.arange(-reach, reach + 1)[:, None] + fine).ravel() * h
+        squares.append(points**2)
+    ball = (squares[0][:, None, None] + squares[1][None, :, None] + squares[2][None, None, :]) <= radius**2
+    counts = [s.size // SUBSAMPLES for s in squares]
+    share = ball.reshape(counts[0], SUBSAMPLES, counts[1], SUBSAMPLES, counts[2], SUBSAMPLES).mean(axis=(1, 3, 5))
+    kernel = np.zeros(shape, np.float32)
+    kernel[: counts[0], : counts[1], : counts[2]] = share / share.sum()
+    return fourier.forward(np.roll(kernel, [-(c // 2) for c in counts], axis=(0, 1, 2)), shape)
+
+
+def _shape(volume: FloatArray) -> Shape:
+    x, y, z = volume.shape
+    return x, y, z

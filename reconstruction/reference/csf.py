@@ -1,0 +1,76 @@
+"""Cerebrospinal fluid of the ventricles: found near the middle of the brain by its low R2*.
+
+Liu et al. 2018, doi:10.1002/mrm.26946: R2* below 5/s, within 30 mm of the brain's centroid, only the largest connected
+regions.  Here a region must also be smooth in χ, and large enough to be a ventricle.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from reconstruction import quality
+from reconstruction.acquisition import BoolArray, FloatArray, Geometry
+from reconstruction.maps import Reference
+from reconstruction.reference.whole_brain import whole_brain
+
+CENTRAL_RADIUS_MM = 30.0
+"""The paper's: the lateral ventricles' bodies lie within it, the sulci do not."""
+
+REGIONS = 3
+"""The paper's: left, right and third ventricle."""
+
+STEADY = 3.0
+"""Voxels further from the region's median χ than this many robust standard deviations are plexus, vein or wall."""
+
+
+def csf(
+    chi: FloatArray,
+    r2star: FloatArray | None,
+    mask: BoolArray,
+    geometry: Geometry,
+    *,
+    max_r2star: float = 5.0,
+    min_volume_ml: float = 0.5,
+) -> Reference:
+    """The ventricles' fluid.  Falls back to the whole brain, with a warning, when it is not found.
+
+    chi: ppm, float32 (x, y, z).  r2star: 1/s (None for a single echo).  mask: bool (x, y, z).
+    max_r2star: 1/s; fluid decays more slowly.  min_volume_ml: less than this is not believed.
+    """
+    if r2star is None:
+        quality.warn("reference: no R2* to find CSF by (a single echo); χ is relative to the whole brain")
+        return whole_brain(chi, r2star, mask, geometry)
+    region = _ventricles(r2star, mask, geometry, max_r2star)
+    if region.any():
+        median = np.median(chi[region])
+        spread = 1.4826 * np.median(np.abs(chi[region] - median))
+        region &= np.abs(chi - median) <= STEADY * spread
+    volume_ml = region.sum() * geometry.voxel_volume / 1000
+    quality.figure("reference.volume_ml", volume_ml)
+    if volume_ml < min_volume_ml:
+        quality.warn(
+            f"reference: {volume_ml:.2f} ml of ventricular CSF found, at least {min_volume_ml:g} ml needed; "
+            "χ is relative to the whole brain"
+        )
+        return whole_brain(chi, r2star, mask, geometry)
+    return Reference("csf", region, float(chi[region].mean() - chi[mask].mean()), float(chi[region].std()))
+
+
+def _ventricles(r2star: FloatArray, mask: BoolArray, geometry: Geometry, max_r2star: float) -> BoolArray:
+    """The largest connected regions of slow decay near the brain's centroid, without their rim."""
+    voxel_size = np.array(geometry.voxel_size)
+    centroid = np.array(ndimage.center_of_mass(mask))
+    offsets = [((np.arange(n) - c) * s) ** 2 for n, c, s in zip(mask.shape, centroid, voxel_size, strict=True)]
+    distance_squared = offsets[0][:, None, None] + offsets[1][None, :, None] + offsets[2][None, None, :]
+    slow = mask & (r2star < max_r2star) & (distance_squared < CENTRAL_RADIUS_MM**2)
+    labels, count = ndimage.label(slow)
+    if count == 0:
+        return np.zeros_like(mask)
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    largest = np.argsort(sizes)[::-1][:REGIONS]
+    region: BoolArray = np.isin(labels, largest[sizes[largest] > 0])
+    in_plane = ndimage.generate_binary_structure(3, 1)
+    inner: BoolArray = ndimage.binary_erosion(region, in_plane)
+    return inner

@@ -1,0 +1,91 @@
+"""Iterations that know no operators: they are given callables, and say why they stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from reconstruction.acquisition import BoolArray, FloatArray
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """How an iteration ended: after how many, and the criterion's last value beside what was asked of it."""
+
+    iterations: int
+    residual: float
+    tolerance: float
+
+    @property
+    def converged(self) -> bool:
+        """Whether it stopped because it was done."""
+        return self.residual <= self.tolerance
+
+
+def conjugate_gradient(
+    operator: Callable[[FloatArray], FloatArray],
+    right_side: FloatArray,
+    start: FloatArray,
+    *,
+    tolerance: float,
+    max_iterations: int,
+) -> tuple[FloatArray, Convergence]:
+    """Solves A x = b for a symmetric positive semidefinite A (Hestenes & Stiefel 1952, doi:10.6028/jres.049.044).
+
+    Stops when ‖b − A x‖ ≤ tolerance · ‖b‖.
+    """
+    x = start.copy()
+    residual = right_side - operator(x)
+    direction = residual.copy()
+    energy = _dot(residual, residual)
+    scale = _dot(right_side, right_side)
+    if scale == 0:
+        return np.zeros_like(x), Convergence(0, 0.0, tolerance)
+    iterations = 0
+    while energy > tolerance**2 * scale and iterations < max_iterations:
+        image = operator(direction)
+        step = np.float32(energy / _dot(direction, image))
+        x += step * direction
+        residual -= step * image
+        previous, energy = energy, _dot(residual, residual)
+        direction *= np.float32(energy / previous)
+        direction += residual
+        iterations += 1
+    return x, Convergence(iterations, float(np.sqrt(energy / scale)), tolerance)
+
+
+def _dot(a: FloatArray, b: FloatArray) -> float:
+    return float(np.vdot(a, b))
+
+
+Values = tuple[FloatArray, ...]
+
+
+def alternating_directions(
+    proximal: Callable[[Values], Values],
+    project: Callable[[Values], Values],
+    start: Values,
+    where: BoolArray,
+    *,
+    tolerance: float,
+    max_iterations: int,
+) -> tuple[FloatArray, Convergence]:
+    """Minimises Σ gᵢ(Aᵢ x) by alternating directions of multipliers (Boyd 2011, doi:10.1561/2200000016, scaled form).
+
+    proximal: from the values Aᵢ x to the targets zᵢ − uᵢ, where vᵢ = Aᵢ x + uᵢ, zᵢ = prox(vᵢ), uᵢ ← vᵢ − zᵢ; it keeps
+    the multipliers uᵢ itself.  project: from the targets to the values Aᵢ x of that x which comes nearest to them (least
+    squares); the first value is x.  start: the first values.
+    Stops when x changes by less than `tolerance` (relative, over `where`) in one iteration.
+    """
+    values = start
+    change, iterations = float("inf"), 0
+    while change > tolerance and iterations < max_iterations:
+        before = values[0]
+        values = project(proximal(values))
+        after = values[0]
+        size = float(np.linalg.norm(after[where]))
+        change = float(np.linalg.norm(after[where] - before[where])) / size if size > 0 else 0.0
+        iterations += 1
+    return values[0], Convergence(iterations, change, tolerance)
