@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 from reconstruction.errors import NotReconstructible
-from reconstruction.mask._intensity import even_intensity
+from reconstruction.intensity import even_intensity
 from reconstruction.mask.bet import MINIMUM_CM3, surface_mask
 from reconstruction.region_growing import edge_costs, voxel_quality
 

@@ -9,14 +9,23 @@ import math
 
 import numpy as np
 from numba import njit, prange
+from scipy import ndimage
 
-from reconstruction.acquisition import FloatArray, Geometry
+from reconstruction.acquisition import BoolArray, FloatArray, Geometry
+from reconstruction.intensity import even_intensity
 from reconstruction.region_growing import edge_costs, grow, wrap
 from reconstruction.smoothing import smooth
 
 FOREGROUND = 0.05
 """Fraction of the bright signal (99th percentile) above which a voxel has a phase worth unwrapping: three to five
 times the noise floor of a typical multi-echo acquisition."""
+
+TISSUE = 0.4
+"""Part of the local mean above which a voxel is soft tissue; compact bone and marrow-free skull lie below."""
+
+THICK_MM = 10.0
+"""Thinner tissue has no say.  That is the scalp: its fat precesses 3.4 ppm away, so beyond the skull the echo
+difference has another multiple of 2π, and its φ₀ is wrong by that multiple times TE₁/(TE₂ − TE₁)."""
 
 PASSES = 3
 """Smoothing once flattens the offset's curvature and bends it at the rim of the head, by 0.02 to 0.1 rad; smoothing
@@ -30,7 +39,7 @@ def mcpc3ds(
     echo_times: tuple[float, ...],
     geometry: Geometry,
     *,
-    smoothing_mm: float = 5.0,
+    smoothing_mm: float = 4.0,
 ) -> FloatArray:
     """Takes the receivers' phase offset φ₀ off every echo.
 
@@ -60,7 +69,15 @@ def phase_offset(
     unwrapped, _ = grow(difference, edge_costs(difference, np.sqrt(weight), foreground), foreground)
     extrapolation = echo_times[0] / (echo_times[1] - echo_times[0])
     offset = phase[0] - np.float32(extrapolation) * unwrapped
-    return _smooth_angle(offset, np.where(foreground, weight, np.float32(0)), geometry, smoothing_mm)
+    trusted = foreground & _thick(even_intensity(magnitude[:1], geometry) > TISSUE, geometry)
+    return _smooth_angle(offset, np.where(trusted, weight, np.float32(0)), geometry, smoothing_mm)
+
+
+def _thick(tissue: BoolArray, geometry: Geometry) -> BoolArray:
+    """Opening with a box of THICK_MM; the edge of the volume is no edge of the tissue."""
+    box = [1 + 2 * round(THICK_MM / (2 * v)) for v in geometry.voxel_size]
+    core = ndimage.minimum_filter(tissue.view(np.uint8), box, mode="nearest")
+    return np.asarray(ndimage.maximum_filter(core, box, mode="nearest"), bool)
 
 
 @njit(parallel=True, cache=True)

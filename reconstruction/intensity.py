@@ -1,4 +1,4 @@
-"""The image that the mask is found on: all echoes together, coil shading taken out."""
+"""All echoes together with the coils' shading taken out: the image on which tissue is told from bone and air."""
 
 from __future__ import annotations
 
