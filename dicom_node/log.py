@@ -57,11 +57,12 @@ def configure(style: Literal["console", "json"] = "console", level: str = "info"
     root.handlers = [handler]
     root.setLevel(level.upper())
     # pynetdicom tells of every PDU, numba of every pass: only their troubles are news
-    for chatty in ("pynetdicom", "pydicom", "numba"):
+    for chatty in ("pynetdicom", "numba"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
     # apscheduler warns whenever a round takes longer than a tick, which a delivery may
     logging.getLogger("apscheduler").setLevel(logging.ERROR)
-    # pydicom's warnings quote values, and a value may be a name
+    # pydicom quotes values where it warns and where it logs, and a value may be a name
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module=r"pydicom\b")
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

@@ -1,0 +1,120 @@
+"""The configuration: what is documented is what holds, and all faults are told at once."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from dicom_node.config import Config, Send, config_folder, load, recipe_file
+from dicom_node.errors import InvalidConfiguration
+from dicom_node.receive import ReceiveSettings
+from dicom_node.send import SendSettings
+
+DOCUMENTED = config_folder() / "node.toml"
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    file = tmp_path / "node.toml"
+    file.write_text(text)
+    return file
+
+
+def test_the_documented_file_names_every_key_with_its_default() -> None:
+    assert load(DOCUMENTED) == load(None)
+    content = tomllib.loads(DOCUMENTED.read_text())
+    for table, field in Config.model_fields.items():
+        if table != "destinations":
+            assert field.annotation is not None
+            assert set(content[table]) == set(field.annotation.model_fields), f"[{table}] of node.toml"
+
+
+def test_the_documented_destination_is_valid(tmp_path: Path) -> None:
+    example = re.sub(r"(?m)^# (?=\[\[|\w+ = )", "", DOCUMENTED.read_text())
+    [destination] = load(write(tmp_path, example)).destinations
+    assert (destination.name, destination.port) == ("pacs", 4242)
+
+
+def test_an_empty_file_is_valid_and_loopback_only(tmp_path: Path) -> None:
+    config = load(write(tmp_path, ""))
+    assert config == load(None)
+    assert config.receive.host == "127.0.0.1"
+    assert config.node.state_folder.is_absolute()
+
+
+def test_the_network_settings_are_those_of_the_network_rooms() -> None:
+    config = load(None)
+    assert ReceiveSettings(**config.receive.model_dump(), ae_title=config.node.ae_title) == ReceiveSettings()
+    timeouts = config.send.model_dump(include=set(SendSettings.__dataclass_fields__))
+    assert SendSettings(ae_title=config.node.ae_title, **timeouts) == SendSettings()
+
+
+def test_all_faults_are_told_at_once_each_with_key_and_remedy(tmp_path: Path) -> None:
+    faulty = """
+        [node]
+        ae_title = "SEVENTEEN LETTERS"
+        [receive]
+        prot = 11112
+        port = 99999
+        [retain]
+        [[destination]]
+        name = "pacs"
+        host = "127.0.0.1"
+        ae_title = "PACS"
+        [log]
+        level = "chatty"
+    """
+    with pytest.raises(InvalidConfiguration) as caught:
+        load(write(tmp_path, faulty))
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 7
+    for expected in (
+        "node.ae_title is 'SEVENTEEN LETTERS': expected 1 to 16 ASCII characters",
+        "receive.prot is no setting; did you mean port?",
+        "receive.port is 99999: Input should be less than or equal to 65535",
+        "retain is no setting; did you mean",
+        "destination.0.port is missing; add it",
+        "log.level is 'chatty': Input should be 'debug', 'info', 'warning' or 'error'",
+    ):
+        assert any(expected in line for line in lines), f"{expected!r} is not among {lines}"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[node", "is not TOML"),
+        ('[reconstruct]\nrecipe = "nonesuch"', r"recipe 'nonesuch' is neither a file nor one of: .*default"),
+        (
+            '[[destination]]\nname="a"\nhost="h"\nport=1\nae_title="A"\n' * 2,
+            "destination a is there more than once",
+        ),
+        ("[reconstruct]\ntime_limit = inf", "time_limit"),
+        ("[node]\ntick = 0", "tick"),
+        ("[node]\nfrobnicate = 1", "expected one of ae_title, state_folder, tick"),
+    ],
+)
+def test_faults(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(InvalidConfiguration, match=message):
+        load(write(tmp_path, text))
+
+
+def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InvalidConfiguration, match=r"absent\.toml cannot be read: No such file"):
+        load(tmp_path / "absent.toml")
+
+
+def test_a_configuration_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load(None).node.tick = 2.0  # type: ignore[misc]  # that is what is tested
+
+
+def test_recipes_are_found_by_name_and_by_path(tmp_path: Path) -> None:
+    assert recipe_file("default") == config_folder() / "recipes" / "default.toml"
+    mine = tmp_path / "mine.toml"
+    mine.touch()
+    assert recipe_file(str(mine)) == mine
+
+
+def test_pauses_grow_to_the_longest_and_stay_there() -> None:
+    send = Send(first_pause=5, pause_factor=2, longest_pause=60)
+    assert [send.pause(attempts) for attempts in (1, 2, 3, 4, 5, 6, 10_000)] == [5, 10, 20, 40, 60, 60, 60]

@@ -1,0 +1,225 @@
+"""Couriers: image by image, each destination for itself, never giving up and never silent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from dicom_node.config import Send
+from dicom_node.deliver import Courier
+from dicom_node.errors import PeerFailure, UnreadableObject
+from dicom_node.outbox import Outbox, Result
+from dicom_node.send import Delivery, Destination, Outcome, SendSettings
+from dicom_node.states import State
+from dicom_node.store import Store
+from tests.dicom_node.making import Clock, a_file, a_ready_job, the_job
+
+STATUS: dict[Outcome, int] = {"stored": 0x0000, "refused": 0xA900, "retry": 0xA700}
+
+
+class Peer:
+    """Answers each file as `outcomes` says; breaks off after `breaks_after` files."""
+
+    def __init__(self) -> None:
+        self.outcomes: Callable[[str], Outcome] = lambda uid: "stored"
+        self.breaks_after: int | None = None
+        self.stored: list[str] = []
+        self.associations = 0
+
+    def __call__(self, files: Sequence[Path], to: Destination, settings: SendSettings) -> Iterator[Delivery]:
+        self.associations += 1
+        for count, path in enumerate(files):
+            if count == self.breaks_after:
+                raise PeerFailure("pacs broke off")
+            uid = path.stem
+            outcome = self.outcomes(uid)
+            if outcome == "stored":
+                self.stored.append(uid)
+            yield Delivery(uid, path, STATUS[outcome], outcome, "" if outcome == "stored" else "no thanks")
+        if self.breaks_after == len(files):
+            raise PeerFailure("pacs broke off")
+
+
+class Line:
+    """A store with a job in `sending`, three results, and couriers to it."""
+
+    def __init__(self, folder: Path, destinations: Sequence[str] = ("pacs",)) -> None:
+        self.clock = Clock()
+        self.store = Store(folder / "node.db")
+        self.outbox = Outbox(self.store)
+        self.jobs = folder / "jobs"
+        self.destinations = destinations
+        self.stopping = False
+        self.job = self.a_sending_job("g")
+
+    def a_sending_job(self, key: str) -> int:
+        job = a_ready_job(self.store, key)
+        self.store.claim(self.clock(), lease=1, ceiling=3)
+        self.store.advance(job, State.RECONSTRUCTING, State.RECONSTRUCTED, self.clock())
+        uids = [f"1.2.3.{job}.{n}" for n in (1, 2, 3)]
+        results = [Result(uid, a_file(self.jobs / str(job) / "result" / "dicom" / f"{uid}.dcm", uid)) for uid in uids]
+        assert self.outbox.register(the_job(self.store, job), results, self.destinations, self.clock())
+        return job
+
+    def round(self, peer: Peer, destination: str = "pacs") -> None:
+        Courier(
+            self.store,
+            self.outbox,
+            Destination(destination, "127.0.0.1", 1, "PACS"),
+            Send(first_pause=5, pause_factor=2, longest_pause=60),
+            SendSettings(),
+            peer,
+            self.jobs,
+            self.clock,
+            lambda: self.stopping,
+        )()
+
+    def outcomes(self, job: int | None = None) -> list[str]:
+        return [row.outcome for row in self.outbox.of(job or self.job)]
+
+    @property
+    def state(self) -> State:
+        return the_job(self.store, self.job).state
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> Line:
+    return Line(tmp_path)
+
+
+def test_everything_stored_is_sent(line: Line) -> None:
+    peer = Peer()
+    line.round(peer)
+    assert (line.state, peer.associations, len(peer.stored)) == (State.SENT, 1, 3)
+    line.round(peer)
+    assert peer.associations == 1, "there was nothing left to send"
+
+
+def test_a_half_sent_series_goes_on_where_it_was(line: Line) -> None:
+    peer = Peer()
+    peer.breaks_after = 1
+    line.round(peer)
+    assert (line.state, line.outcomes()) == (State.SENDING, ["stored", "pending", "pending"])
+    peer.breaks_after = None
+    line.clock.now += 4.9
+    line.round(peer)
+    assert peer.associations == 1, "it was asked before the pause ended"
+    line.clock.now += 0.2
+    line.round(peer)
+    assert line.state is State.SENT
+    assert sorted(peer.stored) == sorted({*peer.stored}), "something was sent twice"
+
+
+def test_pauses_grow_and_trying_never_ends(line: Line) -> None:
+    peer = Peer()
+    peer.breaks_after = 0
+    asked = []
+    for second in range(400):
+        line.clock.now = 1000.0 + second
+        before = peer.associations
+        line.round(peer)
+        if peer.associations > before:
+            asked.append(second)
+    assert asked == [0, 5, 15, 35, 75, 135, 195, 255, 315, 375]
+    assert {row.comment for row in line.outbox.of(line.job)} == {"pacs broke off"}
+    assert line.state is State.SENDING
+
+
+def test_a_temporary_answer_is_tried_again_and_a_refusal_is_kept_and_shown(line: Line) -> None:
+    peer = Peer()
+    peer.outcomes = lambda uid: {"1": "stored", "2": "retry", "3": "refused"}[uid[-1]]  # type: ignore[return-value]
+    line.round(peer)
+    assert (line.state, line.outcomes()) == (State.SENDING, ["stored", "pending", "refused"])
+    peer.outcomes = lambda uid: "stored"
+    line.clock.now += 5
+    line.round(peer)
+    assert (line.state, line.outcomes()) == (State.REFUSED, ["stored", "stored", "refused"])
+    assert "1 of 3 turned down, such as by pacs: answered 0xA900 no thanks" in the_job(line.store, line.job).reason
+    assert line.outbox.again(line.job, line.clock())
+    line.round(peer)
+    assert (line.state, len(peer.stored)) == (State.SENT, 3)
+
+
+def test_a_dead_destination_holds_up_no_other(tmp_path: Path) -> None:
+    line = Line(tmp_path, ["dead", "alive"])
+    dead, alive = Peer(), Peer()
+    dead.breaks_after = 0
+    line.round(dead, "dead")
+    line.round(alive, "alive")
+    assert (len(alive.stored), line.state) == (3, State.SENDING)
+    assert {row.outcome for row in line.outbox.of(line.job) if row.destination == "alive"} == {"stored"}
+    line.outbox.refuse_unknown(["alive"], line.clock())
+    line.outbox.settle(line.clock())
+    assert line.state is State.REFUSED
+    assert "no longer configured" in the_job(line.store, line.job).reason
+
+
+def test_one_jobs_surprise_holds_up_no_other(line: Line) -> None:
+    second = line.a_sending_job("second")
+    peer = Peer()
+
+    def surprise(uid: str) -> Outcome:
+        if uid.startswith(f"1.2.3.{line.job}."):
+            raise ZeroDivisionError("nobody expects this")
+        return "stored"
+
+    peer.outcomes = surprise
+    line.round(peer)
+    assert the_job(line.store, second).state is State.SENT
+    assert line.state is State.SENDING
+    assert {row.comment for row in line.outbox.of(line.job)} == {"ZeroDivisionError: nobody expects this"}
+
+
+@pytest.mark.parametrize("damage", ["gone", "unreadable"])
+def test_results_that_are_no_longer_whole_are_made_anew(line: Line, damage: str) -> None:
+    peer = Peer()
+    if damage == "gone":
+        line.outbox.of(line.job)[1].path.unlink()
+    else:
+
+        def unreadable(uid: str) -> Outcome:
+            raise UnreadableObject("no DICOM file")
+
+        peer.outcomes = unreadable
+    line.round(peer)
+    assert line.state is State.READY
+    assert not (line.jobs / str(line.job)).exists()
+
+
+def test_a_stopping_node_ends_after_the_image_in_hand(line: Line) -> None:
+    peer = Peer()
+
+    def stop(uid: str) -> Outcome:
+        line.stopping = True
+        return "stored"
+
+    peer.outcomes = stop
+    line.round(peer)
+    assert line.outcomes() == ["stored", "pending", "pending"]
+
+
+def test_an_answer_is_written_down_before_the_next_image_goes(line: Line) -> None:
+    peer = Peer()
+    seen: list[list[str]] = []
+
+    def look(uid: str) -> Outcome:
+        seen.append(line.outcomes())
+        return "stored"
+
+    peer.outcomes = look
+    line.round(peer)
+    assert [row.count("stored") for row in seen] == [0, 1, 2]
+
+
+def test_a_job_done_again_replaces_its_rows(line: Line) -> None:
+    line.round(Peer())
+    job = the_job(line.store, line.job)
+    assert line.store.run_again(job, line.clock())
+    line.store.claim(line.clock(), lease=1, ceiling=3)
+    line.store.advance(line.job, State.RECONSTRUCTING, State.RECONSTRUCTED, line.clock())
+    results = [Result("1.9", line.jobs / "1.9.dcm")]
+    assert line.outbox.register(the_job(line.store, line.job), results, ["pacs"], line.clock())
+    assert [(row.sop_instance_uid, row.outcome) for row in line.outbox.of(line.job)] == [("1.9", "pending")]
+    assert not line.outbox.register(the_job(line.store, line.job), results, ["pacs"], line.clock()), "registered twice"

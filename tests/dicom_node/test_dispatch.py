@@ -1,0 +1,231 @@
+"""From ready to sending, whatever becomes of the worker."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, Executor, Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dicom_node.config import Reconstruct
+from dicom_node.dispatch import Dispatch
+from dicom_node.errors import NotConvertible
+from dicom_node.execute import TimeLimitExceeded, WorkerDied, WorkerStopped
+from dicom_node.outbox import Outbox
+from dicom_node.reconstruct import Recipe
+from dicom_node.states import State
+from dicom_node.store import Store
+from tests.dicom_node.making import Clock, a_file, a_ready_job, an_instance, the_job
+
+RECIPE = Recipe("test", {})
+
+
+class ByHand(Executor):
+    """Holds the calls until the test ends them."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Future[Any], Callable[..., Any], tuple[Any, ...]]] = []
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        self.calls.append((future, fn, args))
+        return future
+
+    def end(self, error: BaseException | None = None) -> None:
+        future, fn, args = self.calls.pop(0)
+        if error is None:
+            future.set_result(fn(*args))
+        else:
+            future.set_exception(error)
+
+
+def work(folder: Path, recipe: Recipe) -> Path:
+    for number in (1, 2):
+        a_file(folder / "result" / "dicom" / f"{number}.dcm", f"1.2.3.{number}")
+    return folder / "result"
+
+
+class Line:
+    def __init__(self, folder: Path, destinations: Sequence[str] = ("pacs",)) -> None:
+        self.store = Store(folder / "node.db")
+        self.outbox = Outbox(self.store)
+        self.executor = ByHand()
+        self.clock = Clock()
+        self.jobs = folder / "jobs"
+        self.dispatch = self.a_dispatch(destinations)
+
+    def a_dispatch(self, destinations: Sequence[str] = ("pacs",)) -> Dispatch:
+        settings = Reconstruct.model_construct(workers=1, attempts=2, time_limit=100.0, pause=10.0)
+        return Dispatch(
+            self.store, self.outbox, self.executor, work, RECIPE, settings, self.jobs, list(destinations), self.clock
+        )
+
+    def a_job(self, key: str = "g") -> int:
+        return a_ready_job(self.store, key, numbers=(1, 2), now=self.clock())
+
+    def state(self, job: int) -> State:
+        return the_job(self.store, job).state
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> Line:
+    return Line(tmp_path)
+
+
+def test_a_ready_job_goes_to_a_worker_and_its_results_to_every_destination(tmp_path: Path) -> None:
+    line = Line(tmp_path, ["pacs", "research"])
+    job = line.a_job()
+    line.dispatch()
+    assert (line.state(job), line.dispatch.running) == (State.RECONSTRUCTING, {job})
+    description = json.loads((line.jobs / str(job) / "job.json").read_text())
+    assert description["instances"] == [str(an_instance(n).path) for n in (1, 2)]
+    assert description["recipe"] == {"name": "test", "digest": RECIPE.digest()}
+    assert description["created_at"] == the_job(line.store, job).created_at
+    line.executor.end()
+    assert (line.state(job), line.dispatch.running) == (State.SENDING, frozenset())
+    assert [(row.destination, row.sop_instance_uid) for row in line.outbox.of(job)] == [
+        (name, f"1.2.3.{number}") for name in ("pacs", "research") for number in (1, 2)
+    ]
+
+
+def test_no_more_jobs_than_workers(line: Line) -> None:
+    first, second = line.a_job("1"), line.a_job("2")
+    line.dispatch()
+    line.dispatch()
+    assert (line.state(first), line.state(second)) == (State.RECONSTRUCTING, State.READY)
+    line.executor.end()
+    line.dispatch()
+    assert line.state(second) is State.RECONSTRUCTING
+
+
+@pytest.mark.parametrize("error", [WorkerDied("killed by SIGKILL"), TimeLimitExceeded("100 s"), MemoryError("no more")])
+def test_a_worker_that_dies_hands_its_job_back_until_the_ceiling(line: Line, error: Exception) -> None:
+    job = line.a_job()
+    line.dispatch()
+    line.executor.end(error)
+    assert (line.state(job), str(error) in the_job(line.store, job).reason) == (State.READY, True)
+    line.clock.now += 9
+    line.dispatch()
+    assert line.state(job) is State.READY, "its pause has not ended"
+    line.clock.now += 2
+    line.dispatch()
+    line.executor.end(error)
+    found = the_job(line.store, job)
+    assert (found.state, found.attempts) == (State.FAILED, 2)
+    assert f"{error} (attempt 2 of 2)" in found.reason
+    assert line.store.run_again(found, line.clock())
+    line.dispatch()
+    line.executor.end()
+    assert line.state(job) is State.SENDING
+
+
+def test_what_cannot_be_converted_fails_at_once_with_the_reason(line: Line) -> None:
+    job = line.a_job()
+    line.dispatch()
+    line.executor.end(NotConvertible("two slice spacings"))
+    found = the_job(line.store, job)
+    assert (found.state, found.reason, found.attempts) == (State.FAILED, "two slice spacings", 1)
+
+
+@pytest.mark.parametrize("error", [WorkerStopped("stopped"), CancelledError()])
+def test_stopping_the_node_costs_a_job_no_attempt(line: Line, error: BaseException) -> None:
+    job = line.a_job()
+    line.dispatch()
+    line.executor.end(error)
+    found = the_job(line.store, job)
+    assert (found.state, found.attempts, found.due_at) == (State.READY, 0, line.clock())
+
+
+def test_a_killed_nodes_jobs_are_recovered_up_to_the_ceiling(line: Line) -> None:
+    job = line.a_job()
+    for attempt in (1, 2):
+        line.dispatch()
+        assert line.state(job) is State.RECONSTRUCTING
+        line.dispatch = line.a_dispatch()  # the process is killed and started again
+        line.dispatch.recover()
+        assert the_job(line.store, job).attempts == attempt
+    found = the_job(line.store, job)
+    assert (found.state, found.reason) == (State.FAILED, "the node ended while a worker had it (attempt 2 of 2)")
+
+
+def test_a_lease_that_ends_brings_the_job_back(line: Line) -> None:
+    job = line.a_job()
+    line.store.claim(line.clock(), lease=50, ceiling=2)
+    line.dispatch()
+    assert line.state(job) is State.RECONSTRUCTING
+    line.clock.now += 51
+    line.dispatch()
+    assert line.state(job) is State.RECONSTRUCTING, "it was given out again in the same round"
+    assert the_job(line.store, job).attempts == 2
+
+
+def test_an_end_that_cannot_be_written_down_is_brought_back_by_the_lease(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = line.a_job()
+    line.dispatch()
+    with monkeypatch.context() as patch:
+        patch.setattr(line.store, "advance", lambda *_, **__: (_ for _ in ()).throw(sqlite3.OperationalError("full")))
+        line.executor.end()
+    assert (line.state(job), line.dispatch.running) == (State.RECONSTRUCTING, frozenset())
+    line.clock.now += 1000
+    line.dispatch()
+    line.executor.end()
+    assert line.state(job) is State.SENDING
+
+
+def test_without_a_destination_a_result_waits_for_one(tmp_path: Path) -> None:
+    line = Line(tmp_path, [])
+    job = line.a_job()
+    line.dispatch()
+    line.executor.end()
+    line.dispatch()
+    assert line.state(job) is State.RECONSTRUCTED
+    line.a_dispatch(["pacs"])()
+    assert line.state(job) is State.SENDING
+
+
+def test_a_result_that_is_gone_is_made_anew(tmp_path: Path) -> None:
+    line = Line(tmp_path, [])
+    job = line.a_job()
+    line.dispatch()
+    line.executor.end()
+    for file in (line.jobs / str(job) / "result" / "dicom").iterdir():
+        file.unlink()
+    line.dispatch()
+    assert line.state(job) is State.RECONSTRUCTING
+    assert (
+        "made anew" in [move.reason for move in line.store.journal()][-2]
+        or "no results" in [move.reason for move in line.store.journal()][-2]
+    )
+
+
+def test_images_that_are_gone_fail_the_job_by_name(line: Line) -> None:
+    job = line.a_job()
+    line.store.remove_instances([str(an_instance(1).path)])
+    line.dispatch()
+    assert (line.state(job), line.dispatch.running) == (State.FAILED, frozenset())
+    assert "1 of its 2 images are gone" in the_job(line.store, job).reason
+
+
+def test_a_folder_left_by_another_job_of_that_number_is_not_mistaken_for_this_ones(line: Line) -> None:
+    folder = line.jobs / "1"
+    work(folder, RECIPE)
+    (folder / "job.json").write_text("{}")
+    assert line.a_job() == 1
+    line.dispatch()
+    assert not (folder / "result").exists()
+
+
+def test_a_result_that_was_made_before_the_node_was_killed_is_kept(line: Line) -> None:
+    job = line.a_job()
+    line.dispatch()
+    work(line.jobs / str(job), RECIPE)
+    line.dispatch = line.a_dispatch()
+    line.dispatch.recover()
+    line.dispatch()
+    assert (line.jobs / str(job) / "result").is_dir()

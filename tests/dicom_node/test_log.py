@@ -1,0 +1,72 @@
+"""No patient leaves by the log."""
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+
+import pytest
+import structlog
+from pydicom.dataset import Dataset
+
+from dicom_node import log
+
+
+@pytest.fixture(autouse=True)
+def _restore() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    with warnings.catch_warnings():
+        yield
+    root.handlers, root.level = handlers, level
+    structlog.reset_defaults()
+
+
+def patient() -> Dataset:
+    dataset = Dataset()
+    dataset.PatientName = "Doe^Jane"
+    return dataset
+
+
+@pytest.mark.parametrize("style", ["json", "console"])
+def test_no_key_and_no_dataset_tells_who_was_scanned(style: str, capsys: pytest.CaptureFixture[str]) -> None:
+    log.configure(style, "debug")  # type: ignore[arg-type]  # one of the two literals
+    told = structlog.get_logger("test")
+    told.info("stored", PatientName="Doe^Jane", patient_id="Doe^Jane", job=3)
+    told.info("stored", AccessionNumber="Doe^Jane", header=patient(), pixel_array="Doe^Jane")
+    told.info("stored", OperatorsName="Doe^Jane", PersonName="Doe^Jane", name="Doe^Jane", birth_date="Doe^Jane")
+    written = capsys.readouterr().err
+    assert "Doe" not in written
+    assert written.count("stored") == 3
+    assert written.count(log.WITHHELD) == 9
+
+
+@pytest.mark.parametrize("style", ["json", "console"])
+def test_tracebacks_carry_no_local_variables(style: str, capsys: pytest.CaptureFixture[str]) -> None:
+    log.configure(style)  # type: ignore[arg-type]  # one of the two literals
+    try:
+        local = patient()
+        local.Nonesuch  # noqa: B018 - it is read to fail
+    except AttributeError:
+        structlog.get_logger("test").exception("failed")
+        logging.getLogger("another.library").exception("failed")
+    written = capsys.readouterr().err
+    assert "Nonesuch" in written
+    assert "Doe" not in written
+
+
+def test_json_lines_are_json_with_level_and_time(capsys: pytest.CaptureFixture[str]) -> None:
+    log.configure("json")
+    structlog.get_logger("test").info("listening", port=11112)
+    logging.getLogger("another.library").warning("beware of %s", "this")
+    ours, theirs = (json.loads(line) for line in capsys.readouterr().err.splitlines())
+    assert (ours["event"], ours["port"], ours["level"]) == ("listening", 11112, "info")
+    assert theirs["event"] == "beware of this"
+    assert ours["timestamp"].endswith("Z")
+
+
+def test_values_that_pydicom_warns_of_are_not_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    log.configure("console")
+    dataset = Dataset()
+    dataset.PatientBirthDate = "Doe, long before"
+    assert "Doe" not in capsys.readouterr().err
