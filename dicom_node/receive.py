@@ -186,7 +186,7 @@ class Receiver:
             association=sender.id,
             calling_ae_title=sender.calling_ae_title,
             host=event.assoc.requestor.address,
-            not_accepted=sorted({str(context.abstract_syntax) for context in event.assoc.rejected_contexts}),
+            contexts_not_accepted=len(event.assoc.rejected_contexts),
         )
 
     def _ended(self, association: Association) -> None:

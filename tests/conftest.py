@@ -34,7 +34,8 @@ def orthanc_command() -> Path:
 
 @pytest.fixture(scope="session")
 def storescu_command() -> Path:
-    return _command("storescu")
+    # pynetdicom installs a storescu of its own beside Python; dcmtk's is the one that lies with dcmsend.
+    return _command("dcmsend").with_name("storescu")
 
 
 @pytest.fixture(scope="session")
