@@ -97,10 +97,7 @@ def reconstruct_group(acquired: Group, recipe: Recipe, created: float, on_stage:
     watch("encode")
     outputs = names(encode(maps, source, recipe, created))
     picture = draw(maps, source.affine, recipe)
-    timings = watch.stop()
-    return Outcome(
-        maps, source, outputs, record(acquisition, maps, source, recipe, outputs, timings | dict(maps.timings)), picture
-    )
+    return Outcome(maps, source, outputs, record(acquisition, maps, source, recipe, outputs, watch.stop()), picture)
 
 
 def write(outcome: Outcome, folder: Path) -> None:
@@ -167,13 +164,13 @@ def _sole_acquisition(paths: Sequence[Path]) -> Group:
 
 
 def _is_made_from(result: Path, acquired: Group, recipe: Recipe) -> bool:
-    """Whether a finished result is that of these images and this recipe."""
+    """Whether there is a finished result of these images and this recipe; one that cannot be read is none."""
     try:
         found = json.loads((result / "report.json").read_text())
-    except (FileNotFoundError, NotADirectoryError):
+        made_from = found["recipe"]["digest"], found["source"]["sop_instance_uids"]
+    except (OSError, ValueError, LookupError):
         return False
-    sources = sorted(instance.sop_instance_uid for instance in acquired.instances)
-    return bool(found["recipe"]["digest"] == recipe.digest() and found["source"]["sop_instance_uids"] == sources)
+    return bool(made_from == (recipe.digest(), sorted(i.sop_instance_uid for i in acquired.instances)))
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -73,12 +73,18 @@ class Identity:
 
     @classmethod
     def of(cls, source: Source, recipe: Recipe) -> Identity:
-        uids = sorted({reference.sop_instance_uid for slice_ in source.references for reference in slice_})
+        uids = sorted(sop_instance for _, _, sop_instance in source_images(source))
         return cls(hashlib.sha256("\n".join([*uids, recipe.digest()]).encode()).hexdigest())
 
     def uid(self, *what: str | int) -> UID:
         """The UID of one thing ("QSM", "instance", 3), the same for the same sources and recipe."""
         return generate_uid(entropy_srcs=["\n".join([self.seed, *map(str, what)])])
+
+
+def source_images(source: Source) -> list[tuple[str, str, str]]:
+    """Series, SOP class and SOP instance UID of every source image, once each, in order."""
+    references = (reference for slice_ in source.references for reference in slice_)
+    return sorted({(r.series_instance_uid, r.sop_class_uid, r.sop_instance_uid) for r in references})
 
 
 def inherit(target: Dataset, header: Dataset, keywords: Iterable[str], empty: Iterable[str] = ()) -> None:

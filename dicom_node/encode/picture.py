@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from dicom_node.encode.identity import RESEARCH_ONLY
-from dicom_node.encode.quantity import QSM, values
+from dicom_node.encode.quantity import QSM, values, zero
 from reconstruction import Maps, Recipe
 
 PIXELS_PER_MM = 2.5
@@ -70,7 +70,7 @@ def draw(maps: Maps, affine: NDArray[np.float64], recipe: Recipe) -> Image.Image
         [_tile(_slice(chi, plane, at), plane, size, low, high) for plane in PLANES],
         [_tile(_slice(magnitude, plane, at), plane, size, *_levels(magnitude)) for plane in PLANES],
     )
-    return _compose(rows, maps.reference.name, recipe)
+    return _compose(rows, zero(maps), recipe)
 
 
 def _voxel_size(maps: Maps, axes: NDArray[np.float64]) -> tuple[float, float, float]:
@@ -124,13 +124,13 @@ def _letters(tile: Image.Image, plane: Plane) -> None:
         draw_.text(where, letter, INK, _font(16), anchor, stroke_width=2, stroke_fill=PAPER)
 
 
-def _compose(rows: Sequence[Sequence[Image.Image]], reference: str, recipe: Recipe) -> Image.Image:
+def _compose(rows: Sequence[Sequence[Image.Image]], relative: str, recipe: Recipe) -> Image.Image:
     width = sum(tile.width for tile in rows[0]) + GAP * (len(PLANES) + 1) + BAR
     heights = [max(tile.height for tile in row) for row in rows]
     page = Image.new("L", (width, HEADING + sum(heights) + GAP * len(rows) + FOOTER), PAPER)
     draw_ = ImageDraw.Draw(page)
     draw_.text((GAP, 10), "Quantitative susceptibility map", INK, _font(22))
-    draw_.text((GAP, 38), f"ppb relative to {reference.replace('_', ' ')}; magnitude below", FAINT, _font(14))
+    draw_.text((GAP, 38), f"ppb {relative}; magnitude below", FAINT, _font(14))
     draw_.text((width - GAP, 10), RESEARCH_ONLY, INK, _font(16), "ra")
     top = HEADING
     for row, height in zip(rows, heights, strict=True):

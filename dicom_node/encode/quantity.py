@@ -61,10 +61,20 @@ def quantities(maps: Maps) -> tuple[Quantity, ...]:
     return (QSM,) if maps.r2star is None else (QSM, R2STAR)
 
 
+def zero(maps: Maps) -> str:
+    """What 0 ppb is, in words that follow a unit."""
+    if not maps.reference.mask.any():
+        return "without reference"
+    return f"relative to {maps.reference.name.replace('_', ' ')}"
+
+
 def values(maps: Maps, quantity: Quantity) -> NDArray[np.float64]:
-    """(x, y, z), in the quantity's unit, 0 outside the mask.  Raises ValueError for NaN or infinity in the mask."""
-    volume = np.asarray(getattr(maps, quantity.name), np.float64) * quantity.per_unit
-    inside = np.where(maps.mask, volume, 0.0)
+    """(x, y, z), in the quantity's unit, 0 where it is not known: χ outside the mask, R2* outside the brain.
+
+    Raises ValueError for NaN or infinity where it is known.
+    """
+    known = maps.mask if quantity is QSM else maps.mask | maps.brain_mask
+    inside = np.where(known, np.asarray(getattr(maps, quantity.name), np.float64) * quantity.per_unit, 0.0)
     if not np.isfinite(inside).all():
         raise ValueError(f"{quantity.name} holds NaN or infinity inside the mask; expected finite numbers")
     return inside

@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 
 from dicom_node.convert.source import Source
 from dicom_node.encode.figures import regions
-from dicom_node.encode.identity import RESEARCH_ONLY
+from dicom_node.encode.identity import RESEARCH_ONLY, source_images
 from dicom_node.encode.quantity import QSM, clipped
 from reconstruction import Acquisition, Maps, Recipe
 
@@ -25,7 +25,7 @@ def record(
 ) -> dict[str, Any]:
     """Plain data for JSON.  outputs: file name → dataset.  timings: seconds by stage."""
     header = source.headers[0]
-    references = [reference for slice_ in source.references for reference in slice_]
+    images = source_images(source)
     return {
         "purpose": RESEARCH_ONLY,
         "software": {"name": "qsm-node", "version": version("qsm-node")},
@@ -40,8 +40,8 @@ def record(
         },
         "source": {
             "study_instance_uid": str(header.StudyInstanceUID),
-            "series_instance_uids": sorted({r.series_instance_uid for r in references}),
-            "sop_instance_uids": sorted({r.sop_instance_uid for r in references}),
+            "series_instance_uids": sorted({series for series, _, _ in images}),
+            "sop_instance_uids": sorted(sop_instance for _, _, sop_instance in images),
             "lossy": source.lossy,
         },
         "units": {"chi": "ppb", "r2star": "1/s", "volume": "ml"},

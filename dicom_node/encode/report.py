@@ -28,9 +28,10 @@ from dicom_node.encode.identity import (
     inherit_patient_and_study,
     plain,
     processing_equipment,
+    source_images,
     stamp,
 )
-from dicom_node.encode.quantity import QSM, R2STAR, Quantity
+from dicom_node.encode.quantity import QSM, R2STAR, Quantity, zero
 from dicom_node.encode.segmentation import anatomy, anonymous
 from dicom_node.encode.series import file_meta
 from reconstruction import Maps, Recipe
@@ -84,7 +85,7 @@ def encode_report(
     content.insert(len(content) - 1, _image_library(source, images))
     content.append(_statements(maps, recipe, warnings))
     document = hd.sr.Comprehensive3DSR(
-        evidence=[*_evidence(source), *(anonymous(image) for image in images), anonymous(segmentation)],
+        evidence=_evidence(source, *images, segmentation),
         content=report[0],
         series_instance_uid=identity.uid("report", "series"),
         series_number=number,
@@ -182,7 +183,7 @@ def _number(value: float) -> float:
 
 def _image_library(source: Source, images: Sequence[Dataset]) -> hd.sr.ContainerContentItem:
     """TID 1600: the source images and the derived ones, a group for each; what an image says itself is not repeated."""
-    seen = sorted({(r.sop_class_uid, r.sop_instance_uid) for slice_ in source.references for r in slice_})
+    seen = [(sop_class, sop_instance) for _, sop_class, sop_instance in source_images(source)]
     derived = [(i.SOPClassUID, i.SOPInstanceUID) for i in images]
     library = _container(codes.DCM.ImageLibrary)
     for purpose, members in ((codes.SCT.Source, seen), (codes.DCM.SourceOfMeasurement, derived)):
@@ -211,14 +212,11 @@ def _statements(maps: Maps, recipe: Recipe, warnings: Sequence[str]) -> hd.sr.Co
 
 def statements(maps: Maps, recipe: Recipe, warnings: Sequence[str]) -> tuple[str, ...]:
     """Purpose, unit, reference, geometry, quality and warnings as sentences."""
-    reference = maps.reference
     voxel = " x ".join(f"{size:.4g}" for size in maps.geometry.voxel_size)
     grid = " x ".join(map(str, maps.geometry.shape))
     return (
         RESEARCH_ONLY,
-        f"Susceptibility is in ppb relative to {reference.name}; before referencing that region had a mean of "
-        f"{reference.mean * QSM.per_unit:.1f} ppb and an SD of {reference.sd * QSM.per_unit:.1f} ppb relative to the "
-        "mean of the whole brain.",
+        _zero(maps),
         f"Geometry unchanged: {grid} voxels of {voxel} mm, as acquired; no resampling, rotation or cropping.",
         f"Software qsm-node {version('qsm-node')}, recipe {recipe.name}, SHA-256 {recipe.digest()}.",
         *(f"Quality: {name} = {value:.6g}." for name, value in sorted(maps.quality.items())),
@@ -226,16 +224,28 @@ def statements(maps: Maps, recipe: Recipe, warnings: Sequence[str]) -> tuple[str
     )
 
 
-def _evidence(source: Source) -> list[Dataset]:
-    """The source images as highdicom wants to hear of them: by UIDs, once each."""
-    evidence = {}
-    for reference in (r for slice_ in source.references for r in slice_):
-        item = anonymous(source.headers[0])
-        item.SOPClassUID = reference.sop_class_uid
-        item.SOPInstanceUID = reference.sop_instance_uid
-        item.SeriesInstanceUID = reference.series_instance_uid
-        evidence[reference.sop_instance_uid] = item
-    return [evidence[uid] for uid in sorted(evidence)]
+def _zero(maps: Maps) -> str:
+    reference = maps.reference
+    if not reference.mask.any():
+        return "Susceptibility is in ppb without reference: its zero is arbitrary."
+    return (
+        f"Susceptibility is in ppb {zero(maps)}; before referencing that region had a mean of "
+        f"{reference.mean * QSM.per_unit:.1f} ppb and an SD of {reference.sd * QSM.per_unit:.1f} ppb relative to the "
+        "mean of the whole brain."
+    )
+
+
+def _evidence(source: Source, *made: Dataset) -> list[Dataset]:
+    """Every image the report refers to, as highdicom wants to hear of it: by UIDs, once each."""
+    study = source.headers[0].StudyInstanceUID
+    known = [(i.SeriesInstanceUID, i.SOPClassUID, i.SOPInstanceUID) for i in made] + source_images(source)
+    evidence = [anonymous(made[0])]  # the first one lends the report its patient attributes
+    for series, sop_class, sop_instance in known[1:]:
+        item = Dataset()
+        item.StudyInstanceUID, item.SeriesInstanceUID = study, series
+        item.SOPClassUID, item.SOPInstanceUID = sop_class, sop_instance
+        evidence.append(item)
+    return evidence
 
 
 def _container(name: Code) -> hd.sr.ContainerContentItem:

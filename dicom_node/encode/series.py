@@ -24,7 +24,7 @@ from dicom_node.encode.identity import (
     processing_equipment,
     stamp,
 )
-from dicom_node.encode.quantity import INT16, Quantity, stored
+from dicom_node.encode.quantity import INT16, QSM, Quantity, stored, zero
 from dicom_node.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from reconstruction import Maps, Recipe
 
@@ -95,6 +95,7 @@ def encode_series(
     """One dataset for each slice, in slice order.  Raises ValueError where maps and source differ in shape."""
     identity = Identity.of(source, recipe)
     pixels = stored(maps, quantity)
+    relative = f" {zero(maps)}" if quantity is QSM else ""
     datasets = []
     for index, (header, references) in enumerate(zip(source.headers, source.references, strict=True)):
         plane = pixels[:, :, index].T
@@ -108,7 +109,7 @@ def encode_series(
         inherit(dataset, header, (*SERIES, *EQUIPMENT, *SPACE, *PLANE, *ACQUISITION), empty=TYPE_2)
         _identify(dataset, quantity, source, identity, index)
         stamp(dataset, when)
-        _describe(dataset, quantity, source, maps.reference.name, recipe, when)
+        _describe(dataset, quantity, source, relative, recipe, when)
         _refer(dataset, references, header.StudyInstanceUID)
         _fill(dataset, quantity, plane)
         datasets.append(dataset)
@@ -146,10 +147,9 @@ def _identify(dataset: Dataset, quantity: Quantity, source: Source, identity: Id
 
 
 def _describe(
-    dataset: Dataset, quantity: Quantity, source: Source, reference: str, recipe: Recipe, when: datetime.datetime
+    dataset: Dataset, quantity: Quantity, source: Source, relative: str, recipe: Recipe, when: datetime.datetime
 ) -> None:
     unit = quantity.unit.meaning
-    relative = f" relative to {reference}" if quantity.name == "chi" else ""
     methods = ", ".join(f"{stage} {step.method}" for stage, step in recipe.steps.items())
     dataset.ImageType = ["DERIVED", "PRIMARY", "OTHER", quantity.label]
     dataset.SeriesDescription = f"{quantity.label} ({unit})"

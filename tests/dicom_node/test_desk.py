@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom import dcmread, dcmwrite
+
+from dicom_node import reconstruct
+from dicom_node.desk import reconstruct_folder
+from tests.dicom_node.encode.example import dciodvfy_errors, recipe
+from tests.dicom_node.study import instant_physics, write_study
+
+
+@pytest.fixture(autouse=True)
+def _without_physics(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconstruct, "reconstruct", instant_physics)
+
+
+def test_a_study_among_other_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = tmp_path / "in"
+    write_study(study / "deep" / "down")
+    (study / "notes.txt").write_text("not DICOM")
+    (study / "empty").touch()
+    (study / "DICM").write_bytes(b"\0" * 128 + b"DICM" + b"\xff" * 40)
+    assert reconstruct_folder(study, tmp_path / "out", recipe(), nifti=True) == 0
+    assert len(list((tmp_path / "out" / "dicom").iterdir())) == 16
+    assert {p.name for p in (tmp_path / "out" / "nifti").iterdir()} == {
+        f"{name}.nii.gz" for name in ("chi", "r2star", "field", "local_field", "mask", "magnitude")
+    }
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["regions"]
+    assert (tmp_path / "out" / "map.png").exists()
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "inversion" in said.err
+
+
+def test_without_being_asked_there_is_no_nifti(tmp_path: Path) -> None:
+    write_study(tmp_path / "in")
+    assert reconstruct_folder(tmp_path / "in", tmp_path / "out", recipe(), nifti=False) == 0
+    assert not (tmp_path / "out" / "nifti").exists()
+
+
+def test_several_acquisitions_get_a_folder_each(tmp_path: Path) -> None:
+    write_study(tmp_path / "in" / "a")
+    for path in write_study(tmp_path / "in" / "b"):
+        dataset = dcmread(path)
+        dataset.StudyInstanceUID += ".9"
+        dataset.SOPInstanceUID += ".9"
+        dataset.SeriesInstanceUID += ".9"
+        dataset.FrameOfReferenceUID += ".9"
+        dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+        dcmwrite(path, dataset)
+    assert reconstruct_folder(tmp_path / "in", tmp_path / "out", recipe(), nifti=False) == 0
+    studies = [
+        json.loads((tmp_path / "out" / place / "report.json").read_text())["source"]["study_instance_uid"]
+        for place in ("1", "2")
+    ]
+    assert studies == ["1.2.3", "1.2.3.9"]
+
+
+def test_an_empty_folder_holds_nothing_to_reconstruct(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "in").mkdir()
+    assert reconstruct_folder(tmp_path / "in", tmp_path / "out", recipe(), nifti=False) == 3
+    assert "no MR images" in capsys.readouterr().err
+
+
+def test_the_reason_for_each_acquisition_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_study(tmp_path / "in")[-1].unlink()
+    assert reconstruct_folder(tmp_path / "in", tmp_path / "out", recipe(), nifti=False) == 3
+    said = capsys.readouterr().err
+    assert "series 7, 8 (27 files): incomplete: " in said
+    assert "phase" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_disk_that_cannot_be_written_is_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_study(tmp_path / "in")
+    (tmp_path / "out").write_text("in the way")
+    assert reconstruct_folder(tmp_path / "in", tmp_path / "out", recipe(), nifti=False) == 1
+    assert "out" in capsys.readouterr().err
+
+
+def test_a_second_run_replaces_the_first(tmp_path: Path) -> None:
+    """Also where the first run's outputs lie below the input: they are derived, and left alone."""
+    write_study(tmp_path / "in")
+    out = tmp_path / "in" / "out"
+    for settings in ({}, {"threshold": 0.3}):
+        assert reconstruct_folder(tmp_path / "in", out, recipe(**settings), nifti=False) == 0
+    digest = json.loads((out / "report.json").read_text())["recipe"]["digest"]
+    assert digest == recipe(threshold=0.3).digest()
+    assert len(list((out / "dicom").iterdir())) == 16
+
+
+@pytest.fixture(scope="module")
+def philips(
+    philips_classic: Path, philips_enhanced: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Mapping[str, Path]:
+    """Results of the same scan, exported in two ways, and of both together."""
+    root = tmp_path_factory.mktemp("philips")
+    shutil.copytree(philips_classic, root / "in" / "classic")
+    shutil.copytree(philips_enhanced, root / "in" / "enhanced")
+    inputs = {"classic": philips_classic, "enhanced": philips_enhanced, "both": root / "in"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reconstruct, "reconstruct", instant_physics)
+        for name, folder in inputs.items():
+            assert reconstruct_folder(folder, root / name, recipe(), nifti=False) == 0
+    return {name: root / name / "dicom" for name in inputs}
+
+
+@pytest.mark.parametrize("export", ["enhanced", "both"])
+def test_classic_enhanced_and_both_give_identical_maps(export: str, philips: Mapping[str, Path]) -> None:
+    ours, theirs = (sorted(philips[name].glob("[12]-*.dcm")) for name in (export, "classic"))
+    assert len(ours) == len(theirs) == 2 * 53
+    for one, other in zip(map(dcmread, ours), map(dcmread, theirs), strict=True):
+        np.testing.assert_array_equal(one.pixel_array, other.pixel_array)
+        assert one.StudyInstanceUID == other.StudyInstanceUID
+        assert one.FrameOfReferenceUID == other.FrameOfReferenceUID
+        for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
+            # The two exports of the vendor differ in the last digit of some positions.
+            np.testing.assert_allclose(one[keyword].value, other[keyword].value, rtol=1e-12)
+
+
+@pytest.mark.parametrize("export", ["classic", "enhanced"])
+def test_dciodvfy_finds_no_error_on_what_is_made_of_real_files(
+    export: str, philips: Mapping[str, Path], dciodvfy_command: Path
+) -> None:
+    files = sorted(philips[export].iterdir())
+    for path in (files[0], files[52], *files[-3:]):
+        assert dciodvfy_errors(dciodvfy_command, path) == []
+
+
+def test_geometry_is_the_vendor_s_to_the_letter(philips: Mapping[str, Path], philips_classic: Path) -> None:
+    originals = {}
+    for path in philips_classic.glob("*.dcm"):
+        header = dcmread(path, stop_before_pixels=True)
+        originals[header.SOPInstanceUID] = header
+    for path in philips["classic"].glob("1-*.dcm"):
+        ours = dcmread(path, stop_before_pixels=True)
+        for item in ours.SourceImageSequence:
+            theirs = originals[item.ReferencedSOPInstanceUID]
+            for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"):
+                assert ours.get_item(keyword).value == theirs.get_item(keyword).value

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+
+from dicom_node import reconstruct
+from dicom_node.errors import InvalidConfiguration, NotConvertible
+from dicom_node.reconstruct import read_recipe, reconstruct_job
+from reconstruction import NotReconstructible
+from tests.dicom_node.encode.example import CREATED, recipe
+from tests.dicom_node.study import instant_physics, write_study
+
+
+@pytest.fixture(autouse=True)
+def _without_physics(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconstruct, "reconstruct", instant_physics)
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Path:
+    return _job(tmp_path / "job", write_study(tmp_path / "images"))
+
+
+def _job(folder: Path, paths: list[Path], **more: object) -> Path:
+    folder.mkdir()
+    content = {"instances": [str(path) for path in paths], "created_at": CREATED} | more
+    (folder / "job.json").write_text(json.dumps(content))
+    return folder
+
+
+def _content(result: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(result)): p.read_bytes() for p in sorted(result.rglob("*")) if p.is_file()}
+
+
+def test_writes_the_result_folder(job: Path) -> None:
+    result = reconstruct_job(job, recipe())
+    assert result == job / "result"
+    names = [path.name for path in sorted((result / "dicom").iterdir())]
+    assert names == [
+        *(f"1-qsm-{k:04d}.dcm" for k in range(1, 8)),
+        *(f"2-r2star-{k:04d}.dcm" for k in range(1, 8)),
+        "3-qsm-regions-0001.dcm",
+        "4-qsm-report-0001.dcm",
+    ]
+    assert {path.name for path in result.iterdir()} == {"dicom", "report.json", "map.png"}
+    assert not (job / "result.part").exists()
+
+
+def test_the_record_holds_recipe_figures_timings_and_sources(job: Path) -> None:
+    record = json.loads((reconstruct_job(job, recipe()) / "report.json").read_text())
+    assert record["recipe"]["mask"] == {"method": "magnitude", "threshold": 0.1}
+    assert record["recipe"]["digest"] == recipe().digest()
+    assert record["acquisition"]["echo_times_s"] == pytest.approx([0.004, 0.012])
+    assert record["regions"].keys() == {"whole_brain", "csf"}
+    assert record["regions"]["csf"].keys() == {"voxels", "volume", "chi", "r2star"}
+    assert record["reference"]["mean_relative_to_whole_brain"] == pytest.approx(10)
+    assert record["timings_s"].keys() == {"convert", "mask", "inversion", "encode"}
+    assert len(record["source"]["sop_instance_uids"]) == 28
+    assert len(record["source"]["series_instance_uids"]) == 2
+    assert {output["file"] for output in record["outputs"]} == {
+        path.name for path in (job / "result" / "dicom").iterdir()
+    }
+
+
+def test_nothing_but_the_dicom_files_names_the_patient(job: Path) -> None:
+    result = reconstruct_job(job, recipe())
+    for path in (result / "report.json", result / "map.png", job / "progress.jsonl"):
+        content = path.read_bytes()
+        assert not [word for word in (b"ller", b"0815", b"19620323", b"A123") if word in content]
+
+
+def test_progress_names_each_stage_as_it_begins(job: Path) -> None:
+    reconstruct_job(job, recipe())
+    lines = [json.loads(line) for line in (job / "progress.jsonl").read_text().splitlines()]
+    assert [line["stage"] for line in lines] == ["convert", "mask", "inversion", "encode", "write", "done"]
+    times = [line["at"] for line in lines]
+    assert times == sorted(times)
+
+
+def test_a_finished_job_is_not_done_again(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = _content(reconstruct_job(job, recipe()))
+    monkeypatch.setattr(reconstruct, "reconstruct", _never)
+    assert _content(reconstruct_job(job, recipe())) == before
+
+
+def test_another_recipe_is_another_result(job: Path) -> None:
+    first = json.loads((reconstruct_job(job, recipe()) / "report.json").read_text())
+    second = json.loads((reconstruct_job(job, recipe(threshold=0.3)) / "report.json").read_text())
+    assert first["recipe"]["digest"] != second["recipe"]["digest"]
+    assert not {o["sop_instance_uid"] for o in first["outputs"]} & {o["sop_instance_uid"] for o in second["outputs"]}
+
+
+@pytest.mark.parametrize("killed_at", ["draw", "write", "_sync"])
+def test_a_job_that_was_cut_short_leaves_no_result_and_is_done_anew(
+    killed_at: str, job: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = _content(reconstruct_job(job, recipe()))
+    (job / "result").rename(job / "expected")
+    with monkeypatch.context() as patch:
+        patch.setattr(reconstruct, killed_at, _never)
+        with pytest.raises(KeyboardInterrupt):
+            reconstruct_job(job, recipe())
+    assert not (job / "result").exists()
+    again = _content(reconstruct_job(job, recipe()))
+    assert {k: v for k, v in again.items() if k != "report.json"} == {
+        k: v for k, v in whole.items() if k != "report.json"
+    }
+
+
+def test_what_an_earlier_attempt_left_does_not_get_into_the_result(job: Path) -> None:
+    (job / "result.part" / "dicom").mkdir(parents=True)
+    (job / "result.part" / "dicom" / "stale.dcm").write_text("stale")
+    assert "dicom/stale.dcm" not in _content(reconstruct_job(job, recipe()))
+
+
+def test_an_unreadable_result_is_made_anew(job: Path) -> None:
+    (reconstruct_job(job, recipe()) / "report.json").write_text("{")
+    assert json.loads((reconstruct_job(job, recipe()) / "report.json").read_text())["outputs"]
+
+
+def test_a_job_with_a_hole_fails_and_names_it(tmp_path: Path) -> None:
+    job = _job(tmp_path / "job", write_study(tmp_path / "images")[:-1])
+    with pytest.raises(NotConvertible, match="0 complete acquisitions; expected one"):
+        reconstruct_job(job, recipe())
+    assert not (job / "result").exists()
+
+
+def test_the_physics_refusal_becomes_the_job_s_reason(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_brain(*_: object) -> None:
+        raise NotReconstructible("no brain was found")
+
+    monkeypatch.setattr(reconstruct, "reconstruct", no_brain)
+    with pytest.raises(NotConvertible, match="no brain was found"):
+        reconstruct_job(job, recipe())
+
+
+def test_can_be_handed_to_another_process() -> None:
+    assert pickle.loads(pickle.dumps(reconstruct_job)) is reconstruct_job
+    assert pickle.loads(pickle.dumps(recipe())) == recipe()
+
+
+def test_a_recipe_with_faults_is_refused_by_name(tmp_path: Path) -> None:
+    for content in ("name = ", 'name = "x"\n[masks]\nmethod = "y"', "\xff"):
+        file = tmp_path / "recipe.toml"
+        file.write_bytes(content.encode("latin-1"))
+        with pytest.raises(InvalidConfiguration, match=r"recipe\.toml"):
+            read_recipe(file)
+
+
+def _never(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
