@@ -29,6 +29,9 @@ THRESHOLD = 0.1
 TISSUE = 0.4
 """Part of the local mean above which a voxel is tissue when the largest ball is looked for: above skull, below CSF."""
 
+COARSE_MM = 4.0
+"""Grid on which the largest ball is looked for."""
+
 START = 0.7
 """Radius of the first balloon over that of the largest ball.  The paper starts from half of the head's."""
 
@@ -82,9 +85,12 @@ def _largest_ball(image: FloatArray, geometry: Geometry) -> tuple[NDArray[np.flo
     The brain is the thickest piece of tissue in a head, whatever of the face and the neck is in the picture; the
     edge of the volume does not count as an end of tissue, so that a slab has a ball too.
     """
-    depth = ndimage.distance_transform_edt(ndimage.binary_fill_holes(image > TISSUE), sampling=geometry.voxel_size)
+    steps = [max(1, int(COARSE_MM / v)) for v in geometry.voxel_size]
+    coarse = ndimage.binary_fill_holes(image[:: steps[0], :: steps[1], :: steps[2]] > TISSUE)
+    spacing = np.array(steps) * np.array(geometry.voxel_size)
+    depth = ndimage.distance_transform_edt(coarse, sampling=spacing)
     deepest = np.unravel_index(int(depth.argmax()), depth.shape)
-    return np.array(deepest, np.float64) * np.array(geometry.voxel_size), float(depth.max())
+    return np.array(deepest, np.float64) * spacing, float(depth.max())
 
 
 def _ball(geometry: Geometry, centre: NDArray[np.float64], radius: float) -> BoolArray:

@@ -39,9 +39,9 @@ def brain(
     """
     image = even_intensity(magnitude, geometry)
     surface = surface_mask(image, geometry, fraction)
-    later, ratio = (phase[1], echo_times[0] / echo_times[1]) if len(echo_times) > 1 else (None, 1.0)
-    coherence = voxel_quality(edge_costs(phase[0], magnitude[0], np.ones(geometry.shape, bool), later, ratio))
-    reliable = surface & (coherence > quality) & (image > SIGNAL)
+    box = ndimage.find_objects(surface.astype(np.uint8))[0]
+    reliable = surface[box] & (image[box] > SIGNAL)
+    reliable &= _coherence(phase[:, *box], magnitude[0][box], echo_times) > quality
     opened = _open(reliable, geometry, opening_mm)
     pieces, count = ndimage.label(opened)
     if count == 0:
@@ -50,7 +50,8 @@ def brain(
             "belong to the magnitude and were not scaled or filtered"
         )
     largest = pieces == 1 + int(np.argmax(np.bincount(pieces.ravel())[1:]))
-    filled = np.asarray(ndimage.binary_fill_holes(largest), bool)
+    filled = np.zeros(geometry.shape, bool)
+    filled[box] = ndimage.binary_fill_holes(largest)
     volume = filled.sum() * geometry.voxel_volume / 1000
     if volume < MINIMUM_CM3:
         raise NotReconstructible(
@@ -58,6 +59,12 @@ def brain(
             "the phase images belong to the magnitude"
         )
     return filled
+
+
+def _coherence(phase: FloatArray, magnitude: FloatArray, echo_times: tuple[float, ...]) -> FloatArray:
+    """ROMEO's quality of the first echo, all voxels taken as neighbours.  phase: (echo, x, y, z)."""
+    later, ratio = (phase[1], echo_times[0] / echo_times[1]) if len(echo_times) > 1 else (None, 1.0)
+    return voxel_quality(edge_costs(phase[0], magnitude, np.ones(magnitude.shape, bool), later, ratio))
 
 
 def _open(mask: BoolArray, geometry: Geometry, radius_mm: float) -> BoolArray:

@@ -64,13 +64,13 @@ def phase_offset(
     constant frequency 1/(TE₂ − TE₁) over all echoes.
     """
     weight = magnitude[0] * magnitude[1]  # |S₁* S₂|, the magnitude of the Hermitian inner product
-    foreground = weight > FOREGROUND**2 * np.percentile(weight, 99)
+    tissue = weight > FOREGROUND**2 * np.percentile(weight, 99)
+    tissue &= _thick(even_intensity(magnitude[:1], geometry) > TISSUE, geometry)
     difference = _difference(phase)
-    unwrapped, _ = grow(difference, edge_costs(difference, np.sqrt(weight), foreground), foreground)
+    unwrapped, _ = grow(difference, edge_costs(difference, np.sqrt(weight), tissue), tissue)
     extrapolation = echo_times[0] / (echo_times[1] - echo_times[0])
     offset = phase[0] - np.float32(extrapolation) * unwrapped
-    trusted = foreground & _thick(even_intensity(magnitude[:1], geometry) > TISSUE, geometry)
-    return _smooth_angle(offset, np.where(trusted, weight, np.float32(0)), geometry, smoothing_mm)
+    return _smooth_angle(offset, np.where(tissue, weight, np.float32(0)), geometry, smoothing_mm)
 
 
 def _thick(tissue: BoolArray, geometry: Geometry) -> BoolArray:
