@@ -195,7 +195,10 @@ class Receiver:
         if sender is None:
             return
         log.info("association_closed", association=sender.id, stored=sender.stored, refused=sender.refused)
-        self._on_released(sender.id)
+        try:
+            self._on_released(sender.id)
+        except Exception:  # grouping looks at `open_associations` as well
+            log.exception("release_not_taken", association=sender.id)
 
     def _store(self, event: evt.Event) -> Dataset:
         """Answer one C-STORE request."""

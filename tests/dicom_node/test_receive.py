@@ -19,15 +19,25 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian, MRImageStorage
-from pynetdicom import AE
+from pydicom.uid import (
+    UID,
+    CTImageStorage,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    MRImageStorage,
+    RLELossless,
+)
+from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.presentation import build_context
 
 from dicom_node.identity import VERIFICATION
 from dicom_node.receive import Receiver, ReceiveSettings, Stored
+from dicom_node.send import SendSettings, send
 from dicom_node.spool import Spool
-from tests.objects import encode, enhanced_mr_image, mr_image, part_10, write
+from tests.objects import encode, enhanced_mr_image, mr_image, part_10, with_meta, write
 from tests.peers import Node, running_node, wait_until
 
 
@@ -298,6 +308,47 @@ def test_cut_off_at_every_tenth_byte_each_is_refused(node: Node, tmp_path: Path)
     assert len(node.refused) == len(answers)
 
 
+@pytest.fixture(scope="module")
+def brisk_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    brisk = ReceiveSettings(port=0, association_timeout=0.3, pdu_timeout=0.3, idle_timeout=0.3, drain_timeout=1.0)
+    with running_node(tmp_path_factory.mktemp("brisk"), brisk) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def honest_session(brisk_node: Node) -> bytes:
+    """What an honest sender says: association request, C-ECHO, release."""
+    said: list[bytes] = []
+    association = AE("SCANNER").associate(
+        "127.0.0.1",
+        brisk_node.receiver.port,
+        contexts=[build_context(VERIFICATION), build_context(MRImageStorage)],
+        evt_handlers=[(evt.EVT_DATA_SENT, lambda event: said.append(event.data))],
+    )
+    association.send_c_echo()
+    association.release()
+    return b"".join(said)
+
+
+@given(
+    changes=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=5),
+    cut=st.floats(0, 1),
+)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_a_broken_conversation_ends_and_harms_nobody(
+    brisk_node: Node, honest_session: bytes, changes: list[tuple[float, int]], cut: float
+) -> None:
+    """Bytes of an honest session, some changed, the end cut off: we close it in time, and the next is served."""
+    session = bytearray(honest_session)
+    for place, value in changes:
+        session[int(place * len(session))] = value
+    with _connect(brisk_node.receiver.port) as connection:
+        connection.sendall(session[: int(cut * len(session)) + 1])
+        assert _is_closed(connection)
+    with associated(brisk_node.receiver.port) as association:
+        assert association.send_c_echo().Status == 0x0000
+
+
 def _connect(port: int) -> socket.socket:
     return socket.create_connection(("127.0.0.1", port), timeout=10)
 
@@ -398,6 +449,19 @@ def test_threads_do_not_pile_up(node: Node) -> None:
             pass
     wait_until(lambda: len(node.released) == 18, "all checks ended")
     wait_until(lambda: threading.active_count() <= settled, f"no more than {settled} threads")
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless, JPEG2000Lossless], ids=lambda syntax: syntax.name)
+def test_a_compressed_image_is_stored_as_sent_and_can_be_read(node: Node, tmp_path: Path, syntax: UID) -> None:
+    image = with_meta(mr_image(rows=64, columns=48), ExplicitVRLittleEndian)
+    image.save_as(tmp_path / "plain.dcm", enforce_file_format=True)
+    image.compress(syntax, generate_instance_uid=False)
+    image.save_as(tmp_path / "compressed.dcm", enforce_file_format=True)
+    (delivery,) = send([tmp_path / "compressed.dcm"], node.destination, SendSettings())
+    assert delivery.outcome == "stored", delivery.comment
+    arrived = dcmread(node.stored[0].path)
+    assert arrived.file_meta.TransferSyntaxUID == syntax
+    assert (arrived.pixel_array == dcmread(tmp_path / "plain.dcm").pixel_array).all()
 
 
 def test_an_implicit_sender_is_stored_as_it_sent(node: Node, tmp_path: Path) -> None:
