@@ -258,23 +258,26 @@ _STUDY = [
     *scan(((30, M, (20.0,)),), name="t", at="20240229104000", protocol="2300/9"),
 ]
 
-settings.register_profile("node", deadline=None)  # the machine may be busy
-settings.load_profile("node")
+unhurried = settings(deadline=None)  # the machine may be busy
+
 subsets = st.lists(st.sampled_from(range(len(_STUDY))), unique=True).map(lambda chosen: [_STUDY[n] for n in chosen])
 
 
+@unhurried
 @given(subsets, st.randoms(use_true_random=False), st.floats(0, 200))
 def test_the_order_of_the_images_does_not_matter(images: list[Instance], chance: random.Random, now: float):
     shuffled = chance.sample(images, len(images))
     assert groups(images, now=now) == groups(shuffled, now=now)
 
 
+@unhurried
 @given(subsets, st.floats(0, 200))
 def test_every_image_is_in_exactly_one_group(images: list[Instance], now: float):
     found = [i.sop_instance_uid for g in groups(images, now=now) for i in (*g.instances, *g.set_aside)]
     assert sorted(found) == sorted(uids(images))
 
 
+@unhurried
 @given(subsets)
 def test_duplicates_change_nothing(images: list[Instance]):
     again = [dataclasses.replace(i, received_at=i.received_at + 1, path=i.path / "again") for i in images[:5]]
@@ -282,6 +285,7 @@ def test_duplicates_change_nothing(images: list[Instance]):
     assert found == [dataclasses.replace(g, set_aside=()) for g in groups(images)]
 
 
+@unhurried
 @given(st.lists(st.sampled_from(range(24)), unique=True, min_size=1))
 def test_adding_what_is_missing_completes(missing: list[int]):
     images = scan(PHILIPS)
@@ -291,6 +295,7 @@ def test_adding_what_is_missing_completes(missing: list[int]):
     assert only(part + [images[n] for n in missing]).completeness is Completeness.COMPLETE
 
 
+@unhurried
 @given(st.permutations(range(24)))
 def test_the_key_is_stable_in_any_order_of_arrival(order: Sequence[int]):
     images = [dataclasses.replace(image, received_at=float(at)) for at, image in zip(order, scan(PHILIPS), strict=True)]
