@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import re
 from collections.abc import Iterable
 from copy import copy
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ RESEARCH_ONLY = "For research, not for diagnosis."
 
 DEVICE_UID = generate_uid(entropy_srcs=["qsm-node", "device", version("qsm-node")])
 """The observer of the report: this software in this version, wherever it runs."""
+
+UTC_OFFSET = re.compile(r"[+-](0\d|1[0-4])[0-5]\d")
+"""&ZZXX of PS3.3 C.12.1.1.8; anything else is taken for no statement."""
 
 PATIENT = (
     "PatientName",
@@ -105,7 +109,9 @@ def inherit(target: Dataset, header: Dataset, keywords: Iterable[str], empty: It
 
 def inherit_patient_and_study(target: Dataset, header: Dataset) -> None:
     """Puts an object into the source's study, with the character set its names are written in."""
-    inherit(target, header, ("SpecificCharacterSet", "TimezoneOffsetFromUTC"))
+    inherit(target, header, ("SpecificCharacterSet",))
+    if UTC_OFFSET.fullmatch(str(header.get("TimezoneOffsetFromUTC") or "")):
+        inherit(target, header, ("TimezoneOffsetFromUTC",))
     inherit(target, header, (*PATIENT, *STUDY), empty=TYPE_2)
 
 
@@ -115,7 +121,7 @@ def local_time(created: float, header: Dataset) -> datetime.datetime:
     One zone holds for every date and time of an object (PS3.3 C.12.1.1.8).
     """
     offset = str(header.get("TimezoneOffsetFromUTC") or "")
-    zone = datetime.datetime.strptime(offset, "%z").tzinfo if offset else None
+    zone = datetime.datetime.strptime(offset, "%z").tzinfo if UTC_OFFSET.fullmatch(offset) else None
     return datetime.datetime.fromtimestamp(created, zone).replace(tzinfo=None)
 
 

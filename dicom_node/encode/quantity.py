@@ -20,12 +20,13 @@ INT16 = np.iinfo(np.int16)
 
 @dataclass(frozen=True)
 class Quantity:
-    """label: series description and ImageType's fourth value.  number: place among the outputs.
-
+    """name: of the volume in `Maps`.  title: for people.  label: ImageType's fourth value.  number: place among the
+    outputs.
     per_unit: what a value of `Maps` is multiplied with to be in `unit`.  window: shown from black to white, in `unit`.
     """
 
     name: str
+    title: str
     label: str
     number: int
     concept: Code
@@ -36,6 +37,7 @@ class Quantity:
 
 QSM = Quantity(
     name="chi",
+    title="QSM",
     label="QSM",
     number=1,
     concept=codes.DCM.MagneticSusceptibility,
@@ -45,6 +47,7 @@ QSM = Quantity(
 )
 R2STAR = Quantity(
     name="r2star",
+    title="R2*",
     label="R2STAR",
     number=2,
     concept=codes.DCM.R2Star,
@@ -93,7 +96,7 @@ def clipped(maps: Maps) -> tuple[str, ...]:
         beyond = int(np.count_nonzero((rounded < INT16.min) | (rounded > INT16.max)))
         if beyond:
             warnings.append(
-                f"{beyond} voxels of {quantity.label} lie outside {INT16.min}..{INT16.max} {quantity.unit.meaning} "
+                f"{beyond} voxels of {quantity.title} lie outside {INT16.min}..{INT16.max} {quantity.unit.meaning} "
                 "and were clipped"
             )
     return tuple(warnings)

@@ -14,6 +14,8 @@ from dicom_node.encode.identity import RESEARCH_ONLY, source_images
 from dicom_node.encode.quantity import QSM, clipped
 from reconstruction import Acquisition, Maps, Recipe
 
+OUTPUT_ORDER = {"qsm": 1, "r2star": 2, "seg": 3, "sr": 4}
+
 
 def record(
     acquisition: Acquisition,
@@ -77,7 +79,6 @@ def names(datasets: Sequence[Dataset]) -> dict[str, Dataset]:
     """A file name for each output; sorted by name they are in sending order, images before what refers to them."""
     named = {}
     for dataset in datasets:
-        place = int(dataset.SeriesNumber) % 100
-        kind = str(dataset.SeriesDescription).split(" (")[0].lower().replace(" ", "-")
-        named[f"{place}-{kind}-{int(dataset.InstanceNumber):04d}.dcm"] = dataset
+        kind = str(dataset.ImageType[3]).lower() if dataset.Modality == "MR" else str(dataset.Modality).lower()
+        named[f"{OUTPUT_ORDER[kind]}-{kind}-{int(dataset.InstanceNumber):04d}.dcm"] = dataset
     return named

@@ -28,7 +28,7 @@ from dicom_node.encode.quantity import INT16, QSM, Quantity, stored, zero
 from dicom_node.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from reconstruction import Maps, Recipe
 
-SERIES = ("BodyPartExamined", "Laterality", "PatientPosition", "ProtocolName")
+SERIES = ("PatientPosition", "ProtocolName")
 EQUIPMENT = (
     "Manufacturer",
     "InstitutionName",
@@ -152,7 +152,7 @@ def _describe(
     unit = quantity.unit.meaning
     methods = ", ".join(f"{stage} {step.method}" for stage, step in recipe.steps.items())
     dataset.ImageType = ["DERIVED", "PRIMARY", "OTHER", quantity.label]
-    dataset.SeriesDescription = f"{quantity.label} ({unit})"
+    dataset.SeriesDescription = f"{quantity.title} ({unit})"
     dataset.DerivationDescription = plain(
         f"{quantity.concept.meaning} in {unit}{relative}, 0 outside the mask; recipe {recipe.name}: {methods}"
     )[:1024]
@@ -164,8 +164,8 @@ def _describe(
     dataset.EchoTime = None
     dataset.setdefault("ScanningSequence", "GR")
     dataset.setdefault("SequenceVariant", "NONE")
-    # What the maps are of; without a body part the IOD would ask for a laterality (C.7.3.1).
-    dataset.setdefault("BodyPartExamined", "BRAIN")
+    # What the maps are of, in the standard's word: for a site's own ("KOPF") the IOD asks for a laterality (C.7.3.1).
+    dataset.BodyPartExamined = "BRAIN"
 
 
 def _refer(dataset: Dataset, references: Iterable[Reference], study_instance_uid: str) -> None:

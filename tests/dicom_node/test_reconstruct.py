@@ -42,8 +42,8 @@ def test_writes_the_result_folder(job: Path) -> None:
     assert names == [
         *(f"1-qsm-{k:04d}.dcm" for k in range(1, 8)),
         *(f"2-r2star-{k:04d}.dcm" for k in range(1, 8)),
-        "3-qsm-regions-0001.dcm",
-        "4-qsm-report-0001.dcm",
+        "3-seg-0001.dcm",
+        "4-sr-0001.dcm",
     ]
     assert {path.name for path in result.iterdir()} == {"dicom", "report.json", "map.png"}
     assert not (job / "result.part").exists()

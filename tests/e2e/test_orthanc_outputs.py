@@ -55,7 +55,7 @@ def test_orthanc_finds_the_series(archive: Orthanc) -> None:
     series = [archive.get(f"series/{found}")["MainDicomTags"] for found in archive.get("series")]
     assert {(s["Modality"], s["SeriesDescription"], s["SeriesNumber"]) for s in series} == {
         ("MR", "QSM (ppb)", "701"),
-        ("MR", "R2STAR (1/s)", "702"),
+        ("MR", "R2* (1/s)", "702"),
         ("SEG", "QSM regions", "703"),
         ("SR", "QSM report", "704"),
     }

@@ -26,7 +26,11 @@ from tests.dicom_node.encode.example import (
 )
 
 
-@pytest.mark.parametrize("made_from", [source(), enhanced_source()], ids=["classic", "enhanced"])
+@pytest.mark.parametrize(
+    "made_from",
+    [source(), enhanced_source(), source(lossy=True)],
+    ids=["classic", "enhanced", "lossy"],
+)
 @pytest.mark.parametrize("reference", ["csf", "whole_brain", "frontal white matter"])
 @pytest.mark.parametrize("r2star", [True, False], ids=["r2star", "no r2star"])
 def test_dciodvfy_finds_no_error(

@@ -186,6 +186,8 @@ def test_odd_headers_make_sound_objects(tmp_path: Path, dciodvfy_command: Path) 
         for keyword in ("PatientBirthDate", "StudyID", "AccessionNumber", "ReferringPhysicianName", "SeriesNumber"):
             delattr(dataset, keyword)
         dataset.PatientSex = "O"
+        dataset.BodyPartExamined = "KOPF"
+        dataset.TimezoneOffsetFromUTC = "CET"
         dataset.ReferencedStudySequence = []
         dataset.RequestAttributesSequence = [Dataset()]
     odd_recipe = dataclasses.replace(recipe(), name="my\\réçipe")
