@@ -30,12 +30,14 @@ def write_distractors(head: SimulatedHead, folder: Path, *, seed: int | None = N
         "field_map_hz": (14, _field_map_hz),
         "minimum_intensity": (15, _minimum_intensity),
     }
+    magnitude = header.stored_magnitude(head)[0]
     written = {}
     for name, (series, describe) in writers.items():
         paths = []
         for k in range(SLICES):
             d = study.dataset(series, k + 1)
             _image(d, head, k)
+            header.add_pixels(d, magnitude[:, :, k])
             describe(d, head)
             paths.append(header.save(d, folder / name / f"IM{k + 1:05d}.dcm"))
         written[name] = paths
@@ -46,7 +48,6 @@ def write_distractors(head: SimulatedHead, folder: Path, *, seed: int | None = N
 def _image(d: Dataset, head: SimulatedHead, k: int) -> None:
     """A single-echo gradient echo's plane: what all of them share before they differ."""
     header.add_plane(d, head, k)
-    header.add_pixels(d, header.stored_magnitude(head)[0, :, :, k])
     d.Manufacturer = "SIEMENS"
     d.ManufacturerModelName = "Prisma"
     d.SoftwareVersions = "syngo MR E11"

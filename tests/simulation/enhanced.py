@@ -1,4 +1,4 @@
-"""What vendors' Enhanced MR Image Storage objects have in common (PS3.3 A.36.2): shared and per-frame functional groups."""
+"""What the Enhanced MR objects of all vendors have in common (PS3.3 A.36.2): shared and per-frame groups."""
 
 from __future__ import annotations
 

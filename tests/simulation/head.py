@@ -102,14 +102,14 @@ def simulate_head(
     field_strength = larmor_frequency / 42.577e6
     control = _warp(random)
     chi, amplitude, r2star, shift = _properties(head, random, field_strength, echo_times[-1], lesions)
-    step = float(np.clip(0.75 * min(voxel_size), 0.6, 1.0))
+    step = max(0.5 * min(voxel_size), min(0.75, 0.75 * min(voxel_size)), 0.6)
     field = _field(chi, shift, control, step)
     coefficients = _shim(field, head, control, step, random)
     affine = slab_affine(shape, voxel_size, np.eye(3) if rotation is None else rotation, centre_mm)
     from_corner = affine.copy()
     from_corner[:3, 3] -= ORIGIN_MM
     times = np.array(echo_times, float)
-    sub = tuple(max(2, int(np.ceil(v / 0.75))) for v in voxel_size)
+    sub = tuple(int(np.clip(np.ceil(v / 0.75), 2, 4)) for v in voxel_size)
     signal, chi_mean, field_mean, r2star_mean = sampling.acquire(
         chi, amplitude, r2star, control, WARP_SPACING_MM, field, step, coefficients, from_corner, shape, sub, times,
         larmor_frequency,
@@ -258,7 +258,9 @@ def _shim(
 
 def _masks(head: Anatomy) -> NDArray[np.uint8]:
     """Bits: 1 brain, 2 intracranial, 4 head."""
-    return (head.brain * 1 + (head.intracranial > 0.5) * 2 + (head.head > 0.5) * 4).astype(np.uint8)
+    intracranial = head.intracranial > 0.5
+    bits = (head.brain & intracranial).view(np.uint8)
+    return bits | intracranial.view(np.uint8) << 1 | (head.head > 0.5).view(np.uint8) << 2
 
 
 def _numbers(head: Anatomy) -> NDArray[np.uint8]:

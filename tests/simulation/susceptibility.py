@@ -27,11 +27,17 @@ def dipole_field(
         for frequencies, n, d in zip((np.fft.fftfreq, np.fft.fftfreq, np.fft.rfftfreq), shape, voxel_size, strict=True)
     )
     bx, by, bz = (np.float32(b) for b in b0_direction)
+    # The Nyquist frequency stands for +k and −k alike: products of different components cancel there.
+    ux, uy, uz = (
+        np.where(np.abs(k) < np.abs(k).max(), k, 0) if n % 2 == 0 else k
+        for k, n in zip((kx, ky, kz), shape, strict=True)
+    )
     for i, k in enumerate(kx):  # slab by slab: the kernel is never held whole
         k_squared = k**2 + ky[:, None] ** 2 + kz**2
-        k_along = k * bx + ky[:, None] * by + kz * bz
+        crossed = ux[i] * bx * (uy[:, None] * by + uz * bz) + uy[:, None] * by * uz * bz
+        k_along_squared = (k * bx) ** 2 + (ky[:, None] * by) ** 2 + (kz * bz) ** 2 + 2 * crossed
         with np.errstate(invalid="ignore"):
-            kernel = np.float32(1 / 3) - k_along**2 / k_squared
+            kernel = np.float32(1 / 3) - k_along_squared / k_squared
         if i == 0:
             kernel[0, 0] = 0
         spectrum[i] *= kernel
