@@ -20,6 +20,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException
 from pydicom.multival import MultiValue
+from pydicom.pixels.common import PhotometricInterpretation
 from pydicom.pixels.utils import get_expected_length
 from pydicom.tag import BaseTag
 from pydicom.uid import (
@@ -71,6 +72,7 @@ _MULTI_FRAME = ("NumberOfFrames", *_FUNCTIONAL_GROUPS)
 _USED_LATER = ("EchoTime", "ImagingFrequency", "RescaleSlope", "RescaleIntercept", "SeriesNumber")
 """May be absent or empty; a value must be the number it claims to be."""
 _BITS_ALLOCATED = (8, 16, 32)
+_PHOTOMETRIC_INTERPRETATIONS = frozenset(term.value for term in PhotometricInterpretation)
 
 _T = TypeVar("_T")
 
@@ -259,10 +261,13 @@ def _require_pixels(header: _Header, skeleton: Skeleton, transfer_syntax: UID, m
         raise _mismatch(f"{sizes['BitsStored']} bits stored in {sizes['BitsAllocated']} cannot be read")
     if header.number("PixelRepresentation") not in (0, 1):
         raise _mismatch(f"PixelRepresentation is {header.number('PixelRepresentation')}, expected 0 or 1")
+    photometric = header.text("PhotometricInterpretation")
+    if photometric not in _PHOTOMETRIC_INTERPRETATIONS:
+        raise _mismatch(f"PhotometricInterpretation is {photometric!r}, which is none of PS3.3 C.7.6.3.1.2")
     image = Dataset()
     for keyword, size in sizes.items():
         setattr(image, keyword, size)
-    image.PhotometricInterpretation = header.text("PhotometricInterpretation")
+    image.PhotometricInterpretation = photometric
     expected = get_expected_length(image)
     if expected > maximum_bytes:
         raise NotAdmitted(OUT_OF_RESOURCES, f"the pixels would take {expected} bytes, {maximum_bytes} are allowed")

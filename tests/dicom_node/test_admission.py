@@ -169,6 +169,8 @@ def test_a_wrong_value_representation_is_refused(keyword: str, vr: bytes, value:
         (lambda image: setattr(image, "NumberOfFrames", 2**31 - 1), 0xA700),
         (lambda image: setattr(image, "BitsAllocated", 12), 0xA900),
         (lambda image: setattr(image, "BitsStored", 17), 0xA900),
+        (lambda image: setattr(image, "PhotometricInterpretation", "MONOCHROME3"), 0xA900),
+        (lambda image: setattr(image, "PixelRepresentation", 2), 0xA900),
         (lambda image: setattr(image, "PixelSpacing", [1, 1, 1]), 0xA900),
     ],
 )
