@@ -56,8 +56,8 @@ def configure(style: Literal["console", "json"] = "console", level: str = "info"
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
-    # pynetdicom tells of every PDU, numba of every pass: only their troubles are news
-    for chatty in ("pynetdicom", "numba"):
+    # pynetdicom tells of every PDU, highdicom of every module it copies, numba of every pass: only troubles are news
+    for chatty in ("pynetdicom", "highdicom", "numba"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
     # apscheduler warns whenever a round takes longer than a tick, which a delivery may
     logging.getLogger("apscheduler").setLevel(logging.ERROR)

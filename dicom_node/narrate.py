@@ -29,7 +29,7 @@ class Narrator:
             if move.source is State.RECONSTRUCTING:
                 self._stages(move.job)
             self._move = move.id
-            log.info(f"job {move.job}: {move.target}", reason=move.reason)
+            log.info(f"job {move.job}: {move.target}", **({"reason": move.reason} if move.reason else {}))
         for job in sorted(running):
             self._stages(job)
 

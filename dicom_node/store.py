@@ -212,7 +212,7 @@ class Store:
 
     def open_job(self, group_key: str, revision: int, study: str, images: Sequence[str], now: float) -> Job:
         """A new job, waiting.  If another has just made it, that one."""
-        reason = f"revision {revision}: the images changed after {revision - 1} was made" if revision > 1 else ""
+        reason = f"revision {revision}: images came after {revision - 1} was begun" if revision > 1 else "an image came"
         self.database.execute(
             """INSERT INTO jobs (group_key, revision, study_instance_uid, state, reason, images, due_at, created_at,
                 changed_at) VALUES (:key, :revision, :study, :state, :reason, :images, :now, :now, :now)

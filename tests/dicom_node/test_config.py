@@ -72,7 +72,7 @@ def test_all_faults_are_told_at_once_each_with_key_and_remedy(tmp_path: Path) ->
         "node.ae_title is 'SEVENTEEN LETTERS': expected 1 to 16 ASCII characters",
         "receive.prot is no setting; did you mean port?",
         "receive.port is 99999: Input should be less than or equal to 65535",
-        "retain is no setting; did you mean",
+        "retain is no setting; expected one of node, receive, group",
         "destination.0.port is missing; add it",
         "log.level is 'chatty': Input should be 'debug', 'info', 'warning' or 'error'",
     ):

@@ -1,0 +1,165 @@
+"""kill -9 at every state of the table: after a restart every result is in the archive, exactly once.
+
+Everything is real: the node in a process of its own, a scanner and an archive over associations, the reconstruction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+
+from demo.archive import Archive
+from demo.scanner import push
+from dicom_node.cli import main
+from dicom_node.errors import PeerFailure
+from dicom_node.states import State
+from tests.e2e.phantom import simple_head
+from tests.e2e.serving import Serving
+from tests.simulation.siemens import write_siemens
+
+KILLED_ON_THE_WAY = (
+    State.WAITING,
+    State.READY,
+    State.RECONSTRUCTING,
+    State.RECONSTRUCTED,
+    State.SENDING,
+    State.SENT,
+)
+KILLED_BESIDE_IT = (State.FOREIGN, State.INCOMPLETE, State.FAILED, State.REFUSED)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return write_siemens(simple_head(seed=11), tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Iterator[Archive]:
+    with Archive(tmp_path / "archive") as archive:
+        yield archive
+
+
+def send(files: Sequence[Path], node: Serving) -> None:
+    """What a scanner does: sends, and when the association breaks, or the node is down, sends all of it again later."""
+    try:
+        answers = [delivery.status for delivery in push(files, "127.0.0.1", node.port, "QSMNODE")]
+    except PeerFailure:
+        assert node.ended, "the node broke off although nobody killed it"
+    else:
+        assert answers == [0x0000] * len(files)
+
+
+def assert_exactly_once(archive: Archive, node: Serving, job: int, at_most_repeated: int = 0) -> None:
+    made = {
+        str(dcmread(path, stop_before_pixels=True).SOPInstanceUID)
+        for path in (node.state_folder / "jobs" / str(job) / "result" / "dicom").iterdir()
+    }
+    assert len(made) > 2
+    assert set(archive.paths) == made, "the archive holds something else than the job made"
+    repeated = [uid for uid, count in archive.sent.items() if count > 1]
+    assert len(repeated) <= at_most_repeated, "what the archive had acknowledged was sent again"
+    headers = [dcmread(path, stop_before_pixels=True) for path in archive.paths.values()]
+    series = [(header.SeriesInstanceUID, header.get("InstanceNumber")) for header in headers]
+    assert len(set(series)) == len(series), "one image of a series is there under two UIDs"
+
+
+def test_the_sweep_visits_every_state() -> None:
+    assert {*KILLED_ON_THE_WAY, *KILLED_BESIDE_IT} == set(State)
+
+
+def test_killed_at_every_state_on_the_way(tmp_path: Path, archive: Archive, study: list[Path]) -> None:
+    with Serving(tmp_path, archive.port) as node:
+        node.start(kill_at=State.WAITING)
+        send(study, node)
+        node.wait_killed()
+
+        node.start(kill_at=State.READY)
+        send(study, node)
+        node.wait_killed()
+        assert node.states() == {1: State.READY}
+
+        for state in KILLED_ON_THE_WAY[2:5]:
+            node.start(kill_at=state)
+            node.wait_killed()
+            assert node.states() == {1: state}
+
+        stored: list[str] = []
+
+        def kill_in_the_middle(uid: str) -> int:
+            stored.append(uid)
+            if len(stored) == 5:
+                node.kill()
+            return 0x0000
+
+        archive._answer = kill_in_the_middle  # the archive plays the accident
+        node.start()
+        node.wait_until(lambda: node.ended, "killed while it sends")
+        assert node.states() == {1: State.SENDING}
+
+        node.start(kill_at=State.SENT)
+        node.wait_killed()
+        assert node.states() == {1: State.SENT}
+
+        node.start()
+        assert node.stop() == 0
+        assert node.states() == {1: State.SENT}
+        assert_exactly_once(archive, node, 1, at_most_repeated=1)
+        assert node.moves(1).count(State.RECONSTRUCTED) == 1, "a finished reconstruction was thrown away"
+
+
+def test_killed_at_every_state_beside_the_way(tmp_path: Path, archive: Archive, study: list[Path]) -> None:
+    """A foreign series, an image that is late, a worker that dies with its node once too often, a picky archive."""
+    localiser = write_localiser(study[0], tmp_path / "localiser.dcm")
+    *early, late = study
+    with Serving(tmp_path, archive.port, reconstruct={"attempts": 1}) as node:
+        node.start(kill_at=State.FOREIGN)
+        send([localiser, *early], node)
+        node.wait_killed()
+
+        node.start(kill_at=State.INCOMPLETE)
+        send([localiser, *early], node)
+        node.wait_killed()
+        [(job, reason)] = node.rows("SELECT id, reason FROM jobs WHERE state = 'incomplete'")
+        assert "phase" in reason, "the hole is not named"
+
+        node.start(kill_at=State.RECONSTRUCTING)
+        send([late], node)
+        node.wait_killed()
+        node.start(kill_at=State.FAILED)
+        node.wait_killed()
+        assert node.states()[job] is State.FAILED
+
+        refused: list[str] = []
+
+        def turn_one_down(uid: str) -> int:
+            refused[:] = refused or [uid]
+            return 0xA900 if uid in refused else 0x0000
+
+        archive._answer = turn_one_down
+        assert main(["retry", str(job), "--config", str(node.config)]) == 0
+        node.start(kill_at=State.REFUSED)
+        node.wait_killed()
+        [(reason,)] = node.rows(f"SELECT reason FROM jobs WHERE id = {job}")
+        assert "0xA900" in reason, "the peer's answer is not told"
+
+        archive._answer = lambda uid: 0x0000
+        assert main(["retry", str(job), "--config", str(node.config)]) == 0
+        node.start()
+        node.wait_for(State.SENT, job)
+        assert node.stop() == 0
+        assert_exactly_once(archive, node, job)
+        assert sorted(node.states().values()) == [State.FOREIGN, State.SENT]
+
+
+def write_localiser(like: Path, path: Path) -> Path:
+    """A derived image in the same study: never part of an acquisition."""
+    image = dcmread(like)
+    image.ImageType = ["DERIVED", "PRIMARY", "MPR"]
+    image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = f"{image.SOPInstanceUID}.1"[-60:].lstrip(".0")
+    image.SeriesInstanceUID = f"{image.SeriesInstanceUID}.1"[-60:].lstrip(".0")
+    image.SeriesNumber = 1
+    image.save_as(path)
+    return path
