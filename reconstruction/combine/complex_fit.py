@@ -46,8 +46,7 @@ def complex_fit(
     freedom = times.size - 1 - int(free_offset)
     sigma = noise_of_real_part(misfit, freedom, magnitude[0], mask)
     known = mask & (information > 0)
-    with np.errstate(divide="ignore"):
-        deviation = np.where(known, sigma / (TWO_PI * np.sqrt(information)), np.float32(0))
+    deviation = np.where(known, sigma / (TWO_PI * np.sqrt(np.where(known, information, 1))), 0)
     deviation[mask & ~known] = unknown_field(times)
     residual = mask.astype(np.float32)
     if freedom > 0 and sigma > 0:

@@ -65,7 +65,7 @@ def test_whole_turns_threads_and_magnitude_scale_change_nothing() -> None:
 
 
 def test_an_open_ended_fringe_line_is_walked_around() -> None:
-    """A phase vortex: no unwrapping is free of a jump, but away from its axis every neighbour agrees save on one cut."""
+    """A phase vortex: no unwrapping is free of a jump, but it needs no more than one cut from the axis to the rim."""
     x, y, z = grid(SHAPE)
     vortex = np.arctan2(y - 0.3, x - 0.1)
     phase = np.angle(np.exp(1j * (vortex + 6 * z))).astype(np.float32)
@@ -106,7 +106,7 @@ def test_quality_tells_signal_from_noise() -> None:
     phase, magnitude = acquire(inside, steep_field(SHAPE), EVEN, snr=40)
     everywhere = np.ones(SHAPE, bool)
     quality = voxel_quality(edge_costs(phase[0], magnitude[0], everywhere, phase[1], EVEN[0] / EVEN[1]))
-    assert 0 <= quality.min()
+    assert quality.min() >= 0
     assert quality.max() <= 1
     assert np.percentile(quality[ball(SHAPE, 0.6)], 1) > np.percentile(quality[~ball(SHAPE, 0.8)], 99)
 
