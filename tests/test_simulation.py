@@ -20,7 +20,6 @@ from tests.simulation.siemens import write_siemens
 from tests.simulation.siemens_enhanced import write_siemens_enhanced
 from tests.simulation.susceptibility import dipole_field
 
-
 GRID = ((64, 80, 44), (3.0, 3.0, 3.0))
 
 
