@@ -20,7 +20,6 @@ from tests.reconstruction.echoes import acquire, ball, geometry, grid
 from tests.simulation.head import SimulatedHead
 from tests.simulation.scenes import scene, small_head
 
-
 COVERED = 0.94
 """Of a brain in 3 mm voxels, where one voxel in six lies at the rim and holds bone; finer voxels give 0.98 and more."""
 
