@@ -42,6 +42,7 @@ class Instance:
     digest: SHA-256 of the file.
     repetition: acquisition number and temporal position as written, which tell repetitions within one series apart.
     processing: what was done to the image besides ("DIS2D NORM"), which tells two renderings of one scan apart.
+    protocol: repetition time and flip angle, which all images of one scan share.
     """
 
     path: Path
@@ -62,6 +63,7 @@ class Instance:
     digest: str
     repetition: str = ""
     processing: str = ""
+    protocol: str = ""
 
 
 class Completeness(StrEnum):
