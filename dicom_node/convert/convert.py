@@ -114,7 +114,7 @@ def _read(matrix: Matrix, grid: Geometry) -> _Content:
         try:
             # An enhanced object can be larger than memory allows: its pixels are read frame by frame.
             header = dcmread(instance.path, stop_before_pixels=instance.sop_class_uid in ENHANCED, force=True)
-        except (OSError, *MALFORMED) as error:
+        except MALFORMED as error:
             raise NotConvertible(f"{instance.path.name} cannot be read any more: {error}") from error
         reader = reader_of(header)
         if reader is None:

@@ -68,7 +68,7 @@ def _read(path: Path) -> tuple[Dataset, str, str]:
             # force: old archives write files without the preamble; the UIDs below tell those from any other file.
             header = dcmread(file, stop_before_pixels=True, force=True)
             remaining = size - file.tell()
-    except (OSError, MemoryError, *MALFORMED) as error:
+    except (MemoryError, *MALFORMED) as error:
         raise UnreadableObject(f"{path.name} cannot be read as DICOM: {error}") from error
     for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
         _uid(header, keyword)
@@ -99,8 +99,9 @@ def _require_whole(path: Path, header: Dataset, encoding: str, remaining: int) -
     rows, columns, bits = (size or 0 for size in sizes)
     samples, frames = whole(header, "SamplesPerPixel") or 1, whole(header, "NumberOfFrames") or 1
     expected = rows * columns * bits * samples * frames // 8
-    if remaining < expected:
-        raise UnreadableObject(f"{path.name} is truncated: {remaining} bytes of pixels, expected {expected}")
+    found = max(0, remaining - (8 if UID(encoding).is_implicit_VR else 12))  # without tag, VR and length
+    if found < expected:
+        raise UnreadableObject(f"{path.name} is truncated: {found} bytes of pixels, expected {expected}")
 
 
 def _frames(plane_list: list[Dataset], reader: Reader | None, lossy: bool) -> tuple[list[Frame], list[str]]:

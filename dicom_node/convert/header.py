@@ -9,9 +9,14 @@ from __future__ import annotations
 import math
 import struct
 
+from pydicom import config
 from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
+
+config.settings.reading_validation_mode = config.IGNORE
+# What a header holds is judged here; pydicom's warnings would quote patient names in the log.
 
 MALFORMED = (
     ArithmeticError,  # decimal.InvalidOperation of a DS or IS
@@ -19,9 +24,11 @@ MALFORMED = (
     EOFError,
     LookupError,  # unknown codec
     NotImplementedError,  # pydicom: unknown VR
+    OSError,  # pydicom: a sequence that ends within an item
     RecursionError,  # sequences nested beyond reason
     TypeError,
-    ValueError,  # UnicodeDecodeError and pydicom's BytesLengthException among them
+    ValueError,  # UnicodeDecodeError among them
+    BytesLengthException,
     struct.error,
 )
 """What touching a malformed element may raise."""

@@ -25,7 +25,7 @@ def stored_values(source: Path | Dataset, frames: Sequence[int]) -> Iterator[NDA
     try:
         # raw: no colour conversion; pydicom masks the bits above BitsStored all the same.
         yield from iter_pixels(source, indices=list(frames), raw=True)
-    except (OSError, RuntimeError, MemoryError, *MALFORMED) as error:
+    except (RuntimeError, MemoryError, *MALFORMED) as error:
         raise NotConvertible(f"the pixels cannot be decoded: {error}") from error
 
 
