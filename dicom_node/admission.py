@@ -40,7 +40,6 @@ from pydicom.uid import (
 )
 
 from dicom_node.errors import UnreadableObject
-from dicom_node.spool import UID_PATTERN
 from dicom_node.structure import PIXEL_DATA, Skeleton
 
 ADMITTED_SOP_CLASSES = (MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage)
@@ -221,8 +220,8 @@ def _require_identity(header: _Header, sop_class_uid: str, sop_instance_uid: str
         if header.text(keyword) != commanded:
             raise _mismatch(f"{keyword} is {header.text(keyword)!r} in the data set but {commanded!r} in the command")
     for keyword in _IDENTITY:
-        if not UID_PATTERN.fullmatch(header.text(keyword)):
-            raise _mismatch(f"{keyword} is {header.text(keyword)!r}; expected 1 to 64 digits and dots")
+        if not UID(header.text(keyword)).is_valid:
+            raise _mismatch(f"{keyword} is {header.text(keyword)!r}, which is no UID of PS3.5 9.1")
 
 
 def _require_attributes(header: _Header, *, classic: bool) -> None:

@@ -25,9 +25,11 @@ from pydicom.uid import (
 )
 
 from dicom_node.admission import NotAdmitted, admit
+from dicom_node.convert import describe
 from dicom_node.errors import UnreadableObject
+from dicom_node.spool import file_meta
 from dicom_node.structure import Skeleton
-from tests.objects import STUDY, encode, enhanced_mr_image, mr_image, with_meta
+from tests.objects import STUDY, encode, enhanced_mr_image, mr_image, received, with_meta
 
 pytestmark = pytest.mark.filterwarnings("ignore:Invalid value for VR")
 
@@ -186,8 +188,8 @@ def test_frames_that_are_not_described_are_refused() -> None:
     assert "2 frames are described" in str(_refusal(encode(image), image))
 
 
-@pytest.mark.parametrize("uid", ["../../etc/passwd", "1.2.3/4", "1.2.3\\4"])
-def test_a_uid_that_is_a_path_is_refused(uid: str) -> None:
+@pytest.mark.parametrize("uid", ["../../etc/passwd", "1.2.3/4", "1.2.3\\4", "..", "1.2.03", "1" * 65])
+def test_a_uid_that_is_a_path_or_none_is_refused(uid: str) -> None:
     image = mr_image()
     image.add_new("SOPInstanceUID", "UI", uid)
     assert _refusal(encode(image), image).status == 0xA900
@@ -261,6 +263,27 @@ def test_any_mutation_is_admitted_or_refused(image: Dataset, syntax: UID, change
     for place, value in changes:
         encoded[int(place * len(encoded))] = value
     _admitted_or_refused(bytes(encoded), image, syntax)
+
+
+@given(
+    st.sampled_from([IMAGE, ENHANCED]),
+    st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=3),
+)
+@settings(max_examples=200, deadline=None)
+def test_what_is_admitted_can_be_described(
+    tmp_path_factory: pytest.TempPathFactory, image: Dataset, changes: list[tuple[float, int]]
+) -> None:
+    """A sender is not told 0x0000 for an object that the next step would throw out."""
+    encoded = bytearray(encode(image))
+    for place, value in changes:
+        encoded[int(place * len(encoded))] = value
+    try:
+        _admit(bytes(encoded), image)
+    except NotAdmitted:
+        return
+    path = tmp_path_factory.getbasetemp() / "admitted.dcm"
+    path.write_bytes(file_meta(received(image)) + encoded)
+    assert describe(path, 0.0, "").sop_instance_uid == image.SOPInstanceUID
 
 
 @given(st.integers(0, 300), st.binary(min_size=1, max_size=40))
