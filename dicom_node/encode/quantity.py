@@ -68,7 +68,12 @@ def zero(maps: Maps) -> str:
     """What 0 ppb is, in words that follow a unit."""
     if not maps.reference.mask.any():
         return "without reference"
-    return f"relative to {maps.reference.name.replace('_', ' ')}"
+    return f"relative to {in_words(maps.reference.name)}"
+
+
+def in_words(region: str) -> str:
+    """A region's name for people: "whole brain", "CSF"."""
+    return {"csf": "CSF"}.get(region, region.replace("_", " "))
 
 
 def values(maps: Maps, quantity: Quantity) -> NDArray[np.float64]:

@@ -177,8 +177,8 @@ def _measurements(quantity: Quantity, summary: Summary) -> list[hd.sr.Measuremen
 
 
 def _number(value: float) -> float:
-    """Six significant digits: more than any of these figures carries, and short enough for DS (16 characters)."""
-    return float(f"{value:.6g}")
+    """Six significant digits and four decimals: more than any of these figures carries, and it fits a DS (16 bytes)."""
+    return round(float(f"{value:.6g}"), 4) + 0.0  # + 0.0: no negative zero
 
 
 def _image_library(source: Source, images: Sequence[Dataset]) -> hd.sr.ContainerContentItem:

@@ -22,6 +22,7 @@ from dicom_node.encode.identity import (
     processing_equipment,
     stamp,
 )
+from dicom_node.encode.quantity import in_words
 from dicom_node.encode.series import PLANE, SPACE, file_meta
 from reconstruction import Recipe
 
@@ -58,7 +59,7 @@ def encode_segmentation(
     segments = [
         hd.seg.SegmentDescription(
             segment_number=place,
-            segment_label=plain(region.name.replace("_", " ")),
+            segment_label=plain(in_words(region.name)),
             segmented_property_category=anatomy(region.name)[0],
             segmented_property_type=anatomy(region.name)[1],
             algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,

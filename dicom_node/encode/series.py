@@ -107,6 +107,9 @@ def encode_series(
         dataset = Dataset()
         inherit_patient_and_study(dataset, header)
         inherit(dataset, header, (*SERIES, *EQUIPMENT, *SPACE, *PLANE, *ACQUISITION), empty=TYPE_2)
+        if not dataset.SliceThickness:
+            # Slices of a 3D acquisition touch; a Segmentation over them cannot do without (C.7.6.16.2.1).
+            dataset.SliceThickness = f"{maps.geometry.voxel_size[2]:.9g}"
         _identify(dataset, quantity, source, identity, index)
         stamp(dataset, when)
         _describe(dataset, quantity, source, relative, recipe, when)

@@ -47,7 +47,7 @@ def test_every_figure_stands_in_its_group(report: hd.sr.Comprehensive3DSR) -> No
     for region in regions(maps()):
         group = _groups(report)[region.name]
         (volume,) = group.get_measurements(name=codes.SCT.Volume)
-        assert float(volume.value) == pytest.approx(region.volume, rel=1e-5)
+        assert float(volume.value) == pytest.approx(region.volume, rel=1e-5, abs=1e-4)
         for concept, unit, summary in (
             (codes.DCM.MagneticSusceptibility, "[ppb]", region.chi),
             (codes.DCM.R2Star, "/s", region.r2star),
@@ -55,7 +55,7 @@ def test_every_figure_stands_in_its_group(report: hd.sr.Comprehensive3DSR) -> No
             found = group.get_measurements(name=concept)
             assert {m.unit.value for m in found} == {unit}
             assert {derivations[m.derivation]: float(m.value) for m in found} == pytest.approx(
-                {name: getattr(summary, name) for name in derivations.values()}, rel=1e-5
+                {name: getattr(summary, name) for name in derivations.values()}, rel=1e-5, abs=1e-4
             )
 
 
@@ -102,7 +102,7 @@ def test_the_algorithm_is_named_with_every_parameter(report: hd.sr.Comprehensive
 def test_says_what_the_consensus_asks_for(report: hd.sr.Comprehensive3DSR) -> None:
     texts = "\n".join(_texts(report))
     assert "For research, not for diagnosis." in texts
-    assert "in ppb relative to csf" in texts
+    assert "in ppb relative to CSF" in texts
     assert "Geometry unchanged: 12 x 16 x 7 voxels of 0.5 x 0.75 x 2.5 mm" in texts
     assert "Quality: snr = 42." in texts
     assert "Warning: the source is small" in texts
