@@ -119,7 +119,7 @@ def anatomy() -> Anatomy:
     air = np.maximum(air, 1 - head)
     axes = axes_mm()
     regions = {name: atlas.membership(components, axes) for name, components in atlas.nuclei().items()}
-    brain = enlarge(brain_mm, 2.0, SHAPE) < 0
+    brain = (enlarge(brain_mm, 2.0, SHAPE) < 0) & (depth < -1)  # a millimetre of fluid under the bone
     return Anatomy(head, fat, skull, intracranial, depth, grey, white, eyes, air, brain, regions)
 
 
