@@ -51,6 +51,7 @@ ACQUISITION = (
     "AcquisitionNumber",
     "AcquisitionDate",
     "AcquisitionTime",
+    "AcquisitionDateTime",
     "ScanningSequence",
     "SequenceVariant",
     "ScanOptions",

@@ -10,7 +10,9 @@ import pytest
 from pydicom import dcmread, dcmwrite
 
 from dicom_node import reconstruct
+from dicom_node.config import recipe_file
 from dicom_node.desk import reconstruct_folder
+from dicom_node.reconstruct import read_recipe
 from tests.dicom_node.encode.example import dciodvfy_errors, recipe
 from tests.dicom_node.study import instant_physics, write_study
 
@@ -144,3 +146,15 @@ def test_geometry_is_the_vendor_s_to_the_letter(philips: Mapping[str, Path], phi
             theirs = originals[item.ReferencedSOPInstanceUID]
             for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"):
                 assert ours.get_item(keyword).value == theirs.get_item(keyword).value
+
+
+@pytest.mark.slow
+def test_the_physics_too_makes_no_difference_between_the_exports(
+    philips_classic: Path, philips_enhanced: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    default = read_recipe(recipe_file("default"))
+    for name, folder in (("classic", philips_classic), ("enhanced", philips_enhanced)):
+        assert reconstruct_folder(folder, tmp_path / name, default, nifti=True) == 0
+    for path in (tmp_path / "classic" / "nifti").iterdir():
+        assert path.read_bytes() == (tmp_path / "enhanced" / "nifti" / path.name).read_bytes()

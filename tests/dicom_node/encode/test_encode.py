@@ -13,7 +13,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydicom import dcmwrite
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 
 from dicom_node.convert.source import Source
 from dicom_node.encode import encode
@@ -135,3 +137,24 @@ def _bytes(dataset: Dataset) -> bytes:
 
 def bytes_of_all() -> bytes:
     return b"".join(map(_bytes, encode(maps(), source(), recipe(), CREATED)))
+
+
+def test_malformed_patient_values_are_passed_on_and_not_talked_about(
+    capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
+) -> None:
+    """The archive gets what the scanner wrote; a log must not."""
+    headers = tuple(header(i) for i in range(SHAPE[2]))
+    for dataset in headers:
+        for keyword, vr, value in (
+            ("PatientBirthDate", "DA", b"SECRET"),
+            ("PatientAge", "AS", b"SECRET"),
+            ("PatientID", "LO", b"SECRET" * 20),
+            ("PatientName", "PN", b"SECRET" * 20 + b"\xff"),
+        ):
+            tag = Tag(keyword)
+            dataset._dict[tag] = RawDataElement(tag, vr, len(value), value, 0, False, True)
+    for dataset in encode(maps(), source(headers), recipe(), CREATED):
+        assert b"SECRET" * 20 in _bytes(dataset)
+        assert dataset.PatientBirthDate == "SECRET"
+    said = "".join(capfd.readouterr()) + "".join(str(warning.message) for warning in recwarn)
+    assert "SECRET" not in said
