@@ -2,7 +2,8 @@
 
 The rule, in the order in which it is applied:
 
-1. What `describe` refused makes one FOREIGN group for each series.
+1. What `describe` refused makes one FOREIGN group for each series; so does, after the quiet time, what has one echo and
+   no phase.
 2. The others are parted by study, frame of reference and grid: rows, columns, pixel spacing, orientation and in-plane
    origin, within tolerances.
 3. Within a grid, the images of one series with one repetition (acquisition number, temporal position) and one
@@ -31,7 +32,7 @@ from itertools import combinations
 
 import numpy as np
 
-from dicom_node.convert.geometry import DIRECTION_TOLERANCE, POSITION_TOLERANCE, image_coordinates
+from dicom_node.convert.geometry import DIRECTION_TOLERANCE, IN_PLANE_TOLERANCE, image_coordinates
 from dicom_node.convert.matrix import Cell, Grid, Matrix
 from dicom_node.convert.planes import ENHANCED
 from dicom_node.model import Completeness, Component, Group, Instance
@@ -66,9 +67,15 @@ def group(
             duplicates[first.sop_instance_uid].append(instance)
 
     clock = _Clock(now, quiet_time, open_associations)
-    groups = [_foreign(members) for members in _refused_by_series(known)]
+    groups = [_refused(members) for members in _by_series([i for i in known.values() if i.refusal])]
+    alone: list[Instance] = []
     for family in _families([instance for instance in known.values() if not instance.refusal]):
-        groups += [_acquisition(runs, clock) for runs in _same_acquisition(_runs(family))]
+        for runs in _same_acquisition(_runs(family)):
+            if _is_magnitude_of_one_echo(runs):
+                alone += [instance for run in runs for instance in run.instances]
+            else:
+                groups.append(_acquisition(runs, clock))
+    groups += [_magnitude_alone(members, clock) for members in _by_series(alone)]
     return sorted((_with_duplicates(found, duplicates) for found in groups), key=lambda found: found.key)
 
 
@@ -91,33 +98,38 @@ def _order(instance: Instance) -> tuple[float, str, str]:
 
 def _key(instances: Sequence[Instance]) -> str:
     first = min(instances, key=_order)
-    return hashlib.sha256("\n".join((first.study_instance_uid, first.sop_instance_uid)).encode()).hexdigest()[
-        :32
-    ]
+    return hashlib.sha256("\n".join((first.study_instance_uid, first.sop_instance_uid)).encode()).hexdigest()[:32]
 
 
-# Refused objects
+# What is no acquisition: a group for each series, however many planes, phases or repetitions it has
 
 
-def _refused_by_series(known: dict[str, Instance]) -> list[list[Instance]]:
+def _by_series(instances: Sequence[Instance]) -> list[list[Instance]]:
     series: dict[tuple[str, str], list[Instance]] = defaultdict(list)
-    for instance in known.values():
-        if instance.refusal:
-            series[instance.study_instance_uid, instance.series_instance_uid].append(instance)
+    for instance in instances:
+        series[instance.study_instance_uid, instance.series_instance_uid].append(instance)
     return list(series.values())
 
 
-def _foreign(members: list[Instance], reason: str = "") -> Group:
-    return Group(
-        key=_key(members),
-        study_instance_uid=members[0].study_instance_uid,
-        completeness=Completeness.FOREIGN,
-        instances=tuple(sorted(members, key=lambda instance: instance.sop_instance_uid)),
-        set_aside=(),
-        echo_times=(),
-        holes=(),
-        reason=reason or "; ".join(sorted({instance.refusal for instance in members})),
-    )
+def _refused(members: list[Instance]) -> Group:
+    reason = "; ".join(sorted({instance.refusal for instance in members}))
+    return _no_acquisition(members, Completeness.FOREIGN, reason)
+
+
+def _magnitude_alone(members: list[Instance], clock: _Clock) -> Group:
+    """Phase or further echoes may follow; if they do not, it is a T1, a localiser, a dynamic series…"""
+    if not clock.is_quiet(members):
+        return _no_acquisition(members, Completeness.WAITING, "")
+    reason = "magnitude of a single echo, without phase: not a multi-echo gradient echo"
+    return _no_acquisition(members, Completeness.FOREIGN, reason)
+
+
+def _no_acquisition(members: list[Instance], completeness: Completeness, reason: str) -> Group:
+    return Group(_key(members), members[0].study_instance_uid, completeness, _by_uid(members), (), (), (), reason)
+
+
+def _by_uid(instances: Sequence[Instance]) -> tuple[Instance, ...]:
+    return tuple(sorted(instances, key=lambda instance: instance.sop_instance_uid))
 
 
 # Grids
@@ -142,7 +154,7 @@ def _same_grid(a: Instance, b: Instance) -> bool:
         == (b.study_instance_uid, b.frame_of_reference_uid, b.rows, b.columns)
         and np.allclose(a.pixel_spacing, b.pixel_spacing, rtol=0, atol=PIXEL_SPACING_TOLERANCE)
         and np.allclose(first.orientation, other.orientation, rtol=0, atol=DIRECTION_TOLERANCE)
-        and np.allclose(image_coordinates(first)[:2], image_coordinates(other)[:2], rtol=0, atol=POSITION_TOLERANCE)
+        and np.allclose(image_coordinates(first)[:2], image_coordinates(other)[:2], rtol=0, atol=IN_PLANE_TOLERANCE)
     )
 
 
@@ -249,6 +261,11 @@ def _same_acquisition(runs: list[_Run]) -> list[list[_Run]]:
     return acquisitions
 
 
+def _is_magnitude_of_one_echo(runs: list[_Run]) -> bool:
+    stacks = {stack for run in runs for stack in run.stacks}
+    return len(stacks) == 1 and {component for component, _ in stacks} == {Component.MAGNITUDE}
+
+
 def _compatible(acquisition: list[_Run], others: list[_Run]) -> bool:
     """Whether no run of one repeats a run of the other."""
     return not any(_repeats(a, b) for a in acquisition for b in others)
@@ -340,21 +357,13 @@ def _acquisition(runs: list[_Run], clock: _Clock) -> Group:
         completeness = Completeness.INCOMPLETE if quiet else Completeness.WAITING
     else:
         completeness = Completeness.COMPLETE if quiet or _all_sent(export, clock) else Completeness.WAITING
-    only_magnitude = {component for component, _, _ in export.matrix.cells} == {Component.MAGNITUDE}
-    if completeness is Completeness.INCOMPLETE and only_magnitude and len(export.matrix.echo_times) == 1:
-        return _foreign(members, "magnitude of a single echo, without phase: not a multi-echo gradient echo")
     used = {instance.sop_instance_uid for instance in export.used}
     return Group(
         key=_key(members),
         study_instance_uid=members[0].study_instance_uid,
         completeness=completeness,
-        instances=tuple(sorted(export.used, key=lambda instance: instance.sop_instance_uid)),
-        set_aside=tuple(
-            sorted(
-                (instance for instance in members if instance.sop_instance_uid not in used),
-                key=lambda instance: instance.sop_instance_uid,
-            )
-        ),
+        instances=_by_uid(export.used),
+        set_aside=_by_uid([instance for instance in members if instance.sop_instance_uid not in used]),
         echo_times=export.matrix.echo_times,
         holes=export.holes,
         reason=_incomplete_reason(export) if completeness is Completeness.INCOMPLETE else "",

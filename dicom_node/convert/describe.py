@@ -10,7 +10,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
-from dicom_node.convert.header import MALFORMED, number, numbers, text, whole
+from dicom_node.convert.header import MALFORMED, number, numbers, text, values, whole
 from dicom_node.convert.planes import is_enhanced, planes
 from dicom_node.convert.reader import Reader
 from dicom_node.convert.readers import name, reader_of
@@ -19,6 +19,9 @@ from dicom_node.errors import UnreadableObject
 from dicom_node.model import Component, Frame, Instance
 
 _CHUNK = 1 << 20
+
+_UID = re.compile(r"[0-9][0-9.]{0,63}")
+"""Components with leading zeros, which PS3.5 9.1 forbids, come from the field: they index as well as any."""
 
 
 def describe(path: Path, received_at: float, association: str) -> Instance:
@@ -83,7 +86,7 @@ def _transfer_syntax(header: Dataset) -> str:
 
 def _uid(header: Dataset, keyword: str) -> str:
     found = text(header, keyword)
-    if not UID(found).is_valid:
+    if not _UID.fullmatch(found):
         what = f"{keyword} {found!r} is no UID" if found else f"no {keyword}"
         raise UnreadableObject(f"the object has {what}; without it it cannot be indexed")
     return found
@@ -121,7 +124,7 @@ def _frame(index: int, plane: Dataset, reader: Reader | None, lossy: bool) -> Fr
     if reason:
         return reason
     if reader is None:
-        vendor = text(plane, "Manufacturer").title() or "a vendor that the header does not name"
+        vendor = " ".join(map(str, values(plane, "Manufacturer"))) or "a vendor that the header does not name"
         return f"the phase encoding of {vendor} is not yet supported"
     reason = reader.refusal(plane)
     if reason:

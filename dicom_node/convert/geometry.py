@@ -20,6 +20,9 @@ Orientation = tuple[float, float, float, float, float, float]
 POSITION_TOLERANCE = 0.1
 """mm.  Planes nearer than this are one slice: headers round positions to about 0.001 mm, slices are 0.5 mm apart at
 least."""
+IN_PLANE_TOLERANCE = 0.5
+"""mm by which origins of one stack may differ across its normal: direction cosines that were rounded to three digits
+let them drift by 0.2 mm over 200 mm of slices."""
 SPACING_TOLERANCE = 0.05
 """Share of the mean slice spacing by which single spacings may differ from it."""
 DIRECTION_TOLERANCE = 1e-3

@@ -225,6 +225,14 @@ def test_a_single_echo_with_phase_is_an_acquisition_but_magnitude_alone_is_forei
     assert "single echo" in found.reason
 
 
+def test_a_dynamic_series_is_one_foreign_group():
+    phases = [i for n in range(5) for i in scan(((5, M, (2.0,)),), name=f"d{n}", repetition=f"{n}/")]
+    series = [dataclasses.replace(i, series_instance_uid="1.2.9") for i in phases]
+    assert only(series, now=0).completeness is Completeness.WAITING
+    found = only(series)
+    assert (found.completeness, len(found.instances)) == (Completeness.FOREIGN, len(series))
+
+
 def test_phase_of_the_last_echo_alone_is_suspected_to_be_a_difference():
     found = only(scan(((5, M, (4.0, 8.0)), (6, P, (8.0,)))))
     assert found.completeness is Completeness.INCOMPLETE
