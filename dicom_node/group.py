@@ -22,33 +22,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from functools import cached_property
-from itertools import combinations
 
-import numpy as np
-
-from dicom_node.convert.geometry import DIRECTION_TOLERANCE, IN_PLANE_TOLERANCE, image_coordinates
-from dicom_node.convert.matrix import Cell, Grid, Matrix
-from dicom_node.convert.planes import ENHANCED
+from dicom_node.convert.matrix import Matrix
 from dicom_node.model import Completeness, Component, Group, Instance
-
-START_TOLERANCE = 10.0
-"""Seconds between the beginnings of runs of one acquisition.  Echoes of one scan differ by less than a TR (0.6 s on a
-Siemens XA30 field map), repetitions by a scan's duration: even a coarse multi-echo GRE takes longer than this."""
-
-JOIN_TOLERANCE = 300.0
-"""Seconds between runs that are joined although they did not begin together.  Must stay below the time in which a scan
-could be sent in part, repeated, and sent in another part."""
-
-PIXEL_SPACING_TOLERANCE = 1e-3
-"""mm."""
-
-_DISTORTION_CORRECTION = ("DIS2D", "DIS3D")
+from dicom_node.runs import Run, Stack, acquisitions, is_magnitude_of_one_echo
 
 
 def group(
@@ -69,12 +49,11 @@ def group(
     clock = _Clock(now, quiet_time, open_associations)
     groups = [_refused(members) for members in _by_series([i for i in known.values() if i.refusal])]
     alone: list[Instance] = []
-    for family in _families([instance for instance in known.values() if not instance.refusal]):
-        for runs in _same_acquisition(_runs(family)):
-            if _is_magnitude_of_one_echo(runs):
-                alone += [instance for run in runs for instance in run.instances]
-            else:
-                groups.append(_acquisition(runs, clock))
+    for runs in acquisitions([instance for instance in known.values() if not instance.refusal]):
+        if is_magnitude_of_one_echo(runs):
+            alone += [instance for run in runs for instance in run.instances]
+        else:
+            groups.append(_acquisition(runs, clock))
     groups += [_magnitude_alone(members, clock) for members in _by_series(alone)]
     return sorted((_with_duplicates(found, duplicates) for found in groups), key=lambda found: found.key)
 
@@ -132,181 +111,6 @@ def _by_uid(instances: Sequence[Instance]) -> tuple[Instance, ...]:
     return tuple(sorted(instances, key=lambda instance: instance.sop_instance_uid))
 
 
-# Grids
-
-
-def _families(instances: list[Instance]) -> list[list[Instance]]:
-    """Instances that share study, frame of reference and grid."""
-    families: list[list[Instance]] = []
-    for instance in sorted(instances, key=lambda instance: instance.sop_instance_uid):
-        family = next((family for family in families if _same_grid(family[0], instance)), None)
-        if family is None:
-            families.append([instance])
-        else:
-            family.append(instance)
-    return families
-
-
-def _same_grid(a: Instance, b: Instance) -> bool:
-    first, other = a.frames[0], b.frames[0]
-    return (
-        (a.study_instance_uid, a.frame_of_reference_uid, a.rows, a.columns)
-        == (b.study_instance_uid, b.frame_of_reference_uid, b.rows, b.columns)
-        and np.allclose(a.pixel_spacing, b.pixel_spacing, rtol=0, atol=PIXEL_SPACING_TOLERANCE)
-        and np.allclose(first.orientation, other.orientation, rtol=0, atol=DIRECTION_TOLERANCE)
-        and np.allclose(image_coordinates(first)[:2], image_coordinates(other)[:2], rtol=0, atol=IN_PLANE_TOLERANCE)
-    )
-
-
-# Runs
-
-
-Stack = tuple[Component, int]
-"""Component and echo, from 0, in the family's grid."""
-
-
-@dataclass(frozen=True)
-class _Run:
-    """Images of one series, repetition and processing, in one form.
-
-    cells, stacks: of the family's grid.  starts: when the acquisition began, by slice, s; empty where unknown.
-    """
-
-    instances: tuple[Instance, ...]
-    cells: frozenset[Cell]
-    starts: dict[int, float]
-
-    @cached_property
-    def stacks(self) -> frozenset[Stack]:
-        return frozenset((component, echo) for component, echo, _ in self.cells)
-
-    @property
-    def form(self) -> str:
-        return "enhanced" if self.instances[0].sop_class_uid in ENHANCED else "classic"
-
-    @property
-    def series(self) -> tuple[int, str]:
-        return self.instances[0].series_number, self.instances[0].series_instance_uid
-
-    @property
-    def repetition(self) -> str:
-        return self.instances[0].repetition
-
-    @property
-    def processing(self) -> str:
-        return self.instances[0].processing
-
-    @property
-    def protocol(self) -> str:
-        return self.instances[0].protocol
-
-    @property
-    def distortion_correction(self) -> str:
-        return next((word for word in self.processing.split() if word in _DISTORTION_CORRECTION), "")
-
-    def order(self) -> tuple[float, int, str, str, str, str]:
-        start = min(self.starts.values(), default=float("inf"))
-        return start, *self.series, self.repetition, self.processing, self.form
-
-
-def _runs(family: list[Instance]) -> list[_Run]:
-    grid = Grid.of(frame for instance in family for frame in instance.frames)
-    members: dict[tuple[str, str, str, bool], list[Instance]] = defaultdict(list)
-    for instance in family:
-        kind = (instance.series_instance_uid, instance.repetition, instance.processing)
-        members[*kind, instance.sop_class_uid in ENHANCED].append(instance)
-    return sorted((_run(found, grid) for found in members.values()), key=_Run.order)
-
-
-def _run(instances: list[Instance], grid: Grid) -> _Run:
-    cells = set()
-    starts: dict[int, float] = {}
-    for instance in instances:
-        for frame in instance.frames:
-            cell = grid.cell(frame)
-            cells.add(cell)
-            seconds = _seconds(frame.acquired_at)
-            if seconds is not None:
-                starts[cell[2]] = min(seconds, starts.get(cell[2], seconds))
-    return _Run(tuple(instances), frozenset(cells), starts)
-
-
-def _seconds(moment: str) -> float | None:
-    """Of a DT (YYYYMMDDHHMMSS.F&ZZXX) or TM (HHMMSS.F); None if it is neither."""
-    parts = re.match(r"(\d{8})?(\d{6})(\.\d+)?", moment)
-    if parts is None:
-        return None
-    try:
-        whole = datetime.strptime((parts[1] or "19700101") + parts[2], "%Y%m%d%H%M%S")
-    except ValueError:
-        return None
-    return (whole - datetime(1970, 1, 1)).total_seconds() + float(parts[3] or 0)
-
-
-# Runs of one acquisition
-
-
-def _same_acquisition(runs: list[_Run]) -> list[list[_Run]]:
-    acquisitions: list[list[_Run]] = []
-    for run in runs:
-        together = [a for a in acquisitions if _compatible(a, [run]) and _distance(a, [run])[0] <= START_TOLERANCE]
-        if together:
-            min(together, key=lambda acquisition: _distance(acquisition, [run])).append(run)
-        else:
-            acquisitions.append([run])
-    while pair := _nearest_complements(acquisitions):
-        first, other = pair
-        first += other
-        acquisitions.remove(other)
-    return acquisitions
-
-
-def _is_magnitude_of_one_echo(runs: list[_Run]) -> bool:
-    stacks = {stack for run in runs for stack in run.stacks}
-    return len(stacks) == 1 and {component for component, _ in stacks} == {Component.MAGNITUDE}
-
-
-def _compatible(acquisition: list[_Run], others: list[_Run]) -> bool:
-    """Whether no run of one repeats a run of the other."""
-    return not any(_repeats(a, b) for a in acquisition for b in others)
-
-
-def _repeats(a: _Run, b: _Run) -> bool:
-    """Exports in another form, and renderings in another processing, are no repetitions."""
-    return a.form == b.form and a.processing == b.processing and bool(a.stacks & b.stacks)
-
-
-def _nearest_complements(acquisitions: list[list[_Run]]) -> tuple[list[_Run], list[_Run]] | None:
-    pairs = [pair for pair in combinations(acquisitions, 2) if _complement(*pair)]
-    return min(pairs, key=lambda pair: _distance(*pair), default=None)
-
-
-def _complement(a: list[_Run], b: list[_Run]) -> bool:
-    """Whether two are parts of one scan although their times differ."""
-    kinds = {(run.form, run.distortion_correction, run.protocol) for run in (*a, *b)}
-    stacks = [frozenset().union(*(run.stacks for run in runs)) for runs in (a, b)]
-    return len(kinds) == 1 and not stacks[0] & stacks[1] and _compatible(a, b) and _distance(a, b)[0] <= JOIN_TOLERANCE
-
-
-def _distance(acquisition: list[_Run], others: list[_Run]) -> tuple[float, bool, int]:
-    """How far two are apart: in time (0 where unknown), repetition, series number."""
-    return min(
-        (_apart(a, b), a.repetition != b.repetition, abs(a.series[0] - b.series[0]))
-        for a in acquisition
-        for b in others
-    )
-
-
-def _apart(a: _Run, b: _Run) -> float:
-    """Seconds between the beginnings of two runs, at the slices they share if they share any."""
-    if not (a.starts and b.starts):
-        return 0.0
-    shared = a.starts.keys() & b.starts.keys()
-    if shared:
-        return min(abs(a.starts[slice_] - b.starts[slice_]) for slice_ in shared)
-    return abs(min(a.starts.values()) - min(b.starts.values()))
-
-
 # Acquisitions
 
 
@@ -327,14 +131,14 @@ class _Export:
         return bool(self.holes), -len(self.matrix.cells), received, corrected, self.form == "enhanced"
 
 
-def _exports(runs: list[_Run]) -> list[_Export]:
-    kinds: dict[tuple[str, str], list[_Run]] = defaultdict(list)
+def _exports(runs: list[Run]) -> list[_Export]:
+    kinds: dict[tuple[str, str], list[Run]] = defaultdict(list)
     for run in runs:
         kinds[run.form, run.distortion_correction].append(run)
     return [_export(members, *kind) for kind, members in kinds.items()]
 
 
-def _export(runs: list[_Run], form: str, distortion_correction: str) -> _Export:
+def _export(runs: list[Run], form: str, distortion_correction: str) -> _Export:
     used: list[Instance] = []
     stacks: set[Stack] = set()
     for run in sorted(runs, key=lambda run: (run.processing, run.order())):
@@ -349,7 +153,7 @@ def _export(runs: list[_Run], form: str, distortion_correction: str) -> _Export:
     return _Export(tuple(needed), matrix, matrix.holes(), form, distortion_correction)
 
 
-def _acquisition(runs: list[_Run], clock: _Clock) -> Group:
+def _acquisition(runs: list[Run], clock: _Clock) -> Group:
     members = [instance for run in runs for instance in run.instances]
     export = min(_exports(runs), key=_Export.preference)
     quiet = clock.is_quiet(export.used)
