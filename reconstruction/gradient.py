@@ -27,8 +27,9 @@ def adjoint(vectors: FloatArray, voxel_size: tuple[float, float, float]) -> Floa
 
 def spectrum(shape: Shape, voxel_size: tuple[float, float, float]) -> FloatArray:
     """The half spectrum of ∇ᵀ∇ (minus the Laplacian), 1/mm²: Σ (2 sin(π k h) / h)² over the axes."""
-    out: FloatArray = sum(
-        (2 * np.sin(np.pi * k * h) / h) ** 2
-        for k, h in zip(frequencies(shape, voxel_size), np.float32(voxel_size), strict=True)
+    along_x, along_y, along_z = (
+        (2 * np.sin(np.pi * k * np.float32(h)) / np.float32(h)) ** 2
+        for k, h in zip(frequencies(shape, voxel_size), voxel_size, strict=True)
     )
+    out: FloatArray = along_x + along_y + along_z
     return out

@@ -15,6 +15,7 @@ from reconstruction.errors import NotReconstructible
 from reconstruction.maps import Maps
 from reconstruction.recipe import Recipe
 from reconstruction.reliability import reliable
+from reconstruction.steepness import steepness_noise
 
 
 def reconstruct(acquisition: Acquisition, recipe: Recipe, on_stage: Callable[[str], None] | None = None) -> Maps:
@@ -51,6 +52,7 @@ def reconstruct(acquisition: Acquisition, recipe: Recipe, on_stage: Callable[[st
         noise = np.where(trusted, noise * np.maximum(residual, 1), np.float32(np.inf))
 
         local_field, mask = run("background", field, noise, brain, geometry)
+        noise = np.hypot(noise, steepness_noise(field - local_field, mask))
         chi = run("inversion", local_field, noise, mask, root_sum_of_squares, geometry)
         valid = _without_open_holes(mask, trusted)
         r2star = run("relaxation", magnitude, echo_times, brain)

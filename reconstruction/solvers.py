@@ -75,8 +75,8 @@ def alternating_directions(
     """Minimises Σ gᵢ(Aᵢ x) by alternating directions of multipliers (Boyd 2011, doi:10.1561/2200000016, scaled form).
 
     proximal: from the values Aᵢ x to the targets zᵢ − uᵢ, where vᵢ = Aᵢ x + uᵢ, zᵢ = prox(vᵢ), uᵢ ← vᵢ − zᵢ; it keeps
-    the multipliers uᵢ itself.  project: from the targets to the values Aᵢ x of that x which comes nearest to them (least
-    squares); the first value is x.  start: the first values.
+    the multipliers uᵢ itself.  project: from the targets to the values Aᵢ x of that x which comes nearest to them, by
+    least squares; the first value is x.  start: the first values.
     Stops when x changes by less than `tolerance` (relative, over `where`) in one iteration.
     """
     values = start

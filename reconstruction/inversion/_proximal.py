@@ -12,7 +12,9 @@ from reconstruction.acquisition import FloatArray
 
 
 @njit(parallel=True, cache=True)
-def fidelity(value: FloatArray, u: FloatArray, data: FloatArray, weight: FloatArray, rho: float, bend: float) -> None:
+def fidelity(
+    value: FloatArray, u: FloatArray, data: FloatArray, weight: FloatArray, rho: np.float32, bend: np.float32
+) -> None:
     """g(z) = Huber(w (z − data)): quadratic up to w |z − data| = bend, linear beyond; `value` becomes z − u.
 
     All but the numbers are flat float32 arrays of equal size; weight is w².
@@ -61,8 +63,8 @@ def total_variation(x: FloatArray, u: FloatArray, target: FloatArray, threshold:
 
 @njit(parallel=True, cache=True)
 def divergence_and_ridge(
-    x: FloatArray, u: FloatArray, target: FloatArray, ridge: FloatArray, rho_tv: float, rho: float, size: FloatArray,
-    out: FloatArray,
+    x: FloatArray, u: FloatArray, target: FloatArray, ridge: FloatArray, rho_tv: np.float32, rho: np.float32,
+    size: FloatArray, out: FloatArray,
 ) -> None:  # fmt: skip
     """g(z) = ridge z² / 2 for A = identity; `out` becomes ρ_tv ∇ᵀ target + ρ (z − u)."""
     nx, ny, nz = x.shape

@@ -31,10 +31,9 @@ def tkd(
     """
     window = Window.around(mask, geometry.voxel_size, MARGIN_MM)
     D = dipole.kernel(window.shape, geometry.voxel_size, geometry.b0_direction)
-    sign = np.where(D < 0, np.float32(-1), np.float32(1))
-    inverse = sign / np.maximum(np.abs(D), np.float32(threshold))
+    inverse: FloatArray = np.copysign(1 / np.maximum(np.abs(D), np.float32(threshold)), D)
     field = window.cut(np.where(mask, local_field, np.float32(0)))
-    chi = fourier.apply(inverse, field) / _response(inverse * D)
+    chi = fourier.apply(inverse / _response(inverse * D), field)
     return np.where(mask, window.paste(chi), np.float32(0)).astype(np.float32)
 
 

@@ -1,14 +1,15 @@
 """Total variation with noise weights, for sources in the brain and for the background that is left around it.
 
-    min over χ:  Σ_brain Huber((D χ − f) / σ)  +  Σ_brain w |∇χ| / s  +  Σ_outside (χ / c)² / 2
+    min over χ:  Σ_brain Huber((D χ − f) / σ)  +  τ h/σ̃ Σ_brain w |∇χ|  +  Σ_outside (χ / c)² / 2
 
 Alternating directions with the dipole and the differences diagonal in k-space (FANSI: Milovic 2018,
-doi:10.1002/mrm.27073).  Three things differ from it.  The misfit is counted in noise standard deviations σ and the
-gradient against one that is expected in tissue, s in ppm/mm, so that no number depends on the scanner or its units.
-The misfit grows linearly beyond some σ (MERIT's aim, Liu 2013, doi:10.1002/mrm.24272, as a convex function).  And what
-background removal has left is modelled as what it is, the field of sources outside the brain, instead of as an
-arbitrary harmonic function (weak-harmonic QSM, Milovic 2019, doi:10.1002/mrm.27483): since both are found together,
-local sources at the brain's edge are no longer given away to the background.
+doi:10.1002/mrm.27073).  Three things differ from it.  The misfit is counted in noise standard deviations σ and τ in
+median ones σ̃ over a voxel's edge h, as thresholds are in denoising (Donoho 1995, doi:10.1109/18.382009): a number that
+does not depend on field strength, echo times or voxel size.  The misfit grows linearly beyond some σ (MERIT's aim, Liu
+2013, doi:10.1002/mrm.24272, as a convex function).  And what background removal has left is modelled as what it is, the
+field of sources outside the brain, instead of as an arbitrary harmonic function (weak-harmonic QSM, Milovic 2019,
+doi:10.1002/mrm.27483): since both are found together, local sources at the brain's edge are no longer given away to the
+background.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def tv(
     magnitude: FloatArray,
     geometry: Geometry,
     *,
-    gradient_scale: float = 0.01,
+    strength: float = 0.08,
     edge_weight: float = 0.3,
     huber: float = 4.0,
     tolerance: float = 5e-3,
@@ -54,7 +55,7 @@ def tv(
     """χ in ppm, float32 (x, y, z), 0 outside the mask.
 
     local_field, noise: ppm; noise may be inf where nothing is known.  mask: bool.  magnitude: arbitrary unit.
-    gradient_scale: s in ppm/mm; smaller is smoother.  edge_weight: w of the gradient where the magnitude has an edge
+    strength: τ; larger is smoother.  edge_weight: w of the gradient where the magnitude has an edge
     (1 ignores the magnitude).  huber: σ beyond which the misfit counts linearly.
     tolerance: relative change of χ in one iteration at which to stop.
     """
@@ -65,7 +66,7 @@ def tv(
     size = np.array(geometry.voxel_size, np.float32)
 
     D = dipole.kernel(window.shape, geometry.voxel_size, geometry.b0_direction)
-    per_gradient = np.float32(sigma**2 / gradient_scale)
+    per_gradient = np.float32(strength * sigma * geometry.voxel_volume ** (1 / 3))
     per_outside = np.float32((sigma / OUTSIDE_PPM) ** 2)
     rho_field = np.float32(RHO_FIELD)
     rho_gradient, rho_outside = np.float32(RHO_GRADIENT * per_gradient), np.float32(RHO_OUTSIDE * per_outside)
