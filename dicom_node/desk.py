@@ -40,6 +40,7 @@ def reconstruct_folder(input_dir: Path, out_dir: Path, recipe: Recipe, nifti: bo
         folder = out_dir if len(complete) == 1 else out_dir / str(place)
         _say(f"{_name(acquired)}: reconstructing into {folder}")
         try:
+            folder.mkdir(parents=True, exist_ok=True)  # what cannot be written should be known before the work
             outcome = reconstruct_group(acquired, recipe, time.time(), _say)
             remove_outputs(folder)
             write(outcome, folder)

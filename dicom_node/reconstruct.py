@@ -118,11 +118,8 @@ def write(outcome: Outcome, folder: Path) -> None:
 
 def remove_outputs(folder: Path) -> None:
     """Removes the DICOM files of an earlier run, as its report lists them: they must not mix with those of the next."""
-    report = folder / "report.json"
-    if report.exists():
-        for output in json.loads(report.read_text())["outputs"]:
-            (folder / "dicom" / output["file"]).unlink(missing_ok=True)
-        report.unlink()
+    for output in (_record(folder) or {"outputs": []})["outputs"]:
+        (folder / "dicom" / Path(output["file"]).name).unlink(missing_ok=True)
 
 
 def read_recipe(file: Path) -> Recipe:
@@ -165,12 +162,21 @@ def _sole_acquisition(paths: Sequence[Path]) -> Group:
 
 def _is_made_from(result: Path, acquired: Group, recipe: Recipe) -> bool:
     """Whether there is a finished result of these images and this recipe; one that cannot be read is none."""
+    found = _record(result)
+    return found is not None and (
+        found["recipe"]["digest"] == recipe.digest()
+        and found["source"]["sop_instance_uids"] == sorted(i.sop_instance_uid for i in acquired.instances)
+    )
+
+
+def _record(result: Path) -> dict[str, Any] | None:
+    """The report.json of a finished result; None if there is none, or if it is not one that we wrote."""
     try:
-        found = json.loads((result / "report.json").read_text())
-        made_from = found["recipe"]["digest"], found["source"]["sop_instance_uids"]
-    except (OSError, ValueError, LookupError):
-        return False
-    return bool(made_from == (recipe.digest(), sorted(i.sop_instance_uid for i in acquired.instances)))
+        found = json.loads((result / "report.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    ours = isinstance(found, dict) and {"recipe", "source", "outputs"} <= found.keys()
+    return found if ours else None
 
 
 def _write(path: Path, content: bytes) -> None:

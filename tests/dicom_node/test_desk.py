@@ -86,6 +86,16 @@ def test_a_disk_that_cannot_be_written_is_a_failure(tmp_path: Path, capsys: pyte
     assert "out" in capsys.readouterr().err
 
 
+def test_files_that_are_not_the_node_s_are_left_alone(tmp_path: Path) -> None:
+    write_study(tmp_path / "in")
+    (tmp_path / "out" / "dicom").mkdir(parents=True)
+    (tmp_path / "out" / "report.json").write_text('["somebody else\'s"]')
+    (tmp_path / "out" / "dicom" / "other.dcm").write_text("somebody else's")
+    assert reconstruct_folder(tmp_path / "in", tmp_path / "out", recipe(), nifti=False) == 0
+    assert (tmp_path / "out" / "dicom" / "other.dcm").exists()
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["outputs"]
+
+
 def test_a_second_run_replaces_the_first(tmp_path: Path) -> None:
     """Also where the first run's outputs lie below the input: they are derived, and left alone."""
     write_study(tmp_path / "in")
