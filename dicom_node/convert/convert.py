@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import dcmread
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileDataset
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from dicom_node.convert import geometry
 from dicom_node.convert.header import MALFORMED, number, text, values
@@ -111,26 +112,38 @@ def _read(matrix: Matrix, grid: Geometry) -> _Content:
     shape = (len(matrix.echo_times), *grid.shape)
     content = _Content({component: np.zeros(shape, np.float32) for component in matrix.components})
     for instance, cells in _by_instance(matrix):
-        try:
-            # An enhanced object can be larger than memory allows: its pixels are read frame by frame.
-            header = dcmread(instance.path, stop_before_pixels=instance.sop_class_uid in ENHANCED, force=True)
-        except MALFORMED as error:
-            raise NotConvertible(f"{instance.path.name} cannot be read any more: {error}") from error
+        header = _opened(instance)
         reader = reader_of(header)
-        if reader is None:
+        described = list(planes(header))
+        if reader is None or len(described) <= max(frame.index for frame, _ in cells):
             raise NotConvertible(f"{instance.path.name} is not what it was when it was described")
         enhanced = is_enhanced(header)
         content.lossy |= is_lossy(header, text(header.file_meta, "TransferSyntaxUID"))
-        described = list(planes(header))
         stored = stored_values(instance.path if enhanced else header, [frame.index for frame, _ in cells])
         for (frame, cell), pixels in zip(cells, stored, strict=True):
             _place(content, reader, described[frame.index], cell, pixels)
-            number_ = frame.index + 1 if enhanced else None
-            reference = Reference(
-                instance.sop_class_uid, instance.sop_instance_uid, instance.series_instance_uid, number_
+            content.references[cell[2]].append(
+                Reference(
+                    sop_class_uid=instance.sop_class_uid,
+                    sop_instance_uid=instance.sop_instance_uid,
+                    series_instance_uid=instance.series_instance_uid,
+                    frame=frame.index + 1 if enhanced else None,
+                )
             )
-            content.references[cell[2]].append(reference)
     return content
+
+
+def _opened(instance: Instance) -> FileDataset:
+    """A classic object with its pixels; an enhanced one without: it can be large, its frames are read one by one."""
+    try:
+        header = dcmread(instance.path, stop_before_pixels=instance.sop_class_uid in ENHANCED, force=True)
+    except MALFORMED as error:
+        raise NotConvertible(f"{instance.path.name} cannot be read any more: {error}") from error
+    if "TransferSyntaxUID" not in header.file_meta:
+        # A file without preamble does not tell its encoding; pydicom found it out.
+        implicit, _ = header.original_encoding
+        header.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+    return header
 
 
 def _by_instance(matrix: Matrix) -> list[tuple[Instance, list[tuple[Frame, Cell]]]]:

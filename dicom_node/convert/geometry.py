@@ -37,7 +37,7 @@ _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 def normal(orientation: Orientation) -> NDArray[np.float64]:
     """Unit normal of a plane.  Raises NotConvertible for directions that are not orthonormal."""
-    row, column = np.asarray(orientation[:3]), np.asarray(orientation[3:])
+    row, column = np.asarray(orientation[:3], np.float64), np.asarray(orientation[3:], np.float64)
     lengths = float(row @ row), float(column @ column)
     if max(abs(lengths[0] - 1), abs(lengths[1] - 1), abs(float(row @ column))) > DIRECTION_TOLERANCE:
         raise NotConvertible(f"ImageOrientationPatient {orientation} is not two orthogonal unit vectors")

@@ -118,7 +118,7 @@ def _sequence(plane: Dataset) -> str:
         return "spin echo"
     if "RM" in sequence and "GR" not in sequence:
         return "research sequence that says of itself no gradient echo (ScanningSequence RM)"
-    if "IR" in sequence and "GR" not in sequence:
+    if "IR" in sequence:
         return "inversion recovery"
     b_value = number(plane, "DiffusionBValue")
     if b_value:

@@ -34,6 +34,9 @@ _STORED_LEVELS = 4096
 _FIELD_MAPPING = re.compile(r"\*?FM\dD")
 """Sequence names of the product field mapping, *fm2d2r and the like: two magnitudes and one phase difference."""
 
+_VELOCITY_ENCODING = re.compile(r"_V\d+")
+"""Sequence names of phase-contrast flow, *fl2d1_v150in and the like: velocity in cm/s and its direction."""
+
 _PLAIN = {"NONE", "ND", "MFSPLIT"}
 """Words after the component that change nothing in the image: "not distortion corrected" and bookkeeping."""
 
@@ -49,6 +52,8 @@ def refusal(plane: Dataset) -> str:
             f"Siemens field mapping (sequence {name.lower()}): its phase is the difference of two echoes' phases, "
             "not the phase of an echo"
         )
+    if _VELOCITY_ENCODING.search(name):
+        return f"Siemens phase contrast (sequence {name.lower()}): its phase is velocity"
     return ""
 
 

@@ -297,6 +297,14 @@ def test_garbage_above_the_stored_bits_is_ignored(tmp_path: Path):
     assert np.array_equal(converted(edited(paths, soil))[0].phase, expected.phase)
 
 
+def test_files_without_preamble_are_read(tmp_path: Path):
+    paths = write_siemens(noise(), tmp_path)
+    expected = converted(paths)[0]
+    for path in paths:
+        Dataset(dict(dcmread(path).items())).save_as(path, implicit_vr=True, little_endian=True)
+    assert np.array_equal(converted(paths)[0].phase, expected.phase)
+
+
 def test_padding_outside_the_turn_is_no_phase(tmp_path: Path):
     paths = write_siemens(noise(), tmp_path)
 
