@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import resource
 import sys
 import time
 import tomllib
@@ -135,11 +134,13 @@ def _planes(
 
 
 def timed(acquisition: Acquisition, recipe: Recipe) -> tuple[Maps, float, float]:
-    """Reconstructs; returns the maps, the seconds and the peak memory in GB of this process."""
+    """Reconstructs; returns the maps, the seconds and the peak memory in GB of this process (on Linux)."""
+    # VmHWM and not ru_maxrss: that one starts with the memory of the process that forked this one.
     began = time.perf_counter()
     maps = reconstruct(acquisition, recipe)
     seconds = time.perf_counter() - began
-    return maps, seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    status = dict(row.split(":", 1) for row in Path("/proc/self/status").read_text().splitlines())
+    return maps, seconds, float(status["VmHWM"].split()[0]) / 1e6
 
 
 def load_recipe(name_or_file: str) -> Recipe:

@@ -102,7 +102,7 @@ def simulate_head(
     field_strength = larmor_frequency / 42.577e6
     control = _warp(random)
     chi, amplitude, r2star, shift = _properties(head, random, field_strength, echo_times[-1], lesions)
-    step = max(0.5 * min(voxel_size), min(0.75, 0.75 * min(voxel_size)), 0.6)
+    step = _field_step(min(voxel_size))
     field = _field(chi, shift, control, step)
     coefficients = _shim(field, head, control, step, random)
     affine = slab_affine(shape, voxel_size, np.eye(3) if rotation is None else rotation, centre_mm)
@@ -158,6 +158,11 @@ def slab_affine(
     affine[:3, :3] = rotation @ np.diag([-1.0, -1.0, 1.0]) @ np.diag(voxel_size)
     affine[:3, 3] = np.array(centre_mm) - affine[:3, :3] @ ((np.array(shape) - 1) / 2)
     return affine
+
+
+def _field_step(voxel: float) -> float:
+    """mm: three quarters to a half of the smallest voxel side, never below the 0.6 mm that memory and anatomy allow."""
+    return max(0.6, min(0.75 * voxel, 1.0), 0.5 * voxel)
 
 
 def about_x(degrees: float) -> NDArray[np.float64]:
