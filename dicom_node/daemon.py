@@ -13,7 +13,6 @@ import json
 import os
 import signal
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -45,6 +44,8 @@ from dicom_node.store import Store
 
 CLEAN_UP_EVERY = 3600.0
 """Seconds."""
+LOOK_AROUND = 0.2
+"""Seconds between two looks at whether the node is to stop."""
 LOCK_FILE = "node.lock"
 OTHER_ROUNDS = 4
 """Threads besides those of the destinations: grouping, dispatch, narration, clean-up."""
@@ -83,7 +84,7 @@ class Daemon:
     ) -> None:
         self._config = config
         self._clock = clock
-        self._stopping = threading.Event()
+        self._stopping = False
         root = config.node.state_folder
         jobs_folder = root / "jobs"
         jobs_folder.mkdir(parents=True, exist_ok=True)
@@ -123,7 +124,7 @@ class Daemon:
                 send_function,
                 jobs_folder,
                 clock,
-                self._stopping.is_set,
+                lambda: self._stopping,
             )
             self._rounds[f"deliver to {destination.name}"] = (courier, config.node.tick)
         self._outbox = outbox
@@ -140,7 +141,8 @@ class Daemon:
         tell({"pid": os.getpid(), "port": self.receiver.port, "started_at": self._clock()})
         scheduler = self._schedule()
         log.info("serving", port=self.receiver.port, state_folder=str(self._config.node.state_folder))
-        self._stopping.wait()
+        while not self._stopping:
+            time.sleep(LOOK_AROUND)
         log.info("stopping")
         self.receiver.stop()
         self.index.stop()
@@ -150,8 +152,11 @@ class Daemon:
         log.info("stopped")
 
     def stop(self) -> None:
-        """Ends `run`: no new work, senders may finish, running jobs are handed back."""
-        self._stopping.set()
+        """Ends `run`: no new work, senders may finish, running jobs are handed back.
+
+        Safe in a signal handler: a flag, because a lock that is waited for can miss a signal or dead-lock.
+        """
+        self._stopping = True
 
     def stop_on_signals(self) -> None:
         """SIGTERM and SIGINT stop the node; a second one ends it at once, which loses nothing either."""

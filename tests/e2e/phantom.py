@@ -21,10 +21,10 @@ BALL_MM, BALL_PPM = 12.0, 0.2
 R2STAR, BALL_R2STAR = 20.0, 40.0
 
 
-def simple_head(seed: int) -> SimulatedHead:
-    """float32 (echo, x, y, z) magnitude and phase with noise that `seed` makes."""
+def simple_head(seed: int, shape: tuple[int, int, int] = SHAPE) -> SimulatedHead:
+    """Magnitude and phase on a grid of `shape`, with noise that `seed` makes."""
     random = np.random.default_rng(seed)
-    axes = [(np.arange(n) - (n - 1) / 2) * VOXEL_MM for n in SHAPE]
+    axes = [(np.arange(n) - (n - 1) / 2) * VOXEL_MM for n in shape]
     x, y, z = np.meshgrid(*axes, indexing="ij")
 
     def ellipsoid(beyond: float) -> np.ndarray:
@@ -49,7 +49,7 @@ def simple_head(seed: int) -> SimulatedHead:
             np.angle(signal).astype(np.float32),
             ECHO_TIMES,
             LARMOR_FREQUENCY,
-            Geometry(SHAPE, (VOXEL_MM,) * 3, (0.0, 0.0, 1.0)),
+            Geometry(shape, (VOXEL_MM,) * 3, (0.0, 0.0, 1.0)),
         ),
         chi=np.where(ball, BALL_PPM, 0).astype(np.float32),
         brain_mask=brain,

@@ -1,0 +1,250 @@
+"""The daemon: the parts wired together, over real associations; only the physics is played."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from pydicom.uid import generate_uid
+
+from demo.archive import Archive
+from demo.scanner import push
+from dicom_node.config import Config
+from dicom_node.daemon import Daemon
+from dicom_node.reconstruct import Recipe
+from dicom_node.send import Delivery, Destination, SendSettings
+from dicom_node.states import State
+from tests.dicom_node.making import a_file
+from tests.dicom_node.test_execute import is_gone
+from tests.e2e.phantom import simple_head
+from tests.peers import free_port, wait_until
+from tests.simulation.siemens import write_siemens
+
+ROOT = Path(__file__).parents[2]
+
+
+def made_from(job_folder: Path, name: str) -> str:
+    return str(generate_uid(entropy_srcs=[*json.loads((job_folder / "job.json").read_text())["instances"], name]))
+
+
+def play(job_folder: Path, recipe: Recipe) -> Path:
+    """Makes two results whose UIDs follow from the images, as the real one does."""
+    for name in ("chi", "r2star"):
+        a_file(job_folder / "result" / "dicom" / f"{name}.dcm", made_from(job_folder, name))
+    return job_folder / "result"
+
+
+def play_slowly(job_folder: Path, recipe: Recipe) -> Path:
+    """The first time it never ends; the second time it does."""
+    mark = job_folder / "pid"
+    if not mark.exists():
+        mark.write_text(str(os.getpid()))
+        time.sleep(300)
+    return play(job_folder, recipe)
+
+
+def play_murderously(job_folder: Path, recipe: Recipe) -> Path:
+    """The first job of all kills its process whenever it is run."""
+    if job_folder.name == "1":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return play(job_folder, recipe)
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Iterator[Archive]:
+    with Archive(tmp_path / "archive") as archive:
+        yield archive
+
+
+def a_config(folder: Path, *archives: Archive, quiet_time: float = 0.5) -> Config:
+    return Config.model_validate(
+        {
+            "node": {"state_folder": folder / "state", "tick": 0.1},
+            "receive": {"port": 0},
+            "group": {"quiet_time": quiet_time},
+            "reconstruct": {"pause": 0.0, "attempts": 2},
+            "send": {"first_pause": 0.1, "response_timeout": 5.0},
+            "destination": [
+                {"name": f"archive{n}", "host": archive.host, "port": archive.port, "ae_title": archive.ae_title}
+                for n, archive in enumerate(archives)
+            ],
+        }
+    )
+
+
+@contextmanager
+def serving(
+    config: Config, monkeypatch: pytest.MonkeyPatch, work: Callable[[Path, Recipe], Path] = play, **parts: object
+) -> Iterator[Daemon]:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # so that a worker can import what is played here
+    daemon = Daemon(config, work=work, **parts)  # type: ignore[arg-type]  # whatever part a test replaces
+    thread = threading.Thread(target=daemon.run)
+    thread.start()
+    try:
+        wait_until(lambda: daemon.receiver._listener, "the receiver listens")
+        yield daemon
+    finally:
+        daemon.stop()
+        thread.join(60)
+        assert not thread.is_alive(), "the daemon does not stop"
+
+
+def a_study(folder: Path, seed: int = 1) -> list[Path]:
+    return write_siemens(simple_head(seed, shape=(8, 8, 4)), folder / f"study{seed}")
+
+
+def send(files: Sequence[Path], daemon: Daemon) -> None:
+    assert {d.status for d in push(files, "127.0.0.1", daemon.receiver.port, "QSMNODE")} == {0}
+
+
+def states(daemon: Daemon) -> list[State]:
+    return [job.state for job in daemon.store.jobs()]
+
+
+def wait_for(daemon: Daemon, *expected: State) -> None:
+    wait_until(lambda: states(daemon) == list(expected), f"jobs are {expected}", 60)
+
+
+def test_a_study_goes_through_and_a_late_image_makes_a_revision(
+    tmp_path: Path, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = a_study(tmp_path)
+    last_slice = [path for path in whole if int(path.stem[2:]) % 4 == 0]
+    first_slices = [path for path in whole if path not in last_slice]
+    with serving(a_config(tmp_path, archive), monkeypatch) as daemon:
+        send(first_slices, daemon)
+        wait_for(daemon, State.SENT)
+        assert len(archive.paths) == 2
+        send(first_slices, daemon)  # once more: nothing new
+        send(last_slice[:1], daemon)
+        wait_for(daemon, State.SENT, State.INCOMPLETE)
+        send(last_slice[1:], daemon)
+        wait_for(daemon, State.SENT, State.SENT)
+        assert [job.revision for job in daemon.store.jobs()] == [1, 2]
+        assert len(archive.paths) == 4
+        assert set(archive.sent.values()) == {1}
+
+
+def test_stopping_hands_a_running_job_back_and_leaves_no_worker(
+    tmp_path: Path, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = a_config(tmp_path, archive)
+    mark = config.node.state_folder / "jobs" / "1" / "pid"
+    with serving(config, monkeypatch, play_slowly) as daemon:
+        send(a_study(tmp_path), daemon)
+        wait_until(lambda: mark.is_file() and mark.read_text(), "the worker works", 60)
+    assert is_gone(int(mark.read_text()))
+    [job] = daemon.store.jobs()
+    assert (job.state, job.attempts, job.reason) == (State.READY, 0, "handed back: the node was stopped")
+    with serving(config, monkeypatch, play_slowly) as daemon:
+        wait_for(daemon, State.SENT)
+    assert set(archive.sent.values()) == {1}
+
+
+def test_a_job_that_kills_its_worker_fails_alone(
+    tmp_path: Path, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(a_config(tmp_path, archive), monkeypatch, play_murderously) as daemon:
+        send(a_study(tmp_path, 1), daemon)
+        wait_until(lambda: states(daemon) not in ([], [State.WAITING]), "the first study is a job", 60)
+        send(a_study(tmp_path, 2), daemon)
+        wait_for(daemon, State.FAILED, State.SENT)
+        failed = daemon.store.jobs(State.FAILED)[0]
+        assert "killed by SIGKILL" in failed.reason
+        assert "attempt 2 of 2" in failed.reason
+
+
+def test_a_dead_archive_keeps_nothing_from_the_living_one(
+    tmp_path: Path, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = Archive(tmp_path / "dead", port=free_port())
+    with serving(a_config(tmp_path, dead, archive), monkeypatch) as daemon:
+        send(a_study(tmp_path), daemon)
+        wait_until(lambda: len(archive.paths) == 2, "the living archive has it", 60)
+        assert states(daemon) == [State.SENDING]
+        with dead:
+            wait_for(daemon, State.SENT)
+            assert set(dead.paths) == set(archive.paths)
+
+
+def test_a_round_that_fails_is_told_and_comes_again(
+    tmp_path: Path, archive: Archive, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    failures = iter([OSError("the disk hiccups"), ZeroDivisionError("a fault of ours")])
+
+    def hiccup(*arguments: object) -> None:
+        for failure in failures:
+            raise failure
+        return regroup(*arguments)  # type: ignore[arg-type]  # the arguments are passed on
+
+    from dicom_node.regroup import regroup
+
+    monkeypatch.setattr("dicom_node.daemon.regroup", hiccup)
+    with serving(a_config(tmp_path, archive), monkeypatch) as daemon:
+        send(a_study(tmp_path), daemon)
+        wait_for(daemon, State.SENT)
+    told = "".join(capfd.readouterr())
+    assert "the disk hiccups" in told
+    assert "a fault of ours" in told
+
+
+def test_without_a_destination_the_result_stays_and_is_sent_once_there_is_one(
+    tmp_path: Path, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(a_config(tmp_path), monkeypatch) as daemon:
+        send(a_study(tmp_path), daemon)
+        wait_for(daemon, State.RECONSTRUCTED)
+    with serving(a_config(tmp_path, archive), monkeypatch) as daemon:
+        wait_for(daemon, State.SENT)
+    assert len(archive.paths) == 2
+
+
+def test_a_destination_that_was_taken_out_of_the_configuration_is_told(
+    tmp_path: Path, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(files: Sequence[Path], to: Destination, settings: SendSettings) -> Iterator[Delivery]:
+        from dicom_node.errors import PeerFailure
+
+        raise PeerFailure("asleep")
+
+    with serving(a_config(tmp_path, archive), monkeypatch, send_function=never) as daemon:
+        send(a_study(tmp_path), daemon)
+        wait_for(daemon, State.SENDING)
+    with serving(a_config(tmp_path), monkeypatch) as daemon:
+        wait_for(daemon, State.REFUSED)
+        assert "no longer configured" in daemon.store.jobs()[0].reason
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_real_process_stops_on_signals_and_tells_no_traceback(tmp_path: Path, number: int) -> None:
+    config = tmp_path / "node.toml"
+    config.write_text(f'[node]\nstate_folder = "{tmp_path / "state"}"\n[receive]\nport = 0\n[log]\nstyle = "json"\n')
+    command = [Path(sys.executable).with_name("qsm-node"), "serve", "--config", config]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    told = []
+    for line in process.stderr:
+        told.append(json.loads(line))
+        if told[-1]["event"] == "serving":
+            process.send_signal(number)
+    assert process.wait(60) == 0
+    assert [line["event"] for line in told] == ["listening", "serving", "stopping", "stopped"]
+
+
+def test_a_port_that_is_taken_is_one_message(tmp_path: Path, archive: Archive) -> None:
+    config = tmp_path / "node.toml"
+    config.write_text(f'[node]\nstate_folder = "{tmp_path / "state"}"\n[receive]\nport = {archive.port}\n')
+    command = [Path(sys.executable).with_name("qsm-node"), "serve", "--config", config]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert ended.returncode == 1
+    assert "Address already in use" in ended.stderr
+    assert "Traceback" not in ended.stderr

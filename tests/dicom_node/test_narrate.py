@@ -1,0 +1,86 @@
+"""The log tells every move and every stage once, in the order in which they happened."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import structlog
+
+from dicom_node.cleanup import clean_up
+from dicom_node.config import Retention
+from dicom_node.narrate import Narrator
+from dicom_node.states import State
+from dicom_node.store import Store
+from tests.dicom_node.making import a_ready_job, the_job
+
+DAY = 86400.0
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "node.db")
+
+
+def stage(jobs: Path, job: int, *names: str, ending: str = "\n") -> None:
+    file = jobs / str(job) / "progress.jsonl"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a") as progress:
+        for name in names:
+            progress.write(json.dumps({"at": 1.0, "stage": name}) + ending)
+
+
+def test_moves_and_stages_are_told_once_and_in_order(tmp_path: Path, store: Store) -> None:
+    a_ready_job(store, "before")
+    stage(tmp_path, 1, "told by the process before")
+    narrate = Narrator(store, tmp_path)
+    with structlog.testing.capture_logs() as told:
+        narrate([])
+        job = a_ready_job(store)
+        store.claim(2.0, lease=1, ceiling=3)
+        store.claim(2.0, lease=1, ceiling=3)
+        narrate([job])
+        stage(tmp_path, job, "unwrap", "combine")
+        narrate([job])
+        narrate([job])
+        stage(tmp_path, job, "inver", ending="")
+        narrate([job])
+        (tmp_path / str(job) / "progress.jsonl").write_text("")  # the folder is made anew
+        stage(tmp_path, job, "again")
+        store.advance(job, State.RECONSTRUCTING, State.RECONSTRUCTED, 3.0)
+        narrate([])
+        narrate([])
+    events = [line["event"] for line in told if line["event"].startswith(f"job {job}:")]
+    assert events == [
+        f"job {job}: {what}"
+        for what in ("waiting", "ready", "reconstructing", "unwrap", "combine", "again", "reconstructed")
+    ]
+
+
+def test_only_finished_jobs_lose_their_folders_and_only_after_their_time(tmp_path: Path, store: Store) -> None:
+    ends: dict[int, list[State]] = {}
+    for number, states in enumerate(
+        (
+            [],
+            [State.RECONSTRUCTED],
+            [State.RECONSTRUCTED, State.SENDING],
+            [State.RECONSTRUCTED, State.SENDING, State.REFUSED],
+            [State.RECONSTRUCTED, State.SENDING, State.SENT],
+            [State.FAILED],
+        )
+    ):
+        job = a_ready_job(store, f"g{number}")
+        store.claim(2.0, lease=1, ceiling=3)
+        here = State.RECONSTRUCTING
+        for state in states:
+            store.advance(job, here, state, 3.0)
+            here = state
+        ends[job] = states
+        stage(tmp_path, job, "unwrap")
+    clean_up(store, tmp_path, Retention(jobs=2.0), now=2 * DAY)
+    clean_up(store, tmp_path, Retention(jobs=0.0), now=1000 * DAY)
+    assert all((tmp_path / str(job)).is_dir() for job in ends)
+    clean_up(store, tmp_path, Retention(jobs=2.0), now=2 * DAY + 4)
+    gone = {the_job(store, job).state for job in ends if not (tmp_path / str(job)).exists()}
+    assert gone == {State.SENT, State.FAILED}
