@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from reconstruction.acquisition import FloatArray, Geometry
+from reconstruction.acquisition import BoolArray, FloatArray, Geometry
+from reconstruction.noise import noise_of_detail
 from reconstruction.smoothing import smooth
 
 SHADING_MM = 30.0
@@ -13,6 +14,12 @@ SHADING_MM = 30.0
 FOREGROUND = 0.1
 """Fraction of the bright signal above which a voxel counts as tissue (t of doi:10.1002/hbm.10062)."""
 
+ABOVE_AIR = 1.5
+"""Over the level of air's noise, which in the root sum of squares of E echoes is √(2E) times one channel's noise."""
+
+NEAR = 1e-3
+"""Share of tissue under the Gaussian below which a place is outside the head (some 100 mm from it)."""
+
 
 def even_intensity(magnitude: FloatArray, geometry: Geometry) -> FloatArray:
     """Root sum of squares over echoes divided by its own shading; 1 is the local mean of tissue.
@@ -20,8 +27,16 @@ def even_intensity(magnitude: FloatArray, geometry: Geometry) -> FloatArray:
     magnitude: float32 (echo, x, y, z).  Returns float32 (x, y, z); 0 where there is no tissue near.
     """
     combined = np.sqrt(np.einsum("exyz,exyz->xyz", magnitude, magnitude))
-    tissue = (combined > FOREGROUND * np.percentile(combined, 98)).astype(np.float32)
-    bright = np.minimum(combined, np.percentile(combined, 98))
-    near = smooth(tissue, geometry, SHADING_MM)
-    shading = smooth(bright * tissue, geometry, SHADING_MM) / np.maximum(near, 1e-6)
-    return np.asarray(np.where((shading > 0) & (near > 1e-3), combined / np.maximum(shading, 1e-12), 0), np.float32)
+    bright = float(np.percentile(combined, 98))
+    air = noise_of_detail(combined, combined > 0) * np.sqrt(2 * len(magnitude))
+    tissue = combined > max(FOREGROUND * bright, ABOVE_AIR * air)
+    shading = _local_mean(np.minimum(combined, bright), tissue, geometry)
+    return np.asarray(combined / shading, np.float32)
+
+
+def _local_mean(image: FloatArray, where: BoolArray, geometry: Geometry) -> FloatArray:
+    """Gaussian mean over the marked voxels; infinite where there are none near."""
+    weight = where.astype(np.float32)
+    near = smooth(weight, geometry, SHADING_MM)
+    total = smooth(image * weight, geometry, SHADING_MM)
+    return np.where(near > NEAR, total / np.maximum(near, NEAR), np.float32(np.inf))

@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit, prange
 
 from reconstruction.acquisition import BoolArray, FloatArray
-from reconstruction.combine._noise import noise_of_real_part
+from reconstruction.noise import noise_of_real_part
 from reconstruction.region_growing import TWO_PI
 
 ITERATIONS = 8

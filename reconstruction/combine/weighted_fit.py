@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from reconstruction.acquisition import BoolArray, FloatArray
-from reconstruction.combine._noise import noise_of_real_part
 from reconstruction.combine.complex_fit import unknown_field
+from reconstruction.noise import noise_of_real_part
 from reconstruction.region_growing import TWO_PI
 
 

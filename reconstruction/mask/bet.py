@@ -13,6 +13,7 @@ from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 from reconstruction.errors import NotReconstructible
 from reconstruction.intensity import even_intensity
 from reconstruction.mask._surface import evolve, fill, icosphere, neighbours
+from reconstruction.smoothing import smooth
 
 DIVISIONS = 4
 """2562 vertices: one every 5 mm² or so of brain surface (the paper's choice)."""
@@ -28,6 +29,9 @@ THRESHOLD = 0.1
 
 TISSUE = 0.4
 """Part of the local mean above which a voxel is tissue when the largest ball is looked for: above skull, below CSF."""
+
+DENOISING_MM = 1.0
+"""Smoothing of the image, so that the darkest of twenty noisy points does not pass for bone."""
 
 COARSE_MM = 4.0
 """Grid on which the largest ball is looked for."""
@@ -60,6 +64,7 @@ def bet(
 
 def surface_mask(image: FloatArray, geometry: Geometry, fraction: float) -> BoolArray:
     """The voxels inside the evolved surface.  image: float32 (x, y, z), shading taken out."""
+    image = smooth(image, geometry, DENOISING_MM)
     low, high = np.percentile(image, (2, 98))
     if not high > low:
         raise NotReconstructible("the magnitude is empty or flat; expected a head: check the magnitude images")

@@ -18,6 +18,9 @@ from reconstruction.region_growing import edge_costs, voxel_quality
 SIGNAL = 0.25
 """Part of the local mean below which a voxel at the rim is bone or air: compact bone gives 0.1, CSF 0.5 and more."""
 
+INCOHERENT = 0.2
+"""Median ROMEO quality of a brain whose phase says nothing: 0.1 for random phase, 0.4 at an SNR of 6, 0.9 at 60."""
+
 
 def brain(
     phase: FloatArray,
@@ -26,25 +29,26 @@ def brain(
     geometry: Geometry,
     *,
     fraction: float = 0.7,
-    quality: float = 0.4,
+    quality: float = 0.45,
     opening_mm: float = 2.0,
 ) -> BoolArray:
     """The brain, with its ventricles, veins and lesions, without incoherent tissue at the rim.
 
     phase, magnitude: float32 (echo, x, y, z), radian (phase offset removed) and arbitrary unit.  echo_times: s.
-    fraction: BET's b_t; smaller values give a larger brain.  quality: ROMEO voxel quality (0 … 1) below which a voxel
-    is left out, unless it is enclosed by the mask: noise has about 0.1, brain above 0.6, dephased rims 0.2 … 0.4.
+    fraction: BET's b_t; smaller values give a larger brain.  quality: part of the brain's median ROMEO quality below
+    which a voxel is left out unless the mask encloses it: noise has 0.1, dephased rims 0.2 … 0.4, tissue above 0.6.
     opening_mm: what hangs on by less than twice this width is cut off.
     Returns bool (x, y, z), in one piece.  Raises NotReconstructible when there is no brain.
     """
     image = even_intensity(magnitude, geometry)
     surface = surface_mask(image, geometry, fraction)
     box = ndimage.find_objects(surface.astype(np.uint8))[0]
-    reliable = surface[box] & (image[box] > SIGNAL)
-    reliable &= _coherence(phase[:, *box], magnitude[0][box], echo_times) > quality
+    coherence = _coherence(phase[:, *box], magnitude[0][box], echo_times)
+    typical = float(np.median(coherence[surface[box]]))
+    reliable = surface[box] & (image[box] > SIGNAL) & (coherence > quality * typical)
     opened = _open(reliable, geometry, opening_mm)
     pieces, count = ndimage.label(opened)
-    if count == 0:
+    if typical < INCOHERENT or count == 0:
         raise NotReconstructible(
             "the phase inside the brain is incoherent everywhere; expected coherent phase: check that the phase images "
             "belong to the magnitude and were not scaled or filtered"
