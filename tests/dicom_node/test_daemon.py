@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from pydicom.uid import generate_uid
 
 from demo.archive import Archive
 from demo.scanner import push
@@ -23,40 +20,13 @@ from dicom_node.daemon import Daemon
 from dicom_node.reconstruct import Recipe
 from dicom_node.send import Delivery, Destination, SendSettings
 from dicom_node.states import State
-from tests.dicom_node.making import a_file
+from tests.dicom_node.plays import play, play_murderously, play_slowly
 from tests.dicom_node.test_execute import is_gone
 from tests.e2e.phantom import simple_head
 from tests.peers import free_port, wait_until
 from tests.simulation.siemens import write_siemens
 
 ROOT = Path(__file__).parents[2]
-
-
-def made_from(job_folder: Path, name: str) -> str:
-    return str(generate_uid(entropy_srcs=[*json.loads((job_folder / "job.json").read_text())["instances"], name]))
-
-
-def play(job_folder: Path, recipe: Recipe) -> Path:
-    """Makes two results whose UIDs follow from the images, as the real one does."""
-    for name in ("chi", "r2star"):
-        a_file(job_folder / "result" / "dicom" / f"{name}.dcm", made_from(job_folder, name))
-    return job_folder / "result"
-
-
-def play_slowly(job_folder: Path, recipe: Recipe) -> Path:
-    """The first time it never ends; the second time it does."""
-    mark = job_folder / "pid"
-    if not mark.exists():
-        mark.write_text(str(os.getpid()))
-        time.sleep(300)
-    return play(job_folder, recipe)
-
-
-def play_murderously(job_folder: Path, recipe: Recipe) -> Path:
-    """The first job of all kills its process whenever it is run."""
-    if job_folder.name == "1":
-        os.kill(os.getpid(), signal.SIGKILL)
-    return play(job_folder, recipe)
 
 
 @pytest.fixture
