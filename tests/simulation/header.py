@@ -13,6 +13,7 @@ from pydicom.valuerep import format_number_as_ds
 
 from reconstruction.acquisition import GYROMAGNETIC_RATIO, FloatArray
 from tests.simulation.head import SimulatedHead
+from tests.simulation.tissue import READOUT_TAIL
 
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
 DATE = "20240229"
@@ -104,8 +105,32 @@ def decimal(value: float) -> str:
     return str(format_number_as_ds(float(value) + 0.0))
 
 
-def add_pixels(d: Dataset, stored: NDArray[np.uint16], bits: int = 12) -> None:
-    """stored: (x, y), or (frame, x, y) for an enhanced object; written row by row."""
+def describe_gradient_echo(d: Dataset, head: SimulatedHead, echo: int) -> None:
+    """The MR image module of a classic object: what every vendor says of a 3D multi-echo gradient echo."""
+    acquisition = head.acquisition
+    x, y, _ = acquisition.geometry.shape
+    d.ScanningSequence, d.SequenceVariant, d.ScanOptions = "GR", "SP", None
+    d.MRAcquisitionType = "3D"
+    d.RepetitionTime = decimal(1e3 * (acquisition.echo_times[-1] + READOUT_TAIL))
+    d.EchoTime = decimal(echo_time_ms(acquisition.echo_times[echo]))
+    d.EchoNumbers = echo + 1
+    d.EchoTrainLength = len(acquisition.echo_times)
+    d.NumberOfAverages = 1
+    d.ImagingFrequency = decimal(imaging_frequency_mhz(head))
+    d.ImagedNucleus = "1H"
+    d.MagneticFieldStrength = decimal(nominal_field_strength(head))
+    d.NumberOfPhaseEncodingSteps = x
+    d.PercentSampling = d.PercentPhaseFieldOfView = "100"
+    d.PixelBandwidth = "280"
+    d.FlipAngle = "15"
+    d.AcquisitionMatrix = [y, 0, 0, x]
+    d.InPlanePhaseEncodingDirection = "ROW"
+    d.AcquisitionNumber = 1
+    d.LossyImageCompression = "00"
+
+
+def add_pixels(d: Dataset, stored: NDArray[np.uint16] | NDArray[np.int16], bits: int = 12) -> None:
+    """stored: (x, y), or (frame, x, y) for an enhanced object; written row by row, signed where it is signed."""
     rows_first = np.ascontiguousarray(np.swapaxes(stored, -1, -2))
     if rows_first.ndim == 3:
         d.NumberOfFrames = rows_first.shape[0]
@@ -115,15 +140,18 @@ def add_pixels(d: Dataset, stored: NDArray[np.uint16], bits: int = 12) -> None:
     d.BitsAllocated = 16
     d.BitsStored = bits
     d.HighBit = bits - 1
-    d.PixelRepresentation = 0
-    d.PixelData = rows_first.astype("<u2").tobytes()
+    d.PixelRepresentation = int(stored.dtype.kind == "i")
+    d.PixelData = rows_first.astype(f"<{stored.dtype.kind}2").tobytes()
 
 
 def stored_magnitude(head: SimulatedHead) -> NDArray[np.uint16]:
     """12 bit (echo, x, y, z), one scale for all echoes; the brightest tenth of a per mille saturates."""
-    magnitude = head.acquisition.magnitude
-    scale = 4000 / np.percentile(magnitude[0], 99.99)
-    return np.clip(np.round(magnitude * scale), 0, 4095).astype(np.uint16)
+    return np.clip(np.round(head.acquisition.magnitude * magnitude_scale(head)), 0, 4095).astype(np.uint16)
+
+
+def magnitude_scale(head: SimulatedHead) -> float:
+    """Stored units of 12 bits in one unit of the head's magnitude."""
+    return float(4000 / np.percentile(head.acquisition.magnitude[0], 99.99))
 
 
 def stored_phase(phase: FloatArray, slope: float, intercept: float, radian: float) -> NDArray[np.uint16]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
+
+import numpy as np
 
 from tests.simulation.head import SimulatedHead, about_x, simulate_head
 
@@ -46,4 +49,36 @@ def small_head() -> SimulatedHead:
     """A head of 3 mm voxels and three echoes on an oblique slab; made once in a process, so do not write to it."""
     return simulate_head(
         (64, 80, 44), (3.0, 3.0, 3.0), (4e-3, 11e-3, 18e-3), SKYRA_3T, snr=60.0, rotation=about_x(15), seed=11
+    )
+
+
+@lru_cache(maxsize=1)
+def thin_head() -> SimulatedHead:
+    """Eight slices through the middle of `small_head`: enough for what is written file by file."""
+    return slices_of(small_head(), slice(18, 26))
+
+
+def slices_of(head: SimulatedHead, part: slice) -> SimulatedHead:
+    """A head of fewer slices.  part: without a step."""
+    acquisition = head.acquisition
+    start, stop, _ = part.indices(acquisition.geometry.shape[2])
+    affine = head.affine.copy()
+    affine[:, 3] = head.affine @ [0, 0, start, 1]
+    shape = (*acquisition.geometry.shape[:2], stop - start)
+    return SimulatedHead(
+        acquisition=replace(
+            acquisition,
+            magnitude=np.ascontiguousarray(acquisition.magnitude[..., part]),
+            phase=np.ascontiguousarray(acquisition.phase[..., part]),
+            geometry=replace(acquisition.geometry, shape=shape),
+        ),
+        chi=head.chi[..., part],
+        brain_mask=head.brain_mask[..., part],
+        inside_skull=head.inside_skull[..., part],
+        head_mask=head.head_mask[..., part],
+        labels={name: label[..., part] for name, label in head.labels.items()},
+        field=head.field[..., part],
+        r2star=head.r2star[..., part],
+        affine=affine,
+        seed=head.seed,
     )

@@ -1,0 +1,271 @@
+"""What the simulated vendors write reads back, by each vendor's published rule, as the head that was written.
+
+The rules stand here in a few lines of their own: what they share with the readers of the node is the DICOM alone.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+
+from tests.simulation import ge
+from tests.simulation.anonymised import anonymise, write_anonymised
+from tests.simulation.ge import write_ge
+from tests.simulation.generic import write_generic
+from tests.simulation.head import SimulatedHead
+from tests.simulation.scenes import slices_of, small_head, thin_head
+from tests.simulation.siemens import write_siemens
+from tests.simulation.united_imaging import write_united_imaging
+
+FLOAT32_PHASE = 1e-6
+"""What a float32 near π may be off by, radian."""
+
+Writer = Callable[..., list[Path]]
+Volumes = dict[str, np.ndarray]
+
+
+def places(head: SimulatedHead, echo_time: Any, position: Any) -> tuple[int, int]:
+    """Echo and slice of a plane, from what its header says of time and place."""
+    echo = int(np.argmin(np.abs(1e3 * np.array(head.acquisition.echo_times) - float(echo_time))))
+    x, y, z = (float(c) for c in position)
+    corner = np.linalg.inv(head.affine) @ [-x, -y, z, 1]
+    np.testing.assert_allclose(corner[:2], 0, atol=1e-3)
+    assert corner[2] == pytest.approx(round(corner[2]), abs=1e-3)
+    return echo, round(corner[2])
+
+
+def volumes(head: SimulatedHead, planes: Iterator[tuple[str, Any, Any, np.ndarray]]) -> Volumes:
+    """Puts planes (component, echo time, position, values by row) where they lie; every place once."""
+    found: Volumes = {}
+    for component, echo_time, position, values in planes:
+        volume = found.setdefault(component, np.full(head.acquisition.phase.shape, np.nan))
+        echo, k = places(head, echo_time, position)
+        assert np.isnan(volume[echo, :, :, k]).all()
+        volume[echo, :, :, k] = values.T
+    assert not any(np.isnan(volume).any() for volume in found.values())
+    return found
+
+
+def assert_is(head: SimulatedHead, magnitude: np.ndarray, phase: np.ndarray, step: float) -> None:
+    """step: what phase may be off by, radian, where it was stored as such."""
+    assert turn(phase - head.acquisition.phase).max() <= step + FLOAT32_PHASE
+    ratio = magnitude.sum() / head.acquisition.magnitude.sum()
+    level = ratio * head.acquisition.magnitude
+    unsaturated = level < 0.99 * level.max()
+    assert np.abs(magnitude - level)[unsaturated].max() < 2e-3 * level.max()
+
+
+def assert_is_complex(head: SimulatedHead, signal: np.ndarray) -> None:
+    """Stored in steps of about a 4000th of the brightest voxel."""
+    expected = head.acquisition.magnitude * np.exp(1j * head.acquisition.phase)
+    scale = np.abs(signal).sum() / np.abs(expected).sum()
+    np.testing.assert_allclose(signal, scale * expected, atol=1.0)
+
+
+def turn(radian: np.ndarray) -> np.ndarray:
+    return np.abs(np.angle(np.exp(1j * radian)))
+
+
+def read(paths: list[Path]) -> list[Dataset]:
+    return [pydicom.dcmread(path) for path in paths]
+
+
+# --- GE ---------------------------------------------------------------------------------------------------------------
+
+
+def ge_volumes(head: SimulatedHead, paths: list[Path]) -> Volumes:
+    names = {number: name for name, number in ge.NUMBERS.items()}
+
+    def planes() -> Iterator[tuple[str, Any, Any, np.ndarray]]:
+        for d in read(paths):
+            number = d.private_block(0x0043, "GEMS_PARM_01")[0x2F].value
+            yield names[number], d.EchoTime, d.ImagePositionPatient, d.pixel_array.astype(float)
+
+    return volumes(head, planes())
+
+
+@pytest.mark.parametrize("radian", [ge.MILLIRADIAN, ge.OVER_4096])
+def test_ge_phase_is_the_conjugate_in_its_scale(radian: float, tmp_path: Path) -> None:
+    paths = write_ge(thin_head(), tmp_path, components=ge.POLAR, radian=radian)
+    found = ge_volumes(thin_head(), paths)
+    assert set(found) == set(ge.POLAR)
+    assert np.abs(found["phase"]).max() == round(np.pi / radian)
+    assert_is(thin_head(), found["magnitude"], -found["phase"] * radian, step=radian)
+
+
+@pytest.mark.parametrize("components", [ge.CARTESIAN, ge.ALL, ("magnitude", *ge.CARTESIAN)])
+def test_ge_real_and_imaginary_part_are_the_conjugate(components: tuple[str, ...], tmp_path: Path) -> None:
+    found = ge_volumes(thin_head(), write_ge(thin_head(), tmp_path, components=components))
+    assert set(found) == set(components)
+    assert_is_complex(thin_head(), found["real"] - 1j * found["imaginary"])
+    if "magnitude" in found:
+        np.testing.assert_allclose(np.hypot(found["real"], found["imaginary"]), found["magnitude"], atol=1.5)
+
+
+def test_ge_chopping_turns_every_second_slice(tmp_path: Path) -> None:
+    head = thin_head()
+    found = ge_volumes(head, write_ge(head, tmp_path, chopped=True))
+    brain = head.brain_mask[..., 1:] & head.brain_mask[..., :-1]
+    polar = found["magnitude"] * np.exp(-1j * found["phase"] * ge.MILLIRADIAN)
+    cartesian = found["real"] - 1j * found["imaginary"]
+    np.testing.assert_allclose(polar, cartesian, atol=3.0)
+    assert (cartesian[..., 1:] * cartesian[..., :-1].conj()).real[:, brain].mean() < 0
+    assert_is_complex(head, cartesian * np.where(np.arange(cartesian.shape[3]) % 2, -1, 1))
+
+
+def test_ge_puts_everything_in_one_series_components_first(tmp_path: Path) -> None:
+    found = read(write_ge(slices_of(thin_head(), slice(2)), tmp_path))
+    assert len({d.SeriesInstanceUID for d in found}) == 1
+    assert [d.InstanceNumber for d in found] == list(range(1, 2 * 3 * 4 + 1))
+    assert [d[0x0043102F].value for d in found[:8]] == [0, 1, 2, 3] * 2
+    assert [float(d.EchoTime) for d in found[:8]] == [4.0] * 4 + [11.0] * 4
+    assert len({tuple(d.ImagePositionPatient) for d in found[:12]}) == 1
+    assert not any("RescaleSlope" in d for d in found)
+
+
+def test_ge_elements_may_stand_at_another_block(tmp_path: Path) -> None:
+    """Whoever reads (0043,102F) without asking for its creator sees magnitude only."""
+    head = slices_of(thin_head(), slice(1))
+    paths = write_ge(head, tmp_path, crowded=True)
+    assert {d[0x0043102F].value for d in read(paths)} == {0}
+    found = ge_volumes(head, paths)
+    assert_is_complex(head, found["real"] - 1j * found["imaginary"])
+
+
+def test_ge_interpolation_keeps_the_acquired_slices(tmp_path: Path) -> None:
+    head = thin_head()
+    finer = ge.twice_the_slices(head)
+    paths = write_ge(head, tmp_path, components=ge.CARTESIAN, interpolated=True)
+    found = ge_volumes(finer, paths)
+    signal = found["real"] - 1j * found["imaginary"]
+    assert_is_complex(finer, signal)
+    assert_is_complex(head, signal[..., ::2])
+    d = read(paths[:1])[0]
+    assert d.private_block(0x0021, "GEMS_RELA_01")[0x4F].value == 8
+    assert d.SliceThickness == 3
+    assert d.SpacingBetweenSlices == 1.5
+
+
+# --- United Imaging ---------------------------------------------------------------------------------------------------
+
+
+def test_united_imaging_spreads_a_turn_over_its_bits(tmp_path: Path) -> None:
+    head = thin_head()
+    objects = read(write_united_imaging(head, tmp_path))
+
+    def planes() -> Iterator[tuple[str, Any, Any, np.ndarray]]:
+        for d in objects:
+            values = d.pixel_array.astype(float)
+            if d.ComplexImageComponent == "PHASE":
+                values = -(values / (2**d.BitsStored - 1) * 2 * np.pi - np.pi)
+            yield d.ImageType[2], d.EchoTime, d.ImagePositionPatient, values
+
+    found = volumes(head, planes())
+    assert_is(head, found["M"], found["P"], step=np.pi / 4095)
+    assert all(d.EchoNumbers is None for d in objects)
+    assert {float(d.ImagingFrequency) for d in objects} == {123.25e6}
+    assert len({d.SeriesInstanceUID for d in objects}) == 2
+
+
+# --- enhanced objects -------------------------------------------------------------------------------------------------
+
+
+def frames(paths: list[Path]) -> Iterator[tuple[str, Dataset, np.ndarray]]:
+    """Component, functional groups and rescaled values of every frame."""
+    for d in read(paths):
+        for group, stored in zip(d.PerFrameFunctionalGroupsSequence, d.pixel_array, strict=True):
+            scale = group.PixelValueTransformationSequence[0]
+            values = stored * float(scale.RescaleSlope) + float(scale.RescaleIntercept)
+            yield group.MRImageFrameTypeSequence[0].ComplexImageComponent, group, values
+
+
+def enhanced_volumes(head: SimulatedHead, paths: list[Path]) -> Volumes:
+    return volumes(
+        head,
+        (
+            (
+                component,
+                group.MREchoSequence[0].EffectiveEchoTime,
+                group.PlanePositionSequence[0].ImagePositionPatient,
+                values,
+            )
+            for component, group, values in frames(paths)
+        ),
+    )
+
+
+def units(paths: list[Path]) -> dict[str, set[str]]:
+    """Units of the Real World Value Mapping by component."""
+    found: dict[str, set[str]] = {}
+    for component, group, _ in frames(paths):
+        codes = found.setdefault(component, set())
+        for mapping in group.get("RealWorldValueMappingSequence", ()):
+            codes.add(mapping.MeasurementUnitsCodeSequence[0].CodeValue)
+    return found
+
+
+@pytest.mark.parametrize("write", [write_generic, write_anonymised])
+def test_generic_phase_is_in_the_radian_that_its_mapping_says(write: Writer, tmp_path: Path) -> None:
+    paths = write(thin_head(), tmp_path)
+    found = enhanced_volumes(thin_head(), paths)
+    assert_is(thin_head(), found["MAGNITUDE"], found["PHASE"], step=2 * np.pi / 4096)
+    assert units(paths) == {"MAGNITUDE": {"1"}, "PHASE": {"rad"}}
+
+
+def test_generic_real_and_imaginary_part_are_the_signal(tmp_path: Path) -> None:
+    found = enhanced_volumes(thin_head(), write_generic(thin_head(), tmp_path, cartesian=True))
+    assert_is_complex(thin_head(), found["REAL"] + 1j * found["IMAGINARY"])
+
+
+def test_anonymised_files_do_not_tell_their_vendor(tmp_path: Path) -> None:
+    head = slices_of(thin_head(), slice(1))
+    for paths in (
+        write_anonymised(head, tmp_path / "generic"),
+        anonymise(write_ge(head, tmp_path / "ge")),
+        anonymise(write_siemens(head, tmp_path / "siemens")),
+    ):
+        for d in read(paths):
+            assert not any(keyword in d for keyword in ("Manufacturer", "SoftwareVersions", "DeviceSerialNumber"))
+            assert not any(element.tag.is_private for element in d.iterall())
+            assert d.pixel_array.size
+
+
+# --- all --------------------------------------------------------------------------------------------------------------
+
+WRITERS: dict[str, Writer] = {
+    "ge": write_ge,
+    "ge crowded": partial(write_ge, crowded=True, components=ge.POLAR),
+    "ge interpolated": partial(write_ge, interpolated=True, components=ge.CARTESIAN),
+    "united imaging": write_united_imaging,
+    "generic": write_generic,
+    "generic cartesian": partial(write_generic, cartesian=True),
+}
+ALL_WRITERS = WRITERS | {"anonymised": write_anonymised}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_files_are_legal(name: str, tmp_path: Path, dciodvfy_command: Path) -> None:
+    paths = WRITERS[name](slices_of(small_head(), slice(20, 22)), tmp_path)
+    for path in {paths[0], paths[-1]}:
+        run = subprocess.run([dciodvfy_command, path], capture_output=True, text=True, check=False)
+        assert [line for line in (run.stdout + run.stderr).splitlines() if line.startswith("Error")] == []
+
+
+@pytest.mark.parametrize("name", ALL_WRITERS)
+def test_uids_follow_the_seed(name: str, tmp_path: Path) -> None:
+    head = slices_of(small_head(), slice(20, 21))
+
+    def uids(folder: str, seed: int) -> set[str]:
+        found = read(ALL_WRITERS[name](head, tmp_path / folder, seed=seed))
+        return {d.SOPInstanceUID for d in found} | {d.SeriesInstanceUID for d in found}
+
+    assert uids("a", 1) == uids("b", 1)
+    assert not uids("a", 1) & uids("c", 2)
