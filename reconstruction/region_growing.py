@@ -27,6 +27,15 @@ WEIGHT_FLOOR = 0.1
 BRIGHT = 0.5
 """Fraction of the largest magnitude above which a voxel counts as fully bright (ROMEO's magnitude weight)."""
 
+CANDIDATE_TURNS = (-1, 0, 1)
+"""Multiples of 2π tried for a whole head: its mean frequency is never further from the scanner's."""
+
+CLEARLY_BETTER = 0.5
+"""A turn further from the scanner's frequency must halve the misfit to be believed."""
+
+ENOUGH_VOXELS = 20000
+"""To settle one integer."""
+
 
 @njit(cache=True, inline="always")
 def wrap(angle: float) -> float:
@@ -200,3 +209,28 @@ def _centre(unwrapped: FloatArray, region: NDArray[np.int32]) -> None:
         start, end = end, end + size
         turns[number] = np.rint(np.median(unwrapped[order[start:end]]) / TWO_PI)
     unwrapped -= np.float32(TWO_PI) * turns[region]
+
+
+def settle_turns(
+    unwrapped: FloatArray, witness: FloatArray, factor: float, weight: FloatArray, mask: BoolArray
+) -> None:
+    """Fixes the global multiple of 2π of an unwrapped phase by another phase that grows with it, in place.
+
+    unwrapped: float32 (x, y, z), radian.  witness: wrapped phase that should be factor · unwrapped.  weight: what each
+    voxel's word is worth.  Where the factor is an integer the witness cannot tell, and the turn that brings the median
+    nearest to 0 is taken.
+    """
+    voxels = np.flatnonzero(mask)
+    voxels = voxels[:: max(1, voxels.size // ENOUGH_VOXELS)]
+    phase, other, worth = unwrapped.ravel()[voxels], witness.ravel()[voxels], weight.ravel()[voxels]
+
+    def misfit(turns: int) -> float:
+        error = other - factor * (phase + TWO_PI * turns)
+        return float(np.sum(worth * np.abs(error - TWO_PI * np.rint(error / TWO_PI))))
+
+    middle = float(np.median(phase)) if phase.size else 0.0
+    best, *others = sorted(CANDIDATE_TURNS, key=lambda turns: abs(middle + TWO_PI * turns))
+    for turns in others:
+        if misfit(turns) < CLEARLY_BETTER * misfit(best):
+            best = turns
+    unwrapped[mask] += np.float32(TWO_PI * best)

@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 from reconstruction.intensity import even_intensity
-from reconstruction.region_growing import edge_costs, grow, wrap
+from reconstruction.region_growing import edge_costs, grow, settle_turns, wrap
 from reconstruction.smoothing import smooth
 
 FOREGROUND = 0.05
@@ -60,14 +60,17 @@ def phase_offset(
 ) -> FloatArray:
     """φ₀ in radian, wrapped, float32 (x, y, z), continued smoothly where there is no signal.
 
-    The arguments are those of `mcpc3ds`.  The multiple of 2π of the echo difference makes no other error than one
-    constant frequency 1/(TE₂ − TE₁) over all echoes.
+    The arguments are those of `mcpc3ds`.  With evenly spaced echoes the multiple of 2π of the echo difference cannot be
+    told and does no harm: it adds the same constant frequency 1/(TE₂ − TE₁) to every echo.
     """
     weight = magnitude[0] * magnitude[1]  # |S₁* S₂|, the magnitude of the Hermitian inner product
     tissue = weight > FOREGROUND**2 * np.percentile(weight, 99)
     tissue &= _thick(even_intensity(magnitude[:1], geometry) > TISSUE, geometry)
-    difference = _difference(phase)
+    difference = _difference(phase[0], phase[1])
     unwrapped, _ = grow(difference, edge_costs(difference, np.sqrt(weight), tissue), tissue)
+    if len(echo_times) > 2:
+        stretch = (echo_times[2] - echo_times[1]) / (echo_times[1] - echo_times[0])
+        settle_turns(unwrapped, _difference(phase[1], phase[2]), stretch, weight, tissue)
     extrapolation = echo_times[0] / (echo_times[1] - echo_times[0])
     offset = phase[0] - np.float32(extrapolation) * unwrapped
     return _smooth_angle(offset, np.where(tissue, weight, np.float32(0)), geometry, smoothing_mm)
@@ -81,13 +84,13 @@ def _thick(tissue: BoolArray, geometry: Geometry) -> BoolArray:
 
 
 @njit(parallel=True, cache=True)
-def _difference(phase: FloatArray) -> FloatArray:
+def _difference(early: FloatArray, late: FloatArray) -> FloatArray:
     """φ₂ − φ₁, wrapped: the phase of the Hermitian inner product."""
-    result = np.empty(phase.shape[1:], np.float32)
-    for x in prange(phase.shape[1]):
-        for y in range(phase.shape[2]):
-            for z in range(phase.shape[3]):
-                result[x, y, z] = wrap(phase[1, x, y, z] - phase[0, x, y, z])
+    result = np.empty_like(early)
+    for x in prange(early.shape[0]):
+        for y in range(early.shape[1]):
+            for z in range(early.shape[2]):
+                result[x, y, z] = wrap(late[x, y, z] - early[x, y, z])
     return result
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit, prange
 
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
-from reconstruction.region_growing import TWO_PI, edge_costs, grow, wrap
+from reconstruction.region_growing import TWO_PI, edge_costs, grow, settle_turns, wrap
 
 
 def romeo(
@@ -32,7 +32,7 @@ def romeo(
     unwrapped = np.zeros_like(phase)
     unwrapped[0], _ = grow(phase[0], edge_costs(phase[0], magnitude[0], mask, later, ratio), mask)
     if len(echo_times) > 1:
-        _anchor(unwrapped[0], phase[1], ratio, magnitude[0] * magnitude[1], mask)
+        settle_turns(unwrapped[0], phase[1], echo_times[1] / echo_times[0], magnitude[0] * magnitude[1], mask)
     times = np.asarray(echo_times)
     if temporal:
         _follow_in_time(phase, times, mask, unwrapped)
@@ -43,34 +43,6 @@ def romeo(
         turns = np.rint(np.median((predicted - single)[mask]) / TWO_PI) if mask.any() else 0.0
         unwrapped[echo] = np.where(mask, single + np.float32(TWO_PI * turns), np.float32(0))
     return unwrapped
-
-
-CANDIDATE_TURNS = (0, -1, 1)
-"""Multiples of 2π tried for the whole first echo: a shim is never further from the centre frequency."""
-
-CLEARLY_BETTER = 0.5
-"""A turn other than the one nearest the centre frequency must halve the misfit in time to be believed."""
-
-
-def _anchor(first: FloatArray, second: FloatArray, ratio: float, weight: FloatArray, mask: BoolArray) -> None:
-    """Fixes the global multiple of 2π of the first echo by what the second one says, in place.
-
-    With TE₂ / TE₁ an integer the second echo cannot tell, and the median nearest to 0 Hz stays.
-    """
-    voxels = np.flatnonzero(mask)
-    voxels = voxels[:: max(1, voxels.size // 20000)]
-    if not voxels.size:
-        return
-    early, late, certain = first.ravel()[voxels], second.ravel()[voxels], weight.ravel()[voxels]
-
-    def misfit(turns: int) -> float:
-        error = late - (early + TWO_PI * turns) / ratio
-        return float(np.sum(certain * np.abs(error - TWO_PI * np.rint(error / TWO_PI))))
-
-    nearest = misfit(0)
-    best = min(CANDIDATE_TURNS, key=misfit)
-    if misfit(best) < CLEARLY_BETTER * nearest:
-        first[mask] += np.float32(TWO_PI * best)
 
 
 @njit(parallel=True, cache=True)

@@ -75,6 +75,22 @@ def test_coil_shading_changes_little() -> None:
     assert beyond_the_skull(mask, head) == 0
 
 
+def test_noise_does_not_pass_for_bone() -> None:
+    """An SNR of 8 at the first echo."""
+    head = small_head()
+    a = head.acquisition
+    random = np.random.default_rng(5)
+    signal = a.magnitude * np.exp(1j * a.phase)
+    sd = a.magnitude[0][head.brain_mask].mean() / 8
+    signal = signal + sd * (random.standard_normal(signal.shape) + 1j * random.standard_normal(signal.shape))
+    noisy = dataclasses.replace(
+        a, magnitude=np.abs(signal).astype(np.float32), phase=np.angle(signal).astype(np.float32)
+    )
+    mask = masked(dataclasses.replace(head, acquisition=noisy))
+    assert covered(mask, head) > COVERED - 0.03
+    assert beyond_the_skull(mask, head) == 0
+
+
 def test_slab_that_cuts_the_brain() -> None:
     """Sixteen slices of 3 mm through the middle: found to the first and last slice."""
     head = small_head()
