@@ -13,7 +13,7 @@ from reconstruction.acquisition import BoolArray, FloatArray
 
 TIMES_WORSE = 5.0
 """How many times the brain's median a voxel's uncertainty may be.  In simulated heads at 3 and 7 T that leaves out
-0.1 to 0.5 % of the brain, nearly every error above 10 Hz beside the sinuses, and no voxel of the iron-rich nuclei: their
+0.1 to 0.5 % of the brain, nearly every error above 10 Hz beside the sinuses, and no voxel of the iron-rich nuclei:
 short T2* makes the pallidum's uncertainty 1.3 (3 T) to 1.8 (7 T) times the median, 3 at most."""
 
 
