@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import pickle
@@ -10,14 +11,18 @@ import sys
 import threading
 import time
 import traceback
+from pathlib import Path
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+OOM_SCORE = 500
+"""Half of the memory's worth more likely to be killed."""
 PARENT_CHECK = 0.2
 """Seconds between two looks at whether the parent still lives."""
 
 
 def main() -> int:
     _end_with_parent(int(sys.argv[1]))
+    _go_first_when_memory_ends()
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints must not be taken for the answer
     with answers:
@@ -44,6 +49,13 @@ def _portable(error: Exception) -> bytes:
     except Exception:  # noqa: BLE001 - an exception class may fail in any way when it is made again
         return pickle.dumps((None, RuntimeError(f"{type(error).__name__}: {error}")))
     return answer
+
+
+def _go_first_when_memory_ends() -> None:
+    """The kernel should take the worker and leave the node, which begins the job again (proc_pid_oom_score_adj(5))."""
+    with contextlib.suppress(OSError):  # not Linux, or a container that does not allow it: then the kernel chooses
+        score = Path("/proc/self/oom_score_adj")
+        score.write_text(str(max(int(score.read_text()), OOM_SCORE)))
 
 
 def _end_with_parent(parent: int) -> None:

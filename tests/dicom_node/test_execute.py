@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from dicom_node.execute import ProcessPerJob, TimeLimitExceeded, WorkerDied, WorkerStopped
+from dicom_node.worker import OOM_SCORE
 
 ROOT = Path(__file__).parents[2]
 IMPORTABLE = {"PYTHONPATH": str(ROOT)}
@@ -64,6 +65,12 @@ def wait_for(path: Path) -> str:
 def test_answers_and_thread_settings_arrive(executor: ProcessPerJob) -> None:
     answers = [executor.submit(environment, name) for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")]
     assert [a.result() for a in answers] == ["3", "3"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can be told whom to kill")
+def test_a_worker_goes_before_the_node_when_memory_ends(executor: ProcessPerJob) -> None:
+    own = int(Path("/proc/self/oom_score_adj").read_text())
+    assert int(executor.submit(Path("/proc/self/oom_score_adj").read_text).result()) == max(own, OOM_SCORE)
 
 
 def test_a_killed_or_leaving_process_fails_alone(executor: ProcessPerJob) -> None:
