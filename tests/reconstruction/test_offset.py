@@ -51,13 +51,14 @@ def test_uneven_echoes_agree_even_when_the_whole_head_is_off_resonance() -> None
 
 def test_holes_and_a_bright_fat_shell_do_not_bend_the_offset() -> None:
     """A dark hole, a dark gap and a thin bright shell 420 Hz away: the head, in short."""
-    outer, skull, brain = ball(SHAPE, 0.98), ball(SHAPE, 0.88), ball(SHAPE, 0.75)
+    outer, skull, brain = ball(SHAPE, 0.98), ball(SHAPE, 0.88), ball(SHAPE, 0.84)
     hole = np.roll(ball(SHAPE, 0.15), 8, axis=0)
-    amplitude = np.where(brain & ~hole, 1.0, 0.0) + np.where(outer & ~skull, 2.5, 0.0)
+    amplitude = np.where(brain & ~hole, 1.0, 0.0) + np.where(outer & ~skull, 4.0, 0.0)
     field = np.where(outer & ~skull, -420.0, 0.0) + steep_field(SHAPE)
     phase, magnitude = acquire(amplitude, field, EVEN, smooth_offset(SHAPE), snr=60)
     found = phase_offset(phase, magnitude, EVEN, geometry(SHAPE), 4.0)
-    assert np.sqrt(np.mean(error(found, smooth_offset(SHAPE), brain & ~hole) ** 2)) < 0.03
+    missed = np.abs(error(found, smooth_offset(SHAPE), brain & ~hole))
+    assert np.percentile(missed, 99) < 0.05
 
 
 def test_whole_turns_and_the_scale_of_magnitude_change_nothing() -> None:
