@@ -18,9 +18,13 @@ from pydicom.dataset import Dataset
 
 from tests.simulation import ge
 from tests.simulation.anonymised import anonymise, write_anonymised
+from tests.simulation.bruker import write_bruker
+from tests.simulation.canon import write_canon, write_canon_classic
 from tests.simulation.ge import write_ge
 from tests.simulation.generic import write_generic
 from tests.simulation.head import SimulatedHead
+from tests.simulation.hitachi import write_hitachi
+from tests.simulation.recoded import LOSSLESS, LOSSY, SYNTAXES, UNCOMPRESSED, recode
 from tests.simulation.scenes import slices_of, small_head, thin_head
 from tests.simulation.siemens import write_siemens
 from tests.simulation.united_imaging import write_united_imaging
@@ -175,6 +179,25 @@ def test_united_imaging_spreads_a_turn_over_its_bits(tmp_path: Path) -> None:
     assert len({d.SeriesInstanceUID for d in objects}) == 2
 
 
+# --- Hitachi ----------------------------------------------------------------------------------------------------------
+
+
+def test_hitachi_phase_is_signed_in_twelve_bits(tmp_path: Path) -> None:
+    head = thin_head()
+    objects = read(write_hitachi(head, tmp_path))
+    assert {(d.BitsStored, d.PixelRepresentation) for d in objects} == {(12, 1)}
+
+    def planes() -> Iterator[tuple[str, Any, Any, np.ndarray]]:
+        for d in objects:
+            values = d.pixel_array.astype(float)
+            if "PHASE MAP" in d.ImageType:
+                values = -((values + 2048) / 4095 * 2 * np.pi - np.pi)
+            yield d.ImageType[2], d.EchoTime, d.ImagePositionPatient, values
+
+    found = volumes(head, planes())
+    assert_is(head, found["OTHER"], found["PHASE MAP"], step=np.pi / 4095)
+
+
 # --- enhanced objects -------------------------------------------------------------------------------------------------
 
 
@@ -225,6 +248,29 @@ def test_generic_real_and_imaginary_part_are_the_signal(tmp_path: Path) -> None:
     assert_is_complex(thin_head(), found["REAL"] + 1j * found["IMAGINARY"])
 
 
+def test_canon_tells_the_component_in_the_enhanced_object_only(tmp_path: Path) -> None:
+    head = thin_head()
+    paths = write_canon(head, tmp_path / "enhanced")
+    found = enhanced_volumes(head, paths)
+    assert_is(head, found["MAGNITUDE"], found["PHASE"], step=2 * np.pi / 4096)
+    assert units(paths) == {"MAGNITUDE": set(), "PHASE": {"rad"}}
+    assert units(write_canon(head, tmp_path / "bare", unit=False)) == {"MAGNITUDE": set(), "PHASE": set()}
+    thin = slices_of(head, slice(1))
+    classic = read(write_canon_classic(thin, tmp_path / "classic"))
+    assert len({(tuple(d.ImageType), d.EchoTime, d.SeriesDescription, "RescaleSlope" in d) for d in classic}) == 3
+
+
+@pytest.mark.parametrize("chopped", [False, True])
+def test_bruker_scales_each_part_for_itself(chopped: bool, tmp_path: Path) -> None:
+    head = thin_head()
+    found = enhanced_volumes(head, write_bruker(head, tmp_path, chopped=chopped))
+    signal = found["REAL"] + 1j * found["IMAGINARY"]
+    if chopped:
+        signal *= (-1.0) ** np.indices(signal.shape[1:]).sum(0)
+    expected = head.acquisition.magnitude * np.exp(1j * head.acquisition.phase)
+    np.testing.assert_allclose(signal, expected, atol=2 * np.abs(expected).max() / 32767)
+
+
 def test_anonymised_files_do_not_tell_their_vendor(tmp_path: Path) -> None:
     head = slices_of(thin_head(), slice(1))
     for paths in (
@@ -238,6 +284,38 @@ def test_anonymised_files_do_not_tell_their_vendor(tmp_path: Path) -> None:
             assert d.pixel_array.size
 
 
+# --- transfer syntaxes ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("write", [write_ge, write_hitachi, write_generic])
+@pytest.mark.parametrize("name", UNCOMPRESSED | LOSSLESS)
+def test_recoding_keeps_every_pixel_and_attribute(name: str, write: Writer, tmp_path: Path) -> None:
+    head = slices_of(thin_head(), slice(1))
+    before = read(write(head, tmp_path / "before"))
+    after = read(recode(write(head, tmp_path / "after"), name))
+    assert {d.file_meta.TransferSyntaxUID for d in after} == {SYNTAXES[name]}
+    for a, b in zip(before, after, strict=True):
+        np.testing.assert_array_equal(a.pixel_array, b.pixel_array)
+        del a.PixelData, b.PixelData
+        assert a == b
+
+
+@pytest.mark.parametrize("name", LOSSY)
+def test_lossy_recoding_says_so(name: str, tmp_path: Path) -> None:
+    head = slices_of(thin_head(), slice(1))
+    before = read(write_siemens(head, tmp_path / "before"))
+    after = read(recode(write_siemens(head, tmp_path / "after"), name))
+    assert {(d.file_meta.TransferSyntaxUID, d.LossyImageCompression) for d in after} == {(SYNTAXES[name], "01")}
+    assert any((a.pixel_array != b.pixel_array).any() for a, b in zip(before, after, strict=True))
+
+
+def test_recoding_in_turn_mixes_the_syntaxes_of_a_series(tmp_path: Path) -> None:
+    head = slices_of(thin_head(), slice(2))
+    objects = read(recode(write_ge(head, tmp_path), *UNCOMPRESSED, *LOSSLESS))
+    assert len({d.SeriesInstanceUID for d in objects}) == 1
+    assert {d.file_meta.TransferSyntaxUID for d in objects} == set((UNCOMPRESSED | LOSSLESS).values())
+
+
 # --- all --------------------------------------------------------------------------------------------------------------
 
 WRITERS: dict[str, Writer] = {
@@ -245,6 +323,11 @@ WRITERS: dict[str, Writer] = {
     "ge crowded": partial(write_ge, crowded=True, components=ge.POLAR),
     "ge interpolated": partial(write_ge, interpolated=True, components=ge.CARTESIAN),
     "united imaging": write_united_imaging,
+    "hitachi": write_hitachi,
+    "canon": write_canon,
+    "canon without unit": partial(write_canon, unit=False),
+    "canon classic": write_canon_classic,
+    "bruker": write_bruker,
     "generic": write_generic,
     "generic cartesian": partial(write_generic, cartesian=True),
 }

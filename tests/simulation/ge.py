@@ -28,7 +28,7 @@ from reconstruction.acquisition import FloatArray
 from tests.simulation import header
 from tests.simulation.head import SimulatedHead
 
-SERIES = 7
+SERIES = 70
 NUMBERS = {"magnitude": 0, "phase": 1, "real": 2, "imaginary": 3}
 POLAR, CARTESIAN, ALL = ("magnitude", "phase"), ("real", "imaginary"), tuple(NUMBERS)
 
@@ -124,7 +124,6 @@ def _describe(d: Dataset, head: SimulatedHead, echo: int) -> None:
     d.ProtocolName = "QSM"
     d.SequenceVariant = "NONE"
     d.ScanOptions = ["FAST_GEMS", "EDR_GEMS", "FILTERED_GEMS"]
-    d.InPlanePhaseEncodingDirection = "ROW"
     d.ReceiveCoilName = "32Ch Head"
     d.WindowCenter, d.WindowWidth = "1000", "2000"
 

@@ -14,7 +14,7 @@ from tests.simulation import enhanced, header
 from tests.simulation.frames import Component, add_frames
 from tests.simulation.head import SimulatedHead
 
-SERIES = 12
+SERIES = 120
 PHASE_SLOPE, PHASE_INTERCEPT = 2 * np.pi / 4096, -np.pi
 RADIAN = ("rad", "radian")
 

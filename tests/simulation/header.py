@@ -44,7 +44,7 @@ class Study:
         d.StudyInstanceUID = self.uid("study")
         d.StudyDate = d.SeriesDate = d.AcquisitionDate = d.ContentDate = DATE
         d.StudyTime = "101500"
-        d.SeriesTime = d.AcquisitionTime = d.ContentTime = f"10{20 + series_number % 40:02d}00.000000"
+        d.SeriesTime = d.AcquisitionTime = d.ContentTime = series_time(series_number)
         d.StudyID = "1"
         d.AccessionNumber = f"SIM{self.seed:05d}"
         d.ReferringPhysicianName = None
@@ -60,6 +60,11 @@ class Study:
         d.InstitutionName = "Simulated"
         d.DeviceSerialNumber = "0"
         return d
+
+
+def series_time(series_number: int) -> str:
+    """When a series began, DICOM TM."""
+    return f"10{20 + series_number % 40:02d}00.000000"
 
 
 def echo_time_ms(seconds: float) -> float:

@@ -40,6 +40,7 @@ def write_united_imaging(head: SimulatedHead, folder: Path, *, seed: int | None 
             for k in range(slices):
                 number = echo * slices + k + 1
                 d = study.dataset(series, number)
+                d.AcquisitionTime = header.series_time(MAGNITUDE_SERIES)
                 _describe(d, head, component, echo)
                 header.add_plane(d, head, k)
                 header.add_pixels(d, stored[echo, :, :, k])
