@@ -77,8 +77,8 @@ def _is_second_export(job: Job, group: Group) -> bool:
 
 def _retire(store: Store, study: str, keys: set[str], now: float) -> None:
     """Jobs whose images have become part of another acquisition, before anything was made of them."""
-    for job in store.jobs(*GROWING):
-        if job.study_instance_uid == study and job.group_key not in keys and job.state is not State.FOREIGN:
+    for job in store.jobs(*GROWING - {State.FOREIGN}, study=study):
+        if job.group_key not in keys:
             job = _reopen(store, job, now, "")
             store.advance(job.id, State.WAITING, State.FOREIGN, now, "its images belong to another acquisition now")
 

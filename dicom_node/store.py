@@ -302,11 +302,12 @@ class Store:
         )
         return _as_job(found[0]) if found else None
 
-    def jobs(self, *wanted: State) -> list[Job]:
-        """All jobs, or those in the given states, oldest first."""
+    def jobs(self, *wanted: State, study: str | None = None) -> list[Job]:
+        """All jobs, or those in the given states or of one study, oldest first."""
         found = self.rows(
-            "SELECT * FROM jobs WHERE :wanted = '[]' OR state IN (SELECT value FROM json_each(:wanted)) ORDER BY id",
-            {"wanted": json.dumps(wanted)},
+            """SELECT * FROM jobs WHERE (:wanted = '[]' OR state IN (SELECT value FROM json_each(:wanted)))
+            AND (:study IS NULL OR study_instance_uid = :study) ORDER BY id""",
+            {"wanted": json.dumps(wanted), "study": study},
         )
         return [_as_job(row) for row in found]
 

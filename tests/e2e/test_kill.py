@@ -47,7 +47,7 @@ def send(files: Sequence[Path], node: Serving) -> None:
     try:
         answers = [delivery.status for delivery in push(files, "127.0.0.1", node.port, "QSMNODE")]
     except PeerFailure:
-        assert node.ended, "the node broke off although nobody killed it"
+        node.wait_until(lambda: node.ended, "killed: the node broke off although nobody killed it")
     else:
         assert answers == [0x0000] * len(files)
 
