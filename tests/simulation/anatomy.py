@@ -30,6 +30,9 @@ CSF_LAYER_MM = 2.0
 SKULL_MM = 6.0
 SCALP_MM = 6.0
 """Thickness of the shells: adult means of about 2, 6–7 and 5–7 mm."""
+MARROW_MM = (2.2, 4.2)
+MARROW_FRACTION = 0.3
+"""Where between the tables of the skull its spongy bone lies, and how much of that is fatty marrow."""
 
 Ellipsoid = tuple[tuple[float, float, float], tuple[float, float, float]]
 
@@ -67,7 +70,7 @@ BONE_OVER_CAVITY_MM = 2.0
 class Anatomy:
     """Fractions (0…1) and distances (mm, negative inside) on the canonical grid, all float32 of SHAPE.
 
-    head, skull, intracranial, air, fat, eyes, grey, white: fraction of the voxel.  depth: distance to the
+    head, skull, marrow, intracranial, air, fat, eyes, grey, white: fraction of the voxel.  depth: distance to the
     intracranial boundary.  brain: bool, brain tissue with its ventricles and sulci.  nuclei: by name, a box of the grid
     and the fraction in it.
     """
@@ -75,6 +78,7 @@ class Anatomy:
     head: FloatArray
     fat: FloatArray
     skull: FloatArray
+    marrow: FloatArray
     intracranial: FloatArray
     depth: FloatArray
     grey: FloatArray
@@ -91,9 +95,13 @@ def axes_mm(step: float = 1.0) -> tuple[NDArray[np.float64], ...]:
 
 
 @lru_cache(maxsize=1)
-def anatomy() -> Anatomy:
-    """The canonical head.  Kept in memory, since every simulated head starts from it."""
-    grey, white = (_template(name) for name in ("gm", "wm"))
+def anatomy(sharpening: float = 1.0) -> Anatomy:
+    """The canonical head.  Kept in memory, since every simulated head starts from it.
+
+    sharpening: power of the tissue probabilities; 1 leaves the template's soft edges, 2.5 makes them a millimetre wide,
+    empties the ventricles of tissue and fills the sulci with fluid.
+    """
+    grey, white = _sharpened(*(_template(name) for name in ("gm", "wm")), sharpening)
     tissue = np.minimum(grey + white, 1)
     coarse = np.ascontiguousarray(tissue[::2, ::2, ::2])
     intracranial_mm = _hull(coarse > 0.3, closing=10, margin=CSF_LAYER_MM)
@@ -105,6 +113,7 @@ def anatomy() -> Anatomy:
     skull = _inside(depth - SKULL_MM) * (1 - intracranial) * head
     under_skin = (head_mm > -6.5) & (head_mm < -2)
     fat = under_skin.astype(np.float32) * (1 - _inside(depth - SKULL_MM))
+    marrow = MARROW_FRACTION * skull * _inside(depth - MARROW_MM[1]) * _inside(MARROW_MM[0] - depth)
     for orbit in ORBITS:
         _draw(fat, orbit)
     eyes, air, mastoid = (np.zeros(SHAPE, np.float32) for _ in range(3))
@@ -120,7 +129,7 @@ def anatomy() -> Anatomy:
     axes = axes_mm()
     regions = {name: atlas.membership(components, axes) for name, components in atlas.nuclei().items()}
     brain = (enlarge(brain_mm, 2.0, SHAPE) < 0) & (depth < -1)  # a millimetre of fluid under the bone
-    return Anatomy(head, fat, skull, intracranial, depth, grey, white, eyes, air, brain, regions)
+    return Anatomy(head, fat, skull, marrow, intracranial, depth, grey, white, eyes, air, brain, regions)
 
 
 def _template(name: str) -> FloatArray:
@@ -140,6 +149,13 @@ def _template(name: str) -> FloatArray:
     out[tuple(target)] = values[tuple(source)]
     out[:, :, : start[2] + 1] = out[:, :, start[2] + 1, None]
     return out
+
+
+def _sharpened(grey: FloatArray, white: FloatArray, power: float) -> tuple[FloatArray, FloatArray]:
+    """Grey and white matter as in one person: the template's probabilities are blurred by the spread between people."""
+    parts = [np.maximum(p, 0) ** np.float32(power) for p in (grey, white, 1 - grey - white)]
+    whole = np.maximum(sum(parts), np.float32(1e-6))
+    return parts[0] / whole, parts[1] / whole
 
 
 def _hull(mask: BoolArray, closing: float, margin: float) -> FloatArray:

@@ -89,16 +89,17 @@ def simulate_head(
     seed: int = 1,
     centre_mm: tuple[float, float, float] = ISOCENTRE_MM,
     lesions: bool = False,
+    sharpening: float = 1.0,
 ) -> SimulatedHead:
     """Simulates a 3D multi-echo gradient echo of a head that `seed` makes.
 
     shape, voxel_size (mm): the grid, of any size; the head may stick out of it.  echo_times: s.  larmor_frequency: Hz.
     snr: mean magnitude of the brain at the first echo over the noise SD of one channel (inf for none).
     rotation: 3×3, turns the slab from axial in R, A, S; the head stays in line with B₀.  centre_mm: the slab's middle.
-    lesions: adds a microbleed of 1.2 ppm and a calcification of −1.5 ppm.
+    lesions: adds a microbleed of 1.2 ppm and a calcification of −1.5 ppm.  sharpening: see `anatomy`.
     """
     random = np.random.default_rng(seed)
-    head = anatomy()
+    head = anatomy(sharpening)
     field_strength = larmor_frequency / 42.577e6
     control = _warp(random)
     chi, amplitude, r2star, shift = _properties(head, random, field_strength, echo_times[-1], lesions)
@@ -211,6 +212,7 @@ def _properties(
     paint(tissue.FAT, head.fat)
     paint(tissue.CSF, head.eyes)
     paint(tissue.BONE, head.skull)
+    paint(tissue.FAT, head.marrow)
     paint(tissue.CSF, head.intracranial)
     paint(tissue.GREY, head.grey * head.intracranial / np.maximum(1 - head.white, 1e-3).clip(head.grey))
     paint(tissue.WHITE, head.white * head.intracranial)

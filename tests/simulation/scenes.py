@@ -34,6 +34,15 @@ SCENES: dict[str, dict[str, Any]] = {
     },
     "oblique": {"shape": (128, 160, 96), "voxel_size": (1.5, 1.5, 1.5), "rotation": about_x(30), "seed": 5},
     "anisotropic": {"shape": (240, 300, 48), "voxel_size": (0.8, 0.8, 3.0), "seed": 6},
+    "sharp-3T": {"shape": (128, 160, 96), "voxel_size": (1.5, 1.5, 1.5), "sharpening": 2.5, "seed": 8},
+    "sharp-7T": {
+        "shape": (160, 200, 112),
+        "voxel_size": (1.2, 1.2, 1.2),
+        "echo_times": (3e-3, 7e-3, 11e-3, 15e-3, 19e-3),
+        "larmor_frequency": TERRA_7T,
+        "sharpening": 2.5,
+        "seed": 4,
+    },
     "lesions": {"shape": (128, 160, 96), "voxel_size": (1.5, 1.5, 1.5), "lesions": True, "seed": 7},
 }
 """Arguments of `simulate_head`; 3 T, five echoes and an SNR of 60 unless the scene says otherwise."""
