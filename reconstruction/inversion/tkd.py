@@ -9,7 +9,7 @@ import numpy as np
 
 from reconstruction import dipole, fourier
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
-from reconstruction.fourier import Window
+from reconstruction.fourier import Shape, Window
 
 MARGIN_MM = 20.0
 """Empty space between the brain and its periodic image."""
@@ -33,12 +33,14 @@ def tkd(
     D = dipole.kernel(window.shape, geometry.voxel_size, geometry.b0_direction)
     inverse: FloatArray = np.copysign(1 / np.maximum(np.abs(D), np.float32(threshold)), D)
     field = window.cut(np.where(mask, local_field, np.float32(0)))
-    chi = fourier.apply(inverse / _response(inverse * D), field)
+    chi = fourier.apply(inverse / _response(inverse * D, window.shape), field)
     return np.where(mask, window.paste(chi), np.float32(0)).astype(np.float32)
 
 
-def _response(transfer: FloatArray) -> np.float32:
+def _response(transfer: FloatArray, shape: Shape) -> np.float32:
     """The height of the point-spread function at its own voxel: what a point source is scaled by."""
-    weight = np.full(transfer.shape[2], 2.0)
-    weight[0] = 1.0  # every plane but the first of a half spectrum stands for two; an even size's last errs by 1/n
-    return np.float32((transfer * weight).sum() / (weight.sum() * transfer.shape[0] * transfer.shape[1]))
+    weight = np.full(transfer.shape[2], 2.0)  # a plane of a half spectrum stands for two,
+    weight[0] = 1.0  # but for the first, and the last of an even size
+    if shape[2] % 2 == 0:
+        weight[-1] = 1.0
+    return np.float32((transfer * weight).sum() / np.prod(shape))

@@ -25,18 +25,18 @@ from reconstruction.solvers import Values, alternating_directions
 MARGIN_MM = 20.0
 """Empty space between the brain and its periodic image: room for the outside sources next to the brain."""
 
-NOISE_FLOOR = 1.0
-"""Of the median σ, added in quadrature: below it the model, not the noise, limits the misfit."""
-
 OUTSIDE_PPM = 1.0
 """c: sources outside, after background removal, are expected to be smaller than bone against tissue (some ppm)."""
+
+BEST_WEIGHT = 4.0
+"""A voxel counts for no more than this over the median: below half the median noise other errors take over."""
 
 EDGE_FRACTION = 0.3
 """Share of voxels counted as edges of the magnitude (Liu 2012, doi:10.1016/j.neuroimage.2011.08.082)."""
 
-RHO_FIELD, RHO_GRADIENT, RHO_OUTSIDE = 1.0, 100.0, 1.0
-"""Penalties of the splittings relative to the median weight of the data, the weight of ∇χ and that of outside sources:
-they steer the speed, not the result (FANSI's advice: 1 and 100)."""
+RHO_FIELD, RHO_GRADIENT, RHO_OUTSIDE = 1.0, 0.004, 1.0
+"""Penalties of the splittings: of D χ relative to the median weight of the data, of ∇χ relative to that per voxel edge
+squared, of χ outside relative to the weight of outside sources.  They steer the speed, not the result."""
 
 
 def tv(
@@ -47,7 +47,7 @@ def tv(
     geometry: Geometry,
     *,
     strength: float = 0.08,
-    edge_weight: float = 0.3,
+    edge_weight: float = 0.4,
     huber: float = 4.0,
     tolerance: float = 5e-3,
     max_iterations: int = 60,
@@ -66,14 +66,15 @@ def tv(
     size = np.array(geometry.voxel_size, np.float32)
 
     D = dipole.kernel(window.shape, geometry.voxel_size, geometry.b0_direction)
-    per_gradient = np.float32(strength * sigma * geometry.voxel_volume ** (1 / 3))
+    edge = geometry.voxel_volume ** (1 / 3)
+    per_gradient = np.float32(strength * sigma * edge)
     per_outside = np.float32((sigma / OUTSIDE_PPM) ** 2)
     rho_field = np.float32(RHO_FIELD)
-    rho_gradient, rho_outside = np.float32(RHO_GRADIENT * per_gradient), np.float32(RHO_OUTSIDE * per_outside)
+    rho_gradient, rho_outside = np.float32(RHO_GRADIENT * edge**2), np.float32(RHO_OUTSIDE * per_outside)
     normal = rho_field * D**2 + rho_gradient * gradient.spectrum(window.shape, geometry.voxel_size) + rho_outside
 
     data_weight = window.cut(weight)
-    threshold = _edge_weights(window.cut(magnitude), inside, geometry, edge_weight) / np.float32(RHO_GRADIENT)
+    threshold = _edge_weights(window.cut(magnitude), inside, geometry, edge_weight) * (per_gradient / rho_gradient)
     ridge = np.where(inside, np.float32(0), per_outside)
     u_field, u_outside, right_side = np.zeros((3, *window.shape), np.float32)
     u_gradient, target = np.zeros((2, 3, *window.shape), np.float32)
@@ -107,13 +108,11 @@ def tv(
 
 
 def _weights(noise: FloatArray, mask: BoolArray) -> tuple[FloatArray, float]:
-    """(σ̃ / σ)², 0 where nothing is known, and σ̃, the median of σ with its floor."""
+    """(σ̃ / σ)², 0 where nothing is known, and σ̃, the median of σ."""
     known = mask & np.isfinite(noise) & (noise > 0)
-    floor = NOISE_FLOOR * float(np.median(noise[known]))
-    variance = np.square(noise[known]) + floor**2
-    typical = float(np.sqrt(np.median(variance)))
+    typical = float(np.median(noise[known]))
     weight = np.zeros(mask.shape, np.float32)
-    weight[known] = typical**2 / variance
+    weight[known] = np.minimum((typical / noise[known]) ** 2, BEST_WEIGHT)
     return weight, typical
 
 

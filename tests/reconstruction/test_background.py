@@ -1,0 +1,150 @@
+"""Background removal takes what comes from outside, leaves what comes from inside, and asks nothing of the grid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from reconstruction import Geometry, quality
+from reconstruction.acquisition import BoolArray, FloatArray
+from reconstruction.background._harmonics import fit_harmonics, solid_harmonics
+from reconstruction.background.pdf import pdf
+from reconstruction.background.vsharp import vsharp
+from reconstruction.steepness import CENTROID_SHIFT, steepness_noise
+from tests.laws import assert_linear
+from tests.reconstruction.sources import AXIAL, OBLIQUE, ball, field_of_sphere, places
+
+Method = Callable[..., tuple[FloatArray, BoolArray]]
+METHODS = [pdf, vsharp]
+GEOMETRIES = [
+    Geometry((48, 44, 40), (2.0, 2.0, 2.0), AXIAL),
+    Geometry((47, 53, 23), (2.0, 1.7, 3.5), OBLIQUE),
+]
+BRAIN_MM = 34.0
+
+
+def brain(geometry: Geometry) -> BoolArray:
+    return ball(geometry, BRAIN_MM)
+
+
+def outside_field(geometry: Geometry) -> FloatArray:
+    """Two strong sources some millimetres from the brain, and a shim."""
+    x, y, z = places(geometry) / 50
+    shim = 0.2 + 0.3 * x - 0.1 * z + 0.2 * (x * x - y * y) + 0.1 * y * z
+    above = field_of_sphere(geometry, 8.0, 9.4, (0.0, 36.0, 26.0))
+    below = field_of_sphere(geometry, 6.0, 9.4, (30.0, -20.0, -26.0))
+    return (shim + above + below).astype(np.float32)
+
+
+def even_noise(geometry: Geometry) -> FloatArray:
+    return np.full(geometry.shape, 0.001, np.float32)
+
+
+def interior(mask: BoolArray, geometry: Geometry, depth: float) -> BoolArray:
+    distance = ndimage.distance_transform_edt(np.pad(mask, 1), geometry.voxel_size)[1:-1, 1:-1, 1:-1]
+    return np.asarray(distance > depth)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_field_from_outside_goes(method: Method, geometry: Geometry) -> None:
+    field, mask = outside_field(geometry), brain(geometry)
+    local, kept = method(field, even_noise(geometry), mask, geometry)
+    assert not (kept & ~mask).any()
+    assert not local[~kept].any()
+    deep = kept & interior(mask, geometry, 6.0)
+    left = local[deep] - local[deep].mean()
+    assert left.std() < (0.01 if method is pdf else 0.06) * field[deep].std()
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_field_from_inside_stays(method: Method, geometry: Geometry) -> None:
+    own = field_of_sphere(geometry, 6.0, 0.2, (4.0, -3.0, 2.0))
+    mask = brain(geometry)
+    local, kept = method(outside_field(geometry) + own, even_noise(geometry), mask, geometry)
+    near = kept & ball(geometry, 18.0, (4.0, -3.0, 2.0)) & ~ball(geometry, 8.5, (4.0, -3.0, 2.0))
+    slope = np.polyfit(own[near], local[near], 1)[0]
+    assert 0.85 < slope < 1.1
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_pdf_keeps_the_brain_and_vsharp_its_inside(method: Method) -> None:
+    geometry = GEOMETRIES[0]
+    mask = brain(geometry)
+    _, kept = method(outside_field(geometry), even_noise(geometry), mask, geometry)
+    if method is pdf:
+        np.testing.assert_array_equal(kept, mask)
+    else:
+        np.testing.assert_array_equal(kept, mask & interior(mask, geometry, 2.0))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_removal_is_linear(method: Method) -> None:
+    geometry = GEOMETRIES[0]
+    mask, noise = brain(geometry), even_noise(geometry)
+    settings = {"tolerance": 1e-4, "max_iterations": 300} if method is pdf else {}
+    smooth = field_of_sphere(geometry, 8.0, 9.4, (0.0, 36.0, 26.0))
+
+    def removed(x: FloatArray) -> FloatArray:
+        weights = ndimage.gaussian_filter(x, 4)
+        return method(smooth * weights, noise, mask, geometry, **settings)[0]
+
+    assert_linear(removed, geometry.shape, rtol=0.02)
+
+
+def test_pdf_ignores_voxels_of_which_nothing_is_known() -> None:
+    geometry = GEOMETRIES[0]
+    field, mask, noise = outside_field(geometry), brain(geometry), even_noise(geometry)
+    spoilt = ball(geometry, 5.0, (10.0, 0.0, 0.0))
+    noise[spoilt] = np.inf
+    clean, _ = pdf(field, noise, mask, geometry)
+    field[spoilt] += 50
+    local, _ = pdf(field, noise, mask, geometry)
+    np.testing.assert_allclose(local[mask & ~spoilt], clean[mask & ~spoilt], atol=1e-5)
+
+
+def test_pdf_reports_how_it_ended() -> None:
+    geometry = GEOMETRIES[0]
+    with quality.ledger() as ledger:
+        pdf(outside_field(geometry), even_noise(geometry), brain(geometry), geometry, max_iterations=2)
+    assert ledger.figures["background.iterations"] == 2
+    assert ledger.figures["background.residual"] > 3e-3
+    assert len(ledger.warnings) == 1
+    assert "stopped after 2 iterations" in ledger.warnings[0]
+
+
+def test_solid_harmonics_obey_laplace() -> None:
+    geometry = Geometry((12, 12, 12), (1.0, 1.0, 1.0), AXIAL)
+    everywhere = np.ones(geometry.shape, bool)
+    functions = solid_harmonics(everywhere, geometry, 3).astype(float)
+    assert functions.shape == (12**3, 16)
+    for column in functions.T:
+        volume = column.reshape(geometry.shape)
+        laplacian = sum(np.diff(volume, 2, axis=a)[tuple(slice(1, -1) if b != a else slice(None) for b in range(3))]
+                        for a in range(3))  # fmt: skip
+        assert np.abs(laplacian).max() < 1e-5
+    assert np.linalg.matrix_rank(functions) == 16
+
+
+def test_harmonics_are_fitted_exactly() -> None:
+    geometry = GEOMETRIES[1]
+    mask = brain(geometry)
+    x, y, z = places(geometry)
+    shim = np.where(mask, 0.3 + 0.01 * z - 0.02 * x + 1e-4 * (x * x - z * z) + 2e-4 * x * y, 0).astype(np.float32)
+    fitted = fit_harmonics(shim, np.ones(geometry.shape, np.float32), mask, geometry, 2)
+    np.testing.assert_allclose(fitted, shim, atol=1e-5)
+
+
+def test_steepness_counts_changes_within_the_mask_only() -> None:
+    background = np.zeros((6, 5, 4), np.float32)
+    background[3:] = 2.0
+    mask = np.ones(background.shape, bool)
+    noise = steepness_noise(background, mask)
+    assert set(np.unique(noise[2:4])) == {np.float32(2 * CENTROID_SHIFT)}
+    assert not noise[[0, 1, 4, 5]].any()
+    mask[3:] = False
+    assert not steepness_noise(background, mask).any()

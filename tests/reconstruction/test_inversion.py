@@ -1,0 +1,162 @@
+"""Inversion finds spheres of known susceptibility, whatever the grid, the noise and what the background left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numba
+import numpy as np
+import pytest
+
+from reconstruction import Geometry, quality
+from reconstruction.acquisition import BoolArray, FloatArray
+from reconstruction.inversion.tkd import tkd
+from reconstruction.inversion.tv import tv
+from tests.laws import assert_linear, random_volume
+from tests.reconstruction.sources import AXIAL, OBLIQUE, ball, field_of_sphere, softened_ball
+
+Method = Callable[..., FloatArray]
+ISOTROPIC = Geometry((44, 48, 40), (1.5, 1.5, 1.5), AXIAL)
+GEOMETRIES = [
+    ISOTROPIC,
+    Geometry((43, 47, 41), (1.5, 1.5, 1.5), OBLIQUE),
+    Geometry((67, 71, 23), (1.0, 1.0, 3.0), AXIAL),
+]
+SPHERES = (((8.0, 4.0, 0.0), 7.0, 0.1), ((-10.0, -6.0, 4.0), 6.0, 0.05), ((2.0, -14.0, -6.0), 5.0, -0.06))
+"""Centre and radius in mm, χ in ppm."""
+NOISE = 0.001
+
+
+def scene(geometry: Geometry, seed: int = 0) -> tuple[FloatArray, FloatArray, BoolArray, FloatArray, FloatArray]:
+    """Field by the formula of the sphere, with noise; noise map, mask, magnitude; χ."""
+    mask = ball(geometry, 28.0)
+    field = sum(field_of_sphere(geometry, radius, chi, centre) for centre, radius, chi in SPHERES)
+    truth = sum(np.float32(chi) * softened_ball(geometry, radius, centre) for centre, radius, chi in SPHERES)
+    noise = np.full(geometry.shape, NOISE, np.float32)
+    noisy = (field + noise * random_volume(geometry.shape, seed)).astype(np.float32)
+    return np.where(mask, noisy, 0), noise, mask, mask.astype(np.float32), np.asarray(truth, np.float32)
+
+
+def contrast(chi: FloatArray, geometry: Geometry, which: int) -> float:
+    """Mean over the inside of a sphere less that of the empty tissue."""
+    centre, radius, _ = SPHERES[which]
+    empty = ball(geometry, 24.0)
+    for other_centre, other_radius, _ in SPHERES:
+        empty &= ~ball(geometry, other_radius + 3.0, other_centre)
+    return float(chi[ball(geometry, radius - 1.5, centre)].mean() - chi[empty].mean())
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_tv_finds_the_spheres(geometry: Geometry) -> None:
+    field, noise, mask, magnitude, truth = scene(geometry)
+    chi = tv(field, noise, mask, magnitude, geometry)
+    assert chi.dtype == np.float32
+    assert not chi[~mask].any()
+    for i, (_, _, expected) in enumerate(SPHERES):
+        assert contrast(chi, geometry, i) == pytest.approx(expected, rel=0.1, abs=0.003)
+    error = (chi - truth)[mask] - (chi - truth)[mask].mean()
+    assert error.std() < 0.5 * truth[mask].std()
+
+
+def test_tkd_finds_the_spheres() -> None:
+    field, noise, mask, magnitude, _ = scene(ISOTROPIC)
+    chi = tkd(field, noise, mask, magnitude, ISOTROPIC)
+    for i, (_, _, expected) in enumerate(SPHERES):
+        assert contrast(chi, ISOTROPIC, i) == pytest.approx(expected, rel=0.25)
+
+
+def test_tkd_is_linear() -> None:
+    _, noise, mask, magnitude, _ = scene(ISOTROPIC)
+    assert_linear(lambda x: tkd(x, noise, mask, magnitude, ISOTROPIC), ISOTROPIC.shape)
+
+
+def test_tv_takes_what_the_background_left_for_what_it_is() -> None:
+    """A source outside changes the map inside by far less than its field would as tissue."""
+    field, noise, mask, magnitude, _ = scene(ISOTROPIC)
+    left_over = field_of_sphere(ISOTROPIC, 3.0, 1.0, (0.0, 0.0, 32.0))
+    clean = tv(field, noise, mask, magnitude, ISOTROPIC)
+    chi = tv(np.where(mask, field + left_over, 0), noise, mask, magnitude, ISOTROPIC)
+    deep = ball(ISOTROPIC, 22.0)
+    assert left_over[deep].max() > 0.01
+    assert (chi - clean)[deep].std() < 0.002
+
+
+def test_tv_does_not_fit_wild_voxels() -> None:
+    """A few voxels far off, as a wrong wrap leaves them, draw no streaks."""
+    field, noise, mask, magnitude, _ = scene(ISOTROPIC)
+    clean = tv(field, noise, mask, magnitude, ISOTROPIC)
+    spoilt = field.copy()
+    wild = (np.array([20, 26, 30]), np.array([22, 30, 18]), np.array([18, 22, 25]))
+    spoilt[wild] += 0.5
+    chi = tv(spoilt, noise, mask, magnitude, ISOTROPIC)
+    others = mask.copy()
+    others[wild] = False
+    assert (chi - clean)[others].std() < 0.003
+
+
+def test_tv_ignores_voxels_of_which_nothing_is_known() -> None:
+    field, noise, mask, magnitude, _ = scene(ISOTROPIC)
+    hole = ball(ISOTROPIC, 3.0, SPHERES[0][0])
+    noise[hole] = np.inf
+    clean = tv(field, noise, mask, magnitude, ISOTROPIC)
+    field[hole] = 7.0
+    chi = tv(field, noise, mask, magnitude, ISOTROPIC)
+    np.testing.assert_array_equal(chi, clean)
+    assert contrast(chi, ISOTROPIC, 0) == pytest.approx(SPHERES[0][2], rel=0.15)
+
+
+def test_tv_knows_no_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything in ppm ten times larger gives χ ten times larger; nothing but ppm sets a scale."""
+    field, noise, mask, magnitude, _ = scene(ISOTROPIC)
+    chi = tv(field, noise, mask, magnitude, ISOTROPIC)
+    monkeypatch.setattr("reconstruction.inversion.tv.OUTSIDE_PPM", 10.0)
+    tenfold = tv(10 * field, 10 * noise, mask, 1000 * magnitude, ISOTROPIC)
+    np.testing.assert_allclose(tenfold / 10, chi, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", [tv, tkd])
+def test_map_turns_with_the_axes(method: Method) -> None:
+    geometry = Geometry((40, 44, 36), (1.5, 1.5, 2.0), OBLIQUE)
+    field, noise, mask, magnitude, _ = scene(geometry)
+    turned_geometry = Geometry((36, 40, 44), (2.0, 1.5, 1.5), (OBLIQUE[2], OBLIQUE[0], OBLIQUE[1]))
+    straight = method(field, noise, mask, magnitude, geometry)
+    turned = method(
+        *(np.ascontiguousarray(v.transpose(2, 0, 1)) for v in (field, noise, mask, magnitude)), turned_geometry
+    )
+    np.testing.assert_allclose(turned, straight.transpose(2, 0, 1), atol=2e-4)
+
+
+@pytest.mark.parametrize("method", [tv, tkd])
+def test_map_moves_with_the_head(method: Method) -> None:
+    """The window follows the brain, so where it lies in the image does not matter at all."""
+    field, noise, mask, magnitude, _ = scene(ISOTROPIC)
+    here = [np.pad(v, ((0, 7), (0, 5), (0, 3))) for v in (field, noise, mask, magnitude)]
+    there = [np.pad(v, ((7, 0), (5, 0), (3, 0))) for v in (field, noise, mask, magnitude)]
+    larger = Geometry((51, 53, 43), ISOTROPIC.voxel_size, AXIAL)
+    np.testing.assert_allclose(
+        method(*there, larger)[7:, 5:, 3:], method(*here, larger)[:-7, :-5, :-3], atol=1e-5
+    )  # fmt: skip
+
+
+def test_tv_is_deterministic_and_does_not_depend_on_threads() -> None:
+    field, noise, mask, magnitude, _ = scene(ISOTROPIC)
+    before = numba.get_num_threads()
+    first = tv(field, noise, mask, magnitude, ISOTROPIC)
+    np.testing.assert_array_equal(tv(field, noise, mask, magnitude, ISOTROPIC), first)
+    try:
+        numba.set_num_threads(1)
+        np.testing.assert_allclose(tv(field, noise, mask, magnitude, ISOTROPIC), first, atol=1e-6)
+    finally:
+        numba.set_num_threads(before)
+
+
+def test_tv_reports_how_it_ended() -> None:
+    field, noise, mask, magnitude, _ = scene(ISOTROPIC)
+    with quality.ledger() as ledger:
+        tv(field, noise, mask, magnitude, ISOTROPIC)
+    assert ledger.figures["inversion.residual"] <= 5e-3
+    assert 3 < ledger.figures["inversion.iterations"] < 60
+    assert not ledger.warnings
+    with quality.ledger() as ledger:
+        tv(field, noise, mask, magnitude, ISOTROPIC, max_iterations=3)
+    assert "inversion: stopped after 3 iterations" in ledger.warnings[0]

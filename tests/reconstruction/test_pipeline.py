@@ -1,0 +1,123 @@
+"""The whole line on a small simulated head, and the recipe that it runs by."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reconstruction import Acquisition, InvalidRecipe, Maps, NotReconstructible, Recipe, reconstruct, stage
+from reconstruction.offset.mcpc3ds import mcpc3ds
+from tests.simulation.scenes import small_head
+
+DEFAULT = Path(__file__).parents[2] / "config" / "recipes" / "default.toml"
+
+
+def default_recipe() -> dict[str, dict[str, object]]:
+    content: dict[str, dict[str, object]] = tomllib.loads(DEFAULT.read_text())
+    return content
+
+
+@lru_cache(maxsize=1)
+def small_maps() -> tuple[Maps, tuple[str, ...]]:
+    begun: list[str] = []
+    maps = reconstruct(small_head().acquisition, Recipe.from_mapping(default_recipe()), begun.append)
+    return maps, tuple(begun)
+
+
+def test_default_recipe_spells_out_the_defaults_of_the_code() -> None:
+    content = default_recipe()
+    assert content.pop("name") == "default"
+    assert tuple(sorted(content)) == tuple(sorted(stage.STAGES))
+    for name, table in content.items():
+        method = str(table.pop("method"))
+        assert table == stage.defaults(name, method), name
+
+
+def test_stages_begin_in_order() -> None:
+    maps, begun = small_maps()
+    assert begun == stage.STAGES
+    assert tuple(maps.timings) == stage.STAGES
+    assert all(seconds >= 0 for seconds in maps.timings.values())
+
+
+def test_map_is_near_the_truth() -> None:
+    head, (maps, _) = small_head(), small_maps()
+    inside = maps.mask & head.brain_mask
+    assert inside.sum() > 0.9 * head.brain_mask.sum()
+    nuclei = [label & inside for label in head.labels.values() if (label & inside).sum() > 20]
+    truth, found = (np.array([chi[n].mean() for n in nuclei]) for chi in (head.chi, maps.chi))
+    slope = np.polyfit(truth, found, 1)[0]
+    assert 0.85 < slope < 1.15
+    assert np.corrcoef(head.chi[inside], maps.chi[inside])[0, 1] > 0.7
+
+
+def test_volumes_belong_together() -> None:
+    acquisition, (maps, _) = small_head().acquisition, small_maps()
+    for volume in (maps.chi, maps.r2star, maps.field, maps.local_field, maps.magnitude):
+        assert volume is not None
+        assert volume.dtype == np.float32
+        assert volume.shape == acquisition.geometry.shape
+        assert np.isfinite(volume).all()
+    assert not (maps.mask & ~maps.brain_mask).any()
+    assert not maps.chi[~maps.mask].any()
+    assert maps.reference.mask.any()
+    assert maps.chi[maps.reference.mask].mean() == pytest.approx(0, abs=1e-5)
+    for figure in ("mask.covered", "mask.excluded", "combine.residual", "inversion.iterations", "background.residual"):
+        assert np.isfinite(maps.quality[figure])
+
+
+def test_same_acquisition_gives_the_same_map() -> None:
+    again = reconstruct(small_head().acquisition, Recipe.from_mapping(default_recipe()))
+    np.testing.assert_array_equal(again.chi, small_maps()[0].chi)
+    assert again.quality == small_maps()[0].quality
+
+
+def test_mask_of_the_site_is_used() -> None:
+    head = small_head()
+    mask = head.brain_mask.copy()
+    mask[: mask.shape[0] // 2] = False
+    maps = reconstruct(dataclasses.replace(head.acquisition, mask=mask), Recipe.from_mapping(default_recipe()))
+    np.testing.assert_array_equal(maps.brain_mask, mask)
+    assert "mask" not in maps.timings
+
+
+def test_empty_mask_is_refused() -> None:
+    acquisition = small_head().acquisition
+    empty = dataclasses.replace(acquisition, mask=np.zeros(acquisition.geometry.shape, bool))
+    with pytest.raises(NotReconstructible, match="mask is empty"):
+        reconstruct(empty, Recipe.from_mapping(default_recipe()))
+
+
+def test_single_echo() -> None:
+    """Its phase offset cannot be known; a scan without one gives a map, but no R2* and no CSF."""
+    head = small_head()
+    full = head.acquisition
+    phase = mcpc3ds(full.phase, full.magnitude, full.echo_times, full.geometry)[1:2]
+    single = Acquisition(
+        full.magnitude[1:2], phase, full.echo_times[1:2], full.larmor_frequency, full.geometry, head.brain_mask
+    )
+    maps = reconstruct(single, Recipe.from_mapping(default_recipe()))
+    assert maps.r2star is None
+    assert maps.reference.name == "whole_brain"
+    assert any("single echo" in warning for warning in maps.warnings)
+    assert np.corrcoef(head.chi[maps.mask], maps.chi[maps.mask])[0, 1] > 0.5
+
+
+@pytest.mark.parametrize(
+    ("stage_name", "change", "message"),
+    [
+        ("background", {"method": "magic"}, "'magic'"),
+        ("inversion", {"strenght": 0.1}, "'?strenght'? is not a setting"),
+        ("inversion", {"max_iterations": "many"}, "'many'"),
+    ],
+)
+def test_wrong_recipe_is_refused(stage_name: str, change: dict[str, object], message: str) -> None:
+    content = default_recipe()
+    content[stage_name] |= change
+    with pytest.raises(InvalidRecipe, match=message):
+        Recipe.from_mapping(content)
