@@ -24,6 +24,7 @@ from tests.simulation.ge import write_ge
 from tests.simulation.generic import write_generic
 from tests.simulation.head import SimulatedHead
 from tests.simulation.hitachi import write_hitachi
+from tests.simulation.impostors import write_impostors
 from tests.simulation.recoded import LOSSLESS, LOSSY, SYNTAXES, UNCOMPRESSED, recode
 from tests.simulation.scenes import slices_of, small_head, thin_head
 from tests.simulation.siemens import write_siemens
@@ -80,6 +81,11 @@ def turn(radian: np.ndarray) -> np.ndarray:
 
 def read(paths: list[Path]) -> list[Dataset]:
     return [pydicom.dcmread(path) for path in paths]
+
+
+def dciodvfy_errors(command: Path, path: Path) -> list[str]:
+    run = subprocess.run([command, path], capture_output=True, text=True, check=False)
+    return [line for line in (run.stdout + run.stderr).splitlines() if line.startswith("Error")]
 
 
 # --- GE ---------------------------------------------------------------------------------------------------------------
@@ -316,6 +322,83 @@ def test_recoding_in_turn_mixes_the_syntaxes_of_a_series(tmp_path: Path) -> None
     assert {d.file_meta.TransferSyntaxUID for d in objects} == set((UNCOMPRESSED | LOSSLESS).values())
 
 
+# --- impostors --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def impostors(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
+    return write_impostors(thin_head(), tmp_path_factory.mktemp("impostors"))
+
+
+def test_impostors_are_series_of_their_own_in_the_same_study(
+    impostors: dict[str, list[Path]], dciodvfy_command: Path, tmp_path: Path
+) -> None:
+    ours = read(write_siemens(slices_of(thin_head(), slice(1)), tmp_path))[0]
+    seen: set[str] = set()
+    for paths in impostors.values():
+        objects = read(paths)
+        assert {d.StudyInstanceUID for d in objects} == {ours.StudyInstanceUID}
+        series = {d.SeriesInstanceUID for d in objects}
+        assert not series & seen
+        seen |= series
+        assert len({d.SOPInstanceUID for d in objects}) == len(objects)
+        assert dciodvfy_errors(dciodvfy_command, paths[0]) == []
+
+
+def test_ge_field_map_calls_the_field_magnitude(impostors: dict[str, list[Path]]) -> None:
+    objects = read(impostors["ge_field_map"])
+    assert {d.private_block(0x0043, "GEMS_PARM_01")[0x2F].value for d in objects} == {0}
+    assert len({d.SeriesInstanceUID for d in objects}) == 1
+    field, magnitude = objects[:3], objects[3:]
+    assert [tuple(d.ImagePositionPatient) for d in field] == [tuple(d.ImagePositionPatient) for d in magnitude]
+    hertz = np.stack([d.pixel_array.T for d in field], -1)
+    np.testing.assert_allclose(hertz, slices_of(thin_head(), slice(2, 5)).field * 123.25, atol=0.51)
+
+
+def test_philips_field_maps_tell_their_unit_in_the_mapping(impostors: dict[str, list[Path]]) -> None:
+    hertz = slices_of(thin_head(), slice(2, 5)).field * 123.25
+    assert units(impostors["philips_field_map"]) == {"MAGNITUDE": {"1"}, "REAL": {"Hz"}}
+    field = [
+        (group, values.T) for component, group, values in frames(impostors["philips_field_map"]) if component == "REAL"
+    ]
+    assert {group.MREchoSequence[0].EffectiveEchoTime for group, _ in field} == {0}
+    np.testing.assert_allclose(np.stack([values for _, values in field], -1), hertz.clip(-500, 500), atol=0.13)
+    for k, d in enumerate(read(impostors["philips_b0_classic"])):
+        mapping = d.RealWorldValueMappingSequence[0]
+        assert mapping.MeasurementUnitsCodeSequence[0].CodeValue == "Hz"
+        values = d.pixel_array.T * mapping.RealWorldValueSlope + mapping.RealWorldValueIntercept
+        np.testing.assert_allclose(values, hertz[:, :, k].clip(-500, 500), atol=0.13)
+
+
+@pytest.mark.parametrize(("name", "radian"), [("philips_swi_phase", 1e-3), ("siemens_swi_phase", np.pi / 4096)])
+def test_filtered_phase_has_lost_its_field(name: str, radian: float, impostors: dict[str, list[Path]]) -> None:
+    head = slices_of(thin_head(), slice(2, 5))
+    filtered = read(impostors[name])[-2]
+    assert float(filtered.EchoTime) == 18
+    phase = (filtered.pixel_array.T * float(filtered.RescaleSlope) + float(filtered.RescaleIntercept)) * radian
+    inside = head.brain_mask[:, :, 1]
+    assert phase[inside].std() < 0.6
+    assert turn(phase - head.acquisition.phase[2, :, :, 1])[inside].mean() > np.pi / 4  # unrelated: π/2
+
+
+def test_echo_planar_series_repeats_every_echo(impostors: dict[str, list[Path]]) -> None:
+    objects = read(impostors["siemens_fmri"])
+    assert {d.ScanningSequence for d in objects} == {"EP"}
+    places_seen = {(d.ImageType[2], d.AcquisitionNumber, d.EchoTime, d.ImagePositionPatient[2]) for d in objects}
+    assert len(places_seen) == len(objects) == 2 * 2 * 3 * 3
+
+
+def test_uncombined_coils_share_all_but_a_private_element(impostors: dict[str, list[Path]]) -> None:
+    objects = [d for d in read(impostors["siemens_uncombined"]) if d.ImageType[2] == "P"]
+    by_place: dict[Any, list[Dataset]] = {}
+    for d in objects:
+        by_place.setdefault((float(d.EchoTime), tuple(d.ImagePositionPatient)), []).append(d)
+    for first, second in by_place.values():
+        assert [d.private_block(0x0051, "SIEMENS MR HEADER")[0x0F].value for d in (first, second)] == ["H1", "H2"]
+        offset = (second.pixel_array.astype(float) - first.pixel_array) * 2 * np.pi / 4096
+        np.testing.assert_allclose(turn(offset - 2.0), 0, atol=0.004)
+
+
 # --- all --------------------------------------------------------------------------------------------------------------
 
 WRITERS: dict[str, Writer] = {
@@ -338,8 +421,7 @@ ALL_WRITERS = WRITERS | {"anonymised": write_anonymised}
 def test_files_are_legal(name: str, tmp_path: Path, dciodvfy_command: Path) -> None:
     paths = WRITERS[name](slices_of(small_head(), slice(20, 22)), tmp_path)
     for path in {paths[0], paths[-1]}:
-        run = subprocess.run([dciodvfy_command, path], capture_output=True, text=True, check=False)
-        assert [line for line in (run.stdout + run.stderr).splitlines() if line.startswith("Error")] == []
+        assert dciodvfy_errors(dciodvfy_command, path) == []
 
 
 @pytest.mark.parametrize("name", ALL_WRITERS)

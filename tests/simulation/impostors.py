@@ -1,7 +1,7 @@
 """What looks like the multi-echo phase that a QSM node wants and is none: small series, each as its vendor writes it.
 
-All belong to the study of the same seed.  How sure each fact is stands with each writer: [M] measured on real files, [S]
-in a standard or in another reader's source, [?] not verified.
+All belong to the study of the same seed.  How sure each fact is stands with each writer: [M] measured on real files,
+[S] in a standard or in another reader's source, [?] not verified.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from tests.simulation import enhanced, header, siemens
 from tests.simulation.frames import Component, add_frames
 from tests.simulation.head import SimulatedHead
 from tests.simulation.philips import RADIAN as MILLIRADIAN
+from tests.simulation.scenes import slices_of
 
 SLICES = 3
-"""Slices of each series, from the lowest: enough to be a volume."""
+"""Slices of each series, from the middle: enough to be a volume."""
 
 HERTZ = ("Hz", "Hertz")
 FILTER_MM = 6.0
@@ -34,6 +35,8 @@ Writer = Callable[[SimulatedHead, header.Study, Path], list[Path]]
 def write_impostors(head: SimulatedHead, folder: Path, *, seed: int | None = None) -> dict[str, list[Path]]:
     """Writes a folder for each key of IMPOSTORS."""
     study = header.Study(head.seed if seed is None else seed)
+    first = (head.acquisition.geometry.shape[2] - SLICES) // 2
+    head = slices_of(head, slice(first, first + SLICES))
     return {name: write(head, study, folder / name) for name, write in IMPOSTORS.items()}
 
 
@@ -189,13 +192,15 @@ def _siemens_stored(phase: FloatArray) -> NDArray[np.uint16]:
 
 def _siemens_swi_phase(head: SimulatedHead, study: header.Study, folder: Path) -> list[Path]:
     """The "Pha_Images" of susceptibility weighting: high pass filtered, SWI among the words after P [M]."""
+    last = len(head.acquisition.echo_times) - 1
     stored = _siemens_stored(_filtered(head))
     paths = []
     for k in range(SLICES):
-        d = _plane(study, head, 50, k + 1, 0, k)
+        d = _plane(study, head, 50, k + 1, last, k)
+        d.EchoNumbers = 1
         _siemens(d, "P", "ND", "SWI")
         d.SeriesDescription, d.ProtocolName, d.SequenceName = "Pha_Images", "t2_swi_tra", "*swi3d1r"
-        _add_siemens_pixels(d, "P", stored[0, :, :, k])
+        _add_siemens_pixels(d, "P", stored[last, :, :, k])
         paths.append(header.save(d, folder / f"{k + 1:03d}.dcm"))
     return paths
 
