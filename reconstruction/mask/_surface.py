@@ -133,8 +133,11 @@ def evolve(
 
 @njit(cache=True)
 def fill(vertices: Points, triangles: Indices, shape: tuple[int, int, int]) -> BoolArray:
-    """Voxels whose centre lies inside a closed mesh (voxel coordinates): parity of crossings along z."""
-    inside = np.zeros(shape, np.bool_)
+    """Voxels whose centre a closed mesh (voxel coordinates) winds around: signed crossings along z do not cancel.
+
+    A surface that has folded over itself winds twice, which counts as inside; parity would cut such a fold out.
+    """
+    winding = np.zeros(shape, np.int16)
     aside = 1e-5  # no column of voxel centres hits a vertex or an edge exactly
     for triangle in triangles:
         a, b, c = vertices[triangle[0]], vertices[triangle[1]], vertices[triangle[2]]
@@ -154,5 +157,5 @@ def fill(vertices: Points, triangles: Indices, shape: tuple[int, int, int]) -> B
                     continue
                 first = max(0, math.ceil(a[2] + u * (b[2] - a[2]) + v * (c[2] - a[2])))
                 for z in range(first, shape[2]):
-                    inside[x, y, z] = not inside[x, y, z]
-    return inside
+                    winding[x, y, z] += 1 if area > 0 else -1
+    return winding != 0
