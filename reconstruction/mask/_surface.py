@@ -138,6 +138,7 @@ def fill(vertices: Points, triangles: Indices, shape: tuple[int, int, int]) -> B
     A surface that has folded over itself winds twice, which counts as inside; parity would cut such a fold out.
     """
     winding = np.zeros(shape, np.int16)
+    inside = np.zeros(shape, np.bool_)
     aside = 1e-5  # no column of voxel centres hits a vertex or an edge exactly
     for triangle in triangles:
         a, b, c = vertices[triangle[0]], vertices[triangle[1]], vertices[triangle[2]]
@@ -158,4 +159,5 @@ def fill(vertices: Points, triangles: Indices, shape: tuple[int, int, int]) -> B
                 first = max(0, math.ceil(a[2] + u * (b[2] - a[2]) + v * (c[2] - a[2])))
                 for z in range(first, shape[2]):
                     winding[x, y, z] += 1 if area > 0 else -1
-    return winding != 0
+    inside[:] = winding != 0
+    return inside
