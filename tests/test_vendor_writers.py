@@ -6,8 +6,7 @@ The rules stand here in a few lines of their own: what they share with the reade
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from tests.simulation import ge
 from tests.simulation.anonymised import anonymise, write_anonymised
 from tests.simulation.bruker import write_bruker
 from tests.simulation.canon import write_canon, write_canon_classic
+from tests.simulation.encodings import ENCODINGS, OTHER_GRIDS, UNTOLD, Writer
 from tests.simulation.ge import write_ge
 from tests.simulation.generic import write_generic
 from tests.simulation.head import SimulatedHead
@@ -33,7 +33,6 @@ from tests.simulation.united_imaging import write_united_imaging
 FLOAT32_PHASE = 1e-6
 """What a float32 near π may be off by, radian."""
 
-Writer = Callable[..., list[Path]]
 Volumes = dict[str, np.ndarray]
 
 
@@ -401,36 +400,38 @@ def test_uncombined_coils_share_all_but_a_private_element(impostors: dict[str, l
 
 # --- all --------------------------------------------------------------------------------------------------------------
 
-WRITERS: dict[str, Writer] = {
-    "ge": write_ge,
-    "ge crowded": partial(write_ge, crowded=True, components=ge.POLAR),
-    "ge interpolated": partial(write_ge, interpolated=True, components=ge.CARTESIAN),
-    "united imaging": write_united_imaging,
-    "hitachi": write_hitachi,
-    "canon": write_canon,
-    "canon without unit": partial(write_canon, unit=False),
-    "canon classic": write_canon_classic,
-    "bruker": write_bruker,
-    "generic": write_generic,
-    "generic cartesian": partial(write_generic, cartesian=True),
-}
-ALL_WRITERS = WRITERS | {"anonymised": write_anonymised}
+WRITERS = ENCODINGS | OTHER_GRIDS | UNTOLD
+
+
+@pytest.mark.parametrize("name", [name for name in WRITERS if name != "anonymised"])
+def test_files_are_legal(name: str, tmp_path: Path, dciodvfy_command: Path) -> None:
+    """Anonymised files are not: without a manufacturer an enhanced object lacks what it must have."""
+    paths = WRITERS[name](slices_of(small_head(), slice(20, 22)), tmp_path)
+    for path in {paths[0], paths[-1]}:
+        faults = dciodvfy_errors(dciodvfy_command, path)
+        if name == "philips enhanced":  # Philips counts its private dimension from 0, in its real files too
+            faults = [fault for fault in faults if "Must start from one" not in fault]
+        assert faults == []
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_files_are_legal(name: str, tmp_path: Path, dciodvfy_command: Path) -> None:
-    paths = WRITERS[name](slices_of(small_head(), slice(20, 22)), tmp_path)
-    for path in {paths[0], paths[-1]}:
-        assert dciodvfy_errors(dciodvfy_command, path) == []
-
-
-@pytest.mark.parametrize("name", ALL_WRITERS)
 def test_uids_follow_the_seed(name: str, tmp_path: Path) -> None:
     head = slices_of(small_head(), slice(20, 21))
 
-    def uids(folder: str, seed: int) -> set[str]:
-        found = read(ALL_WRITERS[name](head, tmp_path / folder, seed=seed))
-        return {d.SOPInstanceUID for d in found} | {d.SeriesInstanceUID for d in found}
+    def uids(folder: str, seed: int) -> list[str]:
+        found = read(WRITERS[name](head, tmp_path / folder, seed=seed))
+        return [d.SOPInstanceUID for d in found] + [d.SeriesInstanceUID for d in found]
 
-    assert uids("a", 1) == uids("b", 1)
-    assert not uids("a", 1) & uids("c", 2)
+    first = uids("a", 1)
+    assert first == uids("b", 1)
+    assert not set(first) & set(uids("c", 2))
+    assert len(set(first[: len(first) // 2])) == len(first) // 2
+
+
+def test_vendors_share_a_study_but_no_instance(tmp_path: Path) -> None:
+    """So that a test may mix them."""
+    head = slices_of(small_head(), slice(20, 21))
+    vendors = ("siemens", "philips", "ge", "united imaging", "hitachi", "canon", "bruker", "generic")
+    found = [d for name in vendors for d in read(WRITERS[name](head, tmp_path / name))]
+    assert len({d.StudyInstanceUID for d in found}) == 1
+    assert len({d.SOPInstanceUID for d in found}) == len(found)
