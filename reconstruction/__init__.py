@@ -1,21 +1,28 @@
 """Quantitative susceptibility mapping: arrays in, maps out.  Knows no DICOM, no files, no network, no database."""
 
-from reconstruction.acquisition import Acquisition, Geometry
+from reconstruction.acquisition import GYROMAGNETIC_RATIO, Acquisition, Geometry
 from reconstruction.errors import InvalidAcquisition, InvalidRecipe, NotReconstructible, ReconstructionError
+from reconstruction.evidence import Evidence, Verdict
 from reconstruction.maps import Maps, Reference
 from reconstruction.pipeline import reconstruct
+from reconstruction.plausibility import Plausibility, check_phase
 from reconstruction.recipe import Recipe, Step
 
 __all__ = [
+    "GYROMAGNETIC_RATIO",
     "Acquisition",
+    "Evidence",
     "Geometry",
     "InvalidAcquisition",
     "InvalidRecipe",
     "Maps",
     "NotReconstructible",
+    "Plausibility",
     "Recipe",
     "ReconstructionError",
     "Reference",
     "Step",
+    "Verdict",
+    "check_phase",
     "reconstruct",
 ]

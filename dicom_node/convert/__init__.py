@@ -2,13 +2,15 @@
 
 describe    one object's header -> what grouping needs to know of it, or why it is refused
 convert     a complete group -> the acquisition and what its output inherits
+scanner_of  a group -> the scanner it comes from, by which a site may configure an `Override`
 
-A vendor's way of writing phase is one file (`siemens`, `siemens_enhanced`, `philips`, `philips_enhanced`) that
-publishes the names of `reader.Reader`; `readers` lists them.
+A vendor's way of writing phase is one file (`siemens`, `ge`, `philips`, …) that publishes the names of
+`reader.Reader`; `readers` lists them.
 """
 
 from dicom_node.convert.convert import convert
 from dicom_node.convert.describe import describe
+from dicom_node.convert.override import Override, Scanner, scanner_of
 from dicom_node.convert.source import Reference, Source
 
-__all__ = ["Reference", "Source", "convert", "describe"]
+__all__ = ["Override", "Reference", "Scanner", "Source", "convert", "describe", "scanner_of"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,36 +15,43 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from dicom_node.convert import geometry
 from dicom_node.convert.header import MALFORMED, number, text, values
 from dicom_node.convert.larmor import larmor_frequency
-from dicom_node.convert.matrix import POLAR, Cell, Matrix
+from dicom_node.convert.matrix import Cell, Matrix
+from dicom_node.convert.override import Override
+from dicom_node.convert.phase import PHASE_LIMIT, Findings, polar, require_one_turn, say_scale, scaled
 from dicom_node.convert.pixels import rescaled, stored_values
 from dicom_node.convert.planes import ENHANCED, detached, is_enhanced, planes
 from dicom_node.convert.reader import Reader, Scale, rescale
-from dicom_node.convert.readers import reader_of
+from dicom_node.convert.readers import name, reader_of
 from dicom_node.convert.refusal import is_lossy
 from dicom_node.convert.source import Reference, Source
 from dicom_node.errors import NotConvertible
 from dicom_node.model import Component, Frame, Group, Instance
 from reconstruction import Acquisition, Geometry, InvalidAcquisition
 
-_PHASE_LIMIT = 1.01 * math.pi
-"""Phase beyond this was not what its scale said (Philips' π is 3.142)."""
+_FEWEST_SLICES = 4
+"""A dipole's field spreads over centimetres: fewer planes hold no volume that could be inverted."""
+
+_NOTHING = Override()
 
 
-def convert(group: Group) -> tuple[Acquisition, Source]:
+def convert(group: Group, override: Override | None = None) -> tuple[Acquisition, Source]:
     """Reads the pixels of a complete group.
 
     Magnitude is in the vendor's rescaled unit, phase in radian by the vendor's own rule and with the sign that
-    `reconstruction.acquisition` asks for.  Raises NotConvertible with the reason where no acquisition can be made.
+    `reconstruction.acquisition` asks for.  override: what the site configured for this scanner goes before the vendor's
+    rule.  Raises NotConvertible with the reason where no acquisition can be made.
     """
+    override = override or _NOTHING
     matrix = Matrix.of(group.instances)
     holes = matrix.holes()
     if holes or not group.instances:
         raise NotConvertible(f"the acquisition is not complete: {'; '.join(holes) or 'no images'}")
     grid = _geometry(matrix)
-    content = _read(matrix, grid)
+    content = _read(matrix, grid, override)
     first = content.headers[0]
     frequency, doubts = larmor_frequency(first)
-    magnitude, phase = _polar(matrix, content.volumes)
+    findings = content.findings
+    magnitude, phase = polar(matrix.components, content.volumes, content.reader, override, findings)
     try:
         acquisition = Acquisition(
             magnitude=magnitude,
@@ -62,7 +68,8 @@ def convert(group: Group) -> tuple[Acquisition, Source]:
         affine=_affine(matrix),
         encoding=group.instances[0].encoding,
         lossy=content.lossy,
-        warnings=(*content.warnings, *doubts, *_zero_filling(first)),
+        warnings=(*findings.warnings, *doubts, *_zero_filling(first), *_overlap(first, grid.voxel_size[2])),
+        decisions=tuple(findings.decisions),
     )
     return acquisition, source
 
@@ -78,6 +85,10 @@ def _outer(matrix: Matrix) -> tuple[Instance, Frame, Frame]:
 
 
 def _geometry(matrix: Matrix) -> Geometry:
+    if matrix.slices < _FEWEST_SLICES:
+        raise NotConvertible(
+            f"the acquisition has {matrix.slices} slices; expected a volume of at least {_FEWEST_SLICES}"
+        )
     instance, first, _ = _outer(matrix)
     spacing = geometry.slice_spacing(matrix.grid.slice_starts)
     rows, columns = instance.pixel_spacing
@@ -98,30 +109,39 @@ def _affine(matrix: Matrix) -> NDArray[np.float64]:
 
 @dataclass
 class _Content:
-    """What reading the files brings together.  headers, references: by slice."""
+    """What reading the files brings together.  headers, references: by slice.
+
+    candidates: the scales between which the range of the stored phase must decide; the phase stays unscaled until then.
+    """
 
     volumes: dict[Component, NDArray[np.float32]]
+    reader: Reader
     headers: dict[int, Dataset] = field(default_factory=dict)
     references: dict[int, list[Reference]] = field(default_factory=lambda: defaultdict(list))
-    warnings: dict[str, None] = field(default_factory=dict)  # a set that keeps its order
+    findings: Findings = field(default_factory=Findings)
+    candidates: set[tuple[Scale, ...]] = field(default_factory=set)
     lossy: bool = False
 
 
-def _read(matrix: Matrix, grid: Geometry) -> _Content:
+def _read(matrix: Matrix, grid: Geometry, override: Override) -> _Content:
     """One file after the other, slice by slice into the volumes (echo, x, y, z)."""
     shape = (len(matrix.echo_times), *grid.shape)
-    content = _Content({component: np.zeros(shape, np.float32) for component in matrix.components})
+    volumes = {component: np.zeros(shape, np.float32) for component in matrix.components}
+    content: _Content | None = None
     for instance, cells in _by_instance(matrix):
         header = _opened(instance)
         reader = reader_of(header)
         described = list(planes(header))
         if reader is None or len(described) <= max(frame.index for frame, _ in cells):
             raise NotConvertible(f"{instance.path.name} is not what it was when it was described")
+        content = content or _Content(volumes, reader)
+        if reader is not content.reader:
+            raise NotConvertible(f"the images are of two kinds, {name(content.reader)} and {name(reader)}")
         enhanced = is_enhanced(header)
         content.lossy |= is_lossy(header, text(header.file_meta, "TransferSyntaxUID"))
         stored = stored_values(instance.path if enhanced else header, [frame.index for frame, _ in cells])
         for (frame, cell), pixels in zip(cells, stored, strict=True):
-            _place(content, reader, described[frame.index], cell, pixels)
+            _place(content, described[frame.index], cell, pixels, override)
             content.references[cell[2]].append(
                 Reference(
                     sop_class_uid=instance.sop_class_uid,
@@ -130,7 +150,23 @@ def _read(matrix: Matrix, grid: Geometry) -> _Content:
                     frame=frame.index + 1 if enhanced else None,
                 )
             )
+    if content is None:
+        raise NotConvertible("no images")
+    _settle_phase(content)
     return content
+
+
+def _settle_phase(content: _Content) -> None:
+    """Decides the scale where the headers left it open; what is no phase (padding, NaN) becomes 0."""
+    phase = content.volumes.get(Component.PHASE)
+    if phase is None:
+        return
+    if len(content.candidates) > 1:
+        raise NotConvertible("the headers of the phase images differ in what they leave open of its scale")
+    for candidates in content.candidates:
+        scaled(phase, candidates, content.findings)
+    require_one_turn(phase)
+    np.nan_to_num(phase, copy=False, nan=0.0)
 
 
 def _opened(instance: Instance) -> FileDataset:
@@ -158,57 +194,56 @@ def _by_instance(matrix: Matrix) -> list[tuple[Instance, list[tuple[Frame, Cell]
     return list(found.values())
 
 
-def _place(content: _Content, reader: Reader, plane: Dataset, cell: Cell, stored: NDArray[Any]) -> None:
+def _place(content: _Content, plane: Dataset, cell: Cell, stored: NDArray[Any], override: Override) -> None:
     component, echo, slice_ = cell
     volume = content.volumes[component]
     if stored.shape != volume.shape[2:0:-1]:
         raise NotConvertible(f"an image has {stored.shape} rows and columns, expected {volume.shape[2:0:-1]}")
-    volume[echo, :, :, slice_] = _values(reader, plane, component, stored).T
-    content.warnings |= dict.fromkeys(reader.warnings(plane))
+    volume[echo, :, :, slice_] = _values(content, plane, component, stored, override).T
+    content.findings.warnings |= dict.fromkeys(content.reader.warnings(plane, volume.shape[3]))
     if echo == 0 and slice_ not in content.headers:
         content.headers[slice_] = detached(plane)
 
 
-def _values(reader: Reader, plane: Dataset, component: Component, stored: NDArray[Any]) -> NDArray[np.float32]:
+def _values(
+    content: _Content, plane: Dataset, component: Component, stored: NDArray[Any], override: Override
+) -> NDArray[np.float32]:
+    """Rescaled, phase in radian; 0 where there is no image, but NaN in phase whose scale is still open."""
     bits, high = number(plane, "BitsStored"), number(plane, "HighBit")
     if bits is not None and high is not None and high != bits - 1:
         raise NotConvertible(f"HighBit is {high:g} with BitsStored {bits:g}; expected {bits - 1:g}")
-    padding = number(plane, "PixelPaddingValue")
-    padded = stored == padding if padding is not None else np.zeros(stored.shape, np.bool_)
+    if stored.dtype.kind == "f" and not np.isfinite(stored).all():
+        content.findings.warnings["pixels that are no number were set to 0"] = None
+        stored = np.where(np.isfinite(stored), stored, np.nan)
+    padded = _padded(plane, stored)
     if component is not Component.PHASE:
-        scale = _linear(plane, component)
+        # They share a unit over the whole acquisition; which one does not matter.
+        scale = rescale(plane) or Scale(1, 0)
         found = rescaled(stored, scale.slope, scale.intercept)
-        found[padded] = 0
+        found[padded | np.isnan(found)] = 0
         return found
-    scale = reader.radian(plane)
-    found = rescaled(stored, scale.slope, scale.intercept)
-    beyond = np.abs(found) > _PHASE_LIMIT
+    configured = override.scale(plane)
+    scales = (configured,) if configured else content.reader.radian(plane)
+    if len(scales) != 1:
+        content.candidates.add(scales)
+        found = stored.astype(np.float32)
+        found[padded] = np.nan
+        return found
+    say_scale(scales[0], override, content.findings)
+    found = rescaled(stored, scales[0].slope, scales[0].intercept)
     # Only what lies outside a turn is padding: within it the same stored value is a phase like any other.
-    found[beyond & padded] = 0
-    if np.any(beyond & ~padded):
-        raise NotConvertible(
-            f"phase reaches {np.abs(found).max():.4g} rad after the vendor's rule; expected −π…π: the images were not "
-            "stored as their header says"
-        )
+    found[padded & (np.abs(found) > PHASE_LIMIT)] = np.nan
+    require_one_turn(found)
     return found
 
 
-def _linear(plane: Dataset, component: Component) -> Scale:
-    """Magnitude, real and imaginary parts share a unit over the whole acquisition; which one does not matter."""
-    found = rescale(plane)
-    if found is None and component is not Component.MAGNITUDE and not number(plane, "PixelRepresentation"):
-        raise NotConvertible(f"the {component} part is unsigned and has no rescale: its zero is unknown")
-    return found or Scale(1, 0)
-
-
-def _polar(
-    matrix: Matrix, volumes: dict[Component, NDArray[np.float32]]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    first, second = (volumes[component] for component in matrix.components)
-    if matrix.components == POLAR:
-        return first, second
-    phase = np.arctan2(second, first)
-    return np.hypot(first, second, out=first), phase
+def _padded(plane: Dataset, stored: NDArray[Any]) -> NDArray[np.bool_]:
+    """PixelPaddingValue alone, or the range to PixelPaddingRangeLimit (PS3.3 C.7.5.1.1.2)."""
+    value, limit = number(plane, "PixelPaddingValue"), number(plane, "PixelPaddingRangeLimit")
+    if value is None:
+        return np.zeros(stored.shape, np.bool_)
+    lowest, highest = sorted((value, value if limit is None else limit))
+    return np.asarray((stored >= lowest) & (stored <= highest))
 
 
 def _zero_filling(plane: Dataset) -> tuple[str, ...]:
@@ -218,3 +253,15 @@ def _zero_filling(plane: Dataset) -> tuple[str, ...]:
     if not acquired or not 0 < max(acquired) < pixels:
         return ()
     return (f"images were interpolated in plane from {max(acquired)} to {pixels:g} pixels (zero filling)",)
+
+
+def _overlap(plane: Dataset, spacing: float) -> tuple[str, ...]:
+    """Slices thicker than their distance in a 3D acquisition were zero-filled to more than were acquired."""
+    thickness = number(plane, "SliceThickness")
+    if text(plane, "MRAcquisitionType") != "3D" or thickness is None or thickness < _OVERLAP * spacing:
+        return ()
+    return (f"slices of {thickness:g} mm are {spacing:g} mm apart: they were interpolated",)
+
+
+_OVERLAP = 1.1
+"""Thickness over distance; headers round both to about 1 %."""

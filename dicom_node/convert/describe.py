@@ -11,8 +11,9 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from dicom_node.convert.header import MALFORMED, number, numbers, text, values, whole
+from dicom_node.convert.matrix import CARTESIAN
 from dicom_node.convert.planes import is_enhanced, planes
-from dicom_node.convert.reader import Reader
+from dicom_node.convert.reader import Reader, has_zero
 from dicom_node.convert.readers import name, reader_of
 from dicom_node.convert.refusal import is_lossy, object_refusal, refusal
 from dicom_node.errors import UnreadableObject
@@ -120,18 +121,15 @@ def _frames(plane_list: list[Dataset], reader: Reader | None, lossy: bool) -> tu
 
 
 def _frame(index: int, plane: Dataset, reader: Reader | None, lossy: bool) -> Frame | str:
-    reason = refusal(plane)
-    if reason:
-        return reason
-    if reader is None:
-        vendor = " ".join(map(str, values(plane, "Manufacturer"))) or "a vendor that the header does not name"
-        return f"the phase encoding of {vendor} is not yet supported"
-    reason = reader.refusal(plane)
-    if reason:
-        return reason
+    # The vendor's own reason goes first: it names the cause more closely.
+    reason = (reader.refusal(plane) if reader else "") or refusal(plane)
+    if reason or reader is None:
+        return reason or "not an MR image"
     component = reader.component(plane)
     if component is None:
-        return f"ImageType {text(plane, 'ImageType')} tells neither magnitude, phase, real nor imaginary"
+        return f"ImageType {text(plane, 'ImageType')} tells neither magnitude, phase, real nor imaginary" + _hint(plane)
+    if component in CARTESIAN and not has_zero(plane):
+        return f"the {component} part is unsigned and has no rescale: its zero is unknown"
     if lossy and component is not Component.MAGNITUDE:
         return f"{component} was compressed with loss: its jumps from π to −π are smeared"
     position = numbers(plane, "ImagePositionPatient", 3)
@@ -154,6 +152,12 @@ def _frame(index: int, plane: Dataset, reader: Reader | None, lossy: bool) -> Fr
         ),
         acquired_at=_acquired_at(plane),
     )
+
+
+def _hint(plane: Dataset) -> str:
+    if values(plane, "Manufacturer"):
+        return ""
+    return ", and the header names no vendor: private elements that told may have been removed by an anonymiser"
 
 
 def _header_refusal(header: Dataset, plane_list: list[Dataset], frames: list[Frame], reasons: list[str]) -> str:

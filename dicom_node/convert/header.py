@@ -86,3 +86,22 @@ def items(header: Dataset, keyword: str) -> tuple[Dataset, ...]:
         return tuple(value) if isinstance(value, Sequence) else ()
     except MALFORMED:
         return ()
+
+
+def private(header: Dataset, group: int, creator: str, element: int) -> str:
+    """A private element as text, at whatever block its creator has reserved; "" if there is none.
+
+    element: the two lower digits of its number.  Of several values the first.
+    """
+    try:
+        value = header.private_block(group, creator)[element].value
+    except MALFORMED:
+        return ""
+    if isinstance(value, MultiValue | list | tuple):
+        value = value[0] if value else ""
+    if isinstance(value, bytes):
+        # VR UN is little endian always (PS3.5 6.2.2): a short or long number, or text
+        if len(value) in (2, 4):
+            return str(int.from_bytes(value, "little", signed=True))
+        value = value.decode("ascii", "replace")
+    return "" if value is None else str(value).strip(" \0")

@@ -6,9 +6,7 @@ from pydicom.dataset import Dataset
 
 from dicom_node.convert.header import number
 from dicom_node.errors import NotConvertible
-
-GYROMAGNETIC_RATIO = 42.577478518e6
-"""Proton γ/2π in Hz/T (CODATA 2018)."""
+from reconstruction import GYROMAGNETIC_RATIO
 
 _MEGAHERTZ = (1.0, 1e3)
 _HERTZ = (1e6, 1e9)

@@ -77,10 +77,11 @@ class Matrix:
 
     @cached_property
     def components(self) -> tuple[Component, Component]:
-        """The pair to reconstruct from: the fuller one, magnitude and phase where both are full."""
+        """The pair to reconstruct from: the fuller one; real and imaginary part, whose scale is never in doubt, where
+        both are as full."""
         cartesian = sum(component in CARTESIAN for component, _, _ in self.cells)
         phase = sum(component is Component.PHASE for component, _, _ in self.cells)
-        return CARTESIAN if cartesian > 2 * phase else POLAR
+        return CARTESIAN if cartesian and cartesian >= 2 * phase else POLAR
 
     def source(self, component: Component, echo: int, slice_: int) -> Source:
         return self.cells[component, echo, slice_][0]

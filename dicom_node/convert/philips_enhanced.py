@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from pydicom.dataset import Dataset
 
-from dicom_node.convert.philips import component, processing, radian, refusal, warnings
+from dicom_node.convert.philips import ALTERNATING, SIGN, component, processing, radian, refusal, warnings
 from dicom_node.convert.planes import is_enhanced
 from dicom_node.convert.reader import manufacturer_says
 
-__all__ = ["component", "processing", "radian", "reads", "refusal", "warnings"]
+__all__ = ["ALTERNATING", "SIGN", "component", "processing", "radian", "reads", "refusal", "warnings"]
 
 
 def reads(header: Dataset) -> bool:

@@ -4,10 +4,32 @@ from __future__ import annotations
 
 from pydicom.dataset import Dataset
 
-from dicom_node.convert import philips, philips_enhanced, siemens, siemens_enhanced
+from dicom_node.convert import (
+    bruker,
+    canon,
+    ge,
+    generic,
+    hitachi,
+    philips,
+    philips_enhanced,
+    siemens,
+    siemens_enhanced,
+    united_imaging,
+)
 from dicom_node.convert.reader import Reader
 
-_READERS: tuple[Reader, ...] = (siemens, siemens_enhanced, philips, philips_enhanced)
+_READERS: tuple[Reader, ...] = (
+    siemens,
+    siemens_enhanced,
+    philips,
+    philips_enhanced,
+    ge,
+    united_imaging,
+    canon,
+    hitachi,
+    bruker,
+    generic,  # last: it reads whatever is an MR image
+)
 
 
 def name(reader: Reader) -> str:

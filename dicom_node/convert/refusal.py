@@ -50,6 +50,7 @@ _IMAGE_TYPE_WORDS = {
     "CSA RESAMPLED": "reformatted image",
     "FIELD_MAP": "field map in Hz",
     "B0_MAP": "field map in Hz",
+    "B0": "field map in Hz",
     "B0 MAP": "field map in Hz",
     "B1 MAP": "B1 map",
     "T1 MAP": "relaxation map",
@@ -116,8 +117,8 @@ def _sequence(plane: Dataset) -> str:
         return "echo-planar image"
     if "SE" in sequence and "GR" not in sequence:
         return "spin echo"
-    if "RM" in sequence and "GR" not in sequence:
-        return "research sequence that says of itself no gradient echo (ScanningSequence RM)"
+    if "RM" in sequence and "GR" not in sequence and not _looks_like_gradient_echo(plane):
+        return "research sequence that is neither 3D nor said to be a gradient echo (ScanningSequence RM)"
     if "IR" in sequence:
         return "inversion recovery"
     b_value = number(plane, "DiffusionBValue")
@@ -126,6 +127,13 @@ def _sequence(plane: Dataset) -> str:
     if text(plane, "PhaseContrast") == "YES":
         return "phase-contrast (velocity) image"
     return ""
+
+
+def _looks_like_gradient_echo(plane: Dataset) -> bool:
+    """Philips writes RM for its multi-echo mDIXON, a 3D FFE, and GE for product sequences that a site has changed: the
+    word alone says nothing.  3D multi-echo sequences with phase are gradient echoes; FFE is Philips' name for one."""
+    image_type = words(plane, "ImageType")
+    return text(plane, "MRAcquisitionType") == "3D" or any(word.endswith("FFE") for word in image_type)
 
 
 def _nucleus(plane: Dataset) -> str:

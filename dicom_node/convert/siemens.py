@@ -18,11 +18,15 @@ from dicom_node.convert.reader import (
     Scale,
     complex_image_component,
     image_type_component,
+    interpolated_phase,
     manufacturer_says,
     rescale,
 )
 from dicom_node.errors import NotConvertible
 from dicom_node.model import Component
+
+SIGN = 1
+ALTERNATING: tuple[int, ...] = ()
 
 _RESCALED_TO_RADIAN = math.pi / 4096
 """Rescaled phase runs from −4096 to 4094."""
@@ -58,31 +62,25 @@ def refusal(plane: Dataset) -> str:
 
 
 def component(plane: Dataset) -> Component | None:
-    return complex_image_component(plane) or image_type_component(plane, 2)
+    return complex_image_component(plane) or image_type_component(plane, 2, 3)
 
 
 def processing(plane: Dataset) -> str:
     return " ".join(sorted(set(words(plane, "ImageType")[3:]) - _PLAIN))
 
 
-def radian(plane: Dataset) -> Scale:
+def radian(plane: Dataset) -> tuple[Scale, ...]:
     found = rescale(plane)
     if found == _RESCALE:
-        return Scale(found.slope * _RESCALED_TO_RADIAN, found.intercept * _RESCALED_TO_RADIAN)
+        return (Scale(found.slope * _RESCALED_TO_RADIAN, found.intercept * _RESCALED_TO_RADIAN),)
     if found in _UNRESCALED:
-        return Scale(2 * math.pi / _STORED_LEVELS, -math.pi)
+        return (Scale(2 * math.pi / _STORED_LEVELS, -math.pi),)
     raise NotConvertible(
         f"Siemens phase has RescaleSlope {found.slope:g} and RescaleIntercept {found.intercept:g}; "
         "expected 2 and −4096, or neither: with any other the scale to radian is unknown. "
-        "Send the images as the scanner wrote them"
+        "Send the images as the scanner wrote them, or configure the scale for this scanner"
     )
 
 
-def warnings(plane: Dataset) -> tuple[str, ...]:
-    corrected = [word for word in words(plane, "ImageType") if word in ("DIS2D", "DIS3D")]
-    if not corrected:
-        return ()
-    return (
-        f"phase was interpolated by distortion correction ({corrected[0]}): near its jumps from π to −π it is wrong; "
-        "send the uncorrected (ND) images",
-    )
+def warnings(plane: Dataset, slices: int) -> tuple[str, ...]:
+    return tuple(interpolated_phase(word) for word in words(plane, "ImageType") if word in ("DIS2D", "DIS3D"))

@@ -11,9 +11,9 @@ from pydicom.dataset import Dataset
 
 from dicom_node.convert.planes import is_enhanced
 from dicom_node.convert.reader import manufacturer_says
-from dicom_node.convert.siemens import component, processing, radian, refusal, warnings
+from dicom_node.convert.siemens import ALTERNATING, SIGN, component, processing, radian, refusal, warnings
 
-__all__ = ["component", "processing", "radian", "reads", "refusal", "warnings"]
+__all__ = ["ALTERNATING", "SIGN", "component", "processing", "radian", "reads", "refusal", "warnings"]
 
 
 def reads(header: Dataset) -> bool:

@@ -31,7 +31,7 @@ class Source:
     references: for each slice every image that it was made from.
     affine: 4×4, voxel (column, row, slice) → patient RAS in mm.
     encoding: the reader that understood the objects.  lossy: whether any of them was ever compressed with loss.
-    warnings: sentences for the report.
+    warnings: sentences for the report.  decisions: how phase was read and why, in sentences: scale, sign, polarity.
     """
 
     headers: tuple[Dataset, ...]
@@ -40,3 +40,4 @@ class Source:
     encoding: str
     lossy: bool
     warnings: tuple[str, ...]
+    decisions: tuple[str, ...] = ()

@@ -275,7 +275,7 @@ def test_real_and_imaginary_become_magnitude_and_phase(tmp_path: Path):
 
 @pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless])
 def test_losslessly_compressed_images_are_the_same(syntax, tmp_path: Path):
-    head = noise(shape=(8, 8, 3))
+    head = noise(shape=(8, 8, 4))
     paths = write_siemens(head, tmp_path)
     expected = converted(paths)[0]
 

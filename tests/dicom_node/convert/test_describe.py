@@ -92,8 +92,10 @@ REFUSED = {
     "velocity": (set_(SequenceName="*fl2d1_v150in"), "its phase is velocity"),
     "mprage": (set_(ScanningSequence=["GR", "IR"]), "inversion recovery"),
     "no component": (set_(ImageType=["ORIGINAL", "PRIMARY", "OTHER"]), "tells neither magnitude, phase"),
-    "vendor": (set_(Manufacturer="GE MEDICAL SYSTEMS"), "phase encoding of GE MEDICAL SYSTEMS is not yet supported"),
-    "no vendor": (set_(Manufacturer=None), "does not name"),
+    "no component, no vendor": (
+        set_(Manufacturer=None, ImageType=["ORIGINAL", "PRIMARY", "OTHER"]),
+        "may have been removed by an anonymiser",
+    ),
     "position": (set_(ImagePositionPatient=None), "cannot be placed"),
     "spacing": (set_(PixelSpacing=["0", "1"]), "cannot be placed"),
     "colour": (set_(SamplesPerPixel=3), "colour"),
