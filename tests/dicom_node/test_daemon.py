@@ -199,14 +199,17 @@ def test_the_real_process_stops_on_signals_and_tells_no_traceback(tmp_path: Path
     config = tmp_path / "node.toml"
     config.write_text(f'[node]\nstate_folder = "{tmp_path / "state"}"\n[receive]\nport = 0\n[log]\nstyle = "json"\n')
     command = [Path(sys.executable).with_name("qsm-node"), "serve", "--config", config]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
     told = []
-    for line in process.stderr:
-        told.append(json.loads(line))
-        if told[-1]["event"] == "serving":
-            process.send_signal(number)
-    assert process.wait(60) == 0
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr is not None
+        for line in process.stderr:
+            told.append(json.loads(line))
+            if told[-1]["event"] == "serving":
+                process.send_signal(number)
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
     assert [line["event"] for line in told] == ["listening", "serving", "stopping", "stopped"]
 
 
