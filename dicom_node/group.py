@@ -2,8 +2,8 @@
 
 The rule, in the order in which it is applied:
 
-1. What `describe` refused makes one FOREIGN group for each series; so does, after the quiet time, what has one echo and
-   no phase.
+1. What `describe` refused makes one FOREIGN group for each series; so do images of single coil elements, and, after the
+   quiet time, what has one echo and no phase.
 2. The others are parted by study, frame of reference and grid: rows, columns, pixel spacing, orientation and in-plane
    origin, within tolerances.
 3. Within a grid, the images of one series with one repetition (acquisition number, temporal position) and one
@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -48,8 +48,14 @@ def group(
 
     clock = _Clock(now, quiet_time, open_associations)
     groups = [_refused(members) for members in _by_series([i for i in known.values() if i.refusal])]
+    usable = [instance for instance in known.values() if not instance.refusal]
+    uncombined = _uncombined(usable)
+    groups += [
+        _no_acquisition(members, Completeness.FOREIGN, _UNCOMBINED)
+        for members in _by_series([instance for instance in usable if instance.sop_instance_uid in uncombined])
+    ]
     alone: list[Instance] = []
-    for runs in acquisitions([instance for instance in known.values() if not instance.refusal]):
+    for runs in acquisitions([instance for instance in usable if instance.sop_instance_uid not in uncombined]):
         if is_magnitude_of_one_echo(runs):
             alone += [instance for run in runs for instance in run.instances]
         else:
@@ -95,11 +101,35 @@ def _refused(members: list[Instance]) -> Group:
     return _no_acquisition(members, Completeness.FOREIGN, reason)
 
 
+_UNCOMBINED = "uncombined images of single coil elements: their phases cannot be averaged; send the combined images"
+
+
+def _uncombined(instances: Sequence[Instance]) -> set[str]:
+    """The instances of scans that have several coil elements' images of one component, echo and place."""
+    scans: dict[tuple[str, ...], list[Instance]] = defaultdict(list)
+    for instance in instances:
+        if instance.coil:
+            scans[instance.study_instance_uid, instance.frame_of_reference_uid, instance.protocol].append(instance)
+    found: set[str] = set()
+    for members in scans.values():
+        coils: dict[object, set[str]] = defaultdict(set)
+        for instance in members:
+            first = instance.frames[0]
+            cell = (instance.repetition, instance.sop_class_uid, first.component, first.echo_time, first.position)
+            coils[cell].add(instance.coil)
+        if any(len(elements) > 1 for elements in coils.values()):
+            found |= {instance.sop_instance_uid for instance in members}
+    return found
+
+
 def _magnitude_alone(members: list[Instance], clock: _Clock) -> Group:
     """Phase or further echoes may follow; if they do not, it is a T1, a localiser, a dynamic series…"""
     if not clock.is_quiet(members):
         return _no_acquisition(members, Completeness.WAITING, "")
     reason = "magnitude of a single echo, without phase: not a multi-echo gradient echo"
+    places = Counter((frame.position, i.repetition) for i in members for frame in i.frames)
+    if set(places.values()) == {2}:
+        reason += "; every slice is there twice, as where a field map in Hz and its magnitude share one series"
     return _no_acquisition(members, Completeness.FOREIGN, reason)
 
 

@@ -43,6 +43,7 @@ class Instance:
     repetition: acquisition number and temporal position as written, which tell repetitions within one series apart.
     processing: what was done to the image besides ("DIS2D NORM"), which tells two renderings of one scan apart.
     protocol: repetition time and flip angle, which all images of one scan share.
+    coil: the one coil element that the image is of, "" where the header names none or several.
     """
 
     path: Path
@@ -64,6 +65,7 @@ class Instance:
     repetition: str = ""
     processing: str = ""
     protocol: str = ""
+    coil: str = ""
 
 
 class Completeness(StrEnum):

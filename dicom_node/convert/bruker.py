@@ -8,6 +8,7 @@ Synthetic data only.
 from __future__ import annotations
 
 import math
+
 from pydicom.dataset import Dataset
 
 from dicom_node.convert.reader import (

@@ -10,6 +10,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
+from dicom_node.convert.coil import coil_element
 from dicom_node.convert.header import MALFORMED, number, numbers, text, values, whole
 from dicom_node.convert.matrix import CARTESIAN
 from dicom_node.convert.planes import is_enhanced, planes
@@ -57,6 +58,7 @@ def describe(path: Path, received_at: float, association: str) -> Instance:
         repetition=_repetition(first),
         processing=reader.processing(first) if reader and frames else "",
         protocol=_protocol(first),
+        coil=coil_element(first),
     )
 
 
@@ -154,6 +156,10 @@ def _frame(index: int, plane: Dataset, reader: Reader | None, lossy: bool) -> Fr
     )
 
 
+def _is_magnitude(frame: Frame) -> bool:
+    return frame.component is Component.MAGNITUDE
+
+
 def _hint(plane: Dataset) -> str:
     if values(plane, "Manufacturer"):
         return ""
@@ -163,6 +169,9 @@ def _hint(plane: Dataset) -> str:
 def _header_refusal(header: Dataset, plane_list: list[Dataset], frames: list[Frame], reasons: list[str]) -> str:
     if not frames:
         return "; ".join(reasons) or "an enhanced object without readable frames"
+    if reasons and len({(frame.component, frame.echo_time) for frame in frames}) == 1 and _is_magnitude(frames[0]):
+        # The magnitude that goes with a map: what the map is says more than that the magnitude is alone.
+        return "; ".join(reasons)
     if not (whole(header, "Rows") and whole(header, "Columns")):
         return "no rows and columns: not an image"
     used = [plane_list[frame.index] for frame in frames]
@@ -170,6 +179,8 @@ def _header_refusal(header: Dataset, plane_list: list[Dataset], frames: list[Fra
         return "frames of several pixel spacings in one object"
     if len({frame.orientation for frame in frames}) > 1:
         return "planes of several orientations in one object"
+    if len({coil_element(plane) for plane in used}) > 1:
+        return "uncombined images of single coil elements in one object: send the combined ones"
     if len({_repetition(plane) for plane in used}) > 1:
         return "several repetitions in one object: not yet supported"
     if is_enhanced(header) and len(plane_list) != whole(header, "NumberOfFrames"):

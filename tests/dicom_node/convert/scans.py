@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom import dcmread
+from pydicom.dataset import Dataset
 
 from dicom_node.convert import Source, convert, describe
 from dicom_node.group import group
@@ -66,3 +68,15 @@ def groups(paths: Sequence[Path]) -> list[Group]:
 def converted(paths: Sequence[Path]) -> tuple[Acquisition, Source]:
     (found,) = groups(paths)
     return convert(found)
+
+
+def edit(path: Path, change: Callable[[Dataset], object]) -> None:
+    dataset = dcmread(path)
+    change(dataset)
+    dataset.save_as(path)
+
+
+def edited(paths: list[Path], change: Callable[[Dataset], object]) -> list[Path]:
+    for path in paths:
+        edit(path, change)
+    return paths

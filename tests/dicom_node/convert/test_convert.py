@@ -14,7 +14,18 @@ from pydicom.uid import JPEGLSLossless, RLELossless
 from dicom_node.convert import convert
 from dicom_node.errors import NotConvertible
 from dicom_node.model import Completeness
-from tests.dicom_node.convert.scans import AXIAL, CORONAL, DOWNWARDS, SAGITTAL, converted, groups, noise, rotated
+from tests.dicom_node.convert.scans import (
+    AXIAL,
+    CORONAL,
+    DOWNWARDS,
+    SAGITTAL,
+    converted,
+    edit,
+    edited,
+    groups,
+    noise,
+    rotated,
+)
 from tests.simulation.philips import write_philips, write_philips_enhanced
 from tests.simulation.siemens import write_siemens
 from tests.simulation.siemens_enhanced import write_siemens_enhanced
@@ -173,18 +184,6 @@ ABOVE_THE_SINUS = np.array([-3.0, 45.7, 27.4, 1.0])
 
 
 # What is told in the header
-
-
-def edit(path: Path, change: Callable[[Dataset], object]) -> None:
-    dataset = dcmread(path)
-    change(dataset)
-    dataset.save_as(path)
-
-
-def edited(paths: list[Path], change: Callable[[Dataset], object]) -> list[Path]:
-    for path in paths:
-        edit(path, change)
-    return paths
 
 
 def test_frequency_in_hertz_is_understood(tmp_path: Path):
