@@ -89,7 +89,7 @@ def _reconstruct(options: argparse.Namespace) -> int:
     from dicom_node.desk import reconstruct_folder
     from dicom_node.reconstruct import read_recipe
 
-    return reconstruct_folder(options.input, options.out, read_recipe(recipe_file), options.nifti)
+    return reconstruct_folder(options.input, options.out, read_recipe(recipe_file), options.nifti, config.scanners)
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -115,12 +115,12 @@ def _retry(options: argparse.Namespace) -> int:
         done = "is sent to its destinations at once"
     elif job.state is State.REFUSED and outbox.again(job.id, now):
         done = "is sent again where it was turned down"
-    elif job.state in (State.FAILED, State.SENT) and store.run_again(job, now):
+    elif job.state in (State.FAILED, State.REVIEW, State.SENT) and store.run_again(job, now):
         done = "is run again"
     else:
         raise NothingToRetry(
-            f"job {job.id} is {job.state} ({job.reason}): there is nothing to run again; failed, refused and sent jobs "
-            "can be, and the pauses of a sending job can be ended"
+            f"job {job.id} is {job.state} ({job.reason}): there is nothing to run again; failed, refused and sent "
+            "jobs and those in review can be, and the pauses of a sending job can be ended"
         )
     print(f"job {job.id} {done}")
     return DONE

@@ -114,6 +114,26 @@ class Destination(_Table):
     ae_title: AETitle
 
 
+class Scanner(_Table):
+    """What the site knows of a scanner better than its images say.  It is told by either name, or by both.
+
+    phase_sign, phase_half_turn, phase_zero: see `convert.Override`.  check: whether physics may stop its images.
+    """
+
+    station_name: str = ""
+    serial_number: str = ""
+    phase_sign: Literal["auto", "keep", "flip"] = "auto"
+    phase_half_turn: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    phase_zero: Annotated[float, Field(allow_inf_nan=False)] = 0.0
+    check: bool = True
+
+    @model_validator(mode="after")
+    def _is_named(self) -> Scanner:
+        if not (self.station_name.strip() or self.serial_number.strip()):
+            raise ValueError("a scanner has no name; give its station_name, its serial_number or both")
+        return self
+
+
 class Retention(_Table):
     """jobs: days that the folder of a finished job is kept, 0 for ever.  Nothing that is still to be sent goes."""
 
@@ -132,6 +152,7 @@ class Config(_Table):
     reconstruct: Reconstruct = Reconstruct()
     send: Send = Send()
     destinations: Annotated[tuple[Destination, ...], Field(alias="destination")] = ()
+    scanners: Annotated[tuple[Scanner, ...], Field(alias="scanner")] = ()
     retention: Retention = Retention()
     log: Log = Log()
 
@@ -147,6 +168,10 @@ class Config(_Table):
     def _recipe_exists(self) -> Config:
         recipe_file(self.reconstruct.recipe)
         return self
+
+
+_LISTED: dict[str, type[_Table]] = {"destination": Destination, "scanner": Scanner}
+"""The tables of which there may be several, by their names in the file."""
 
 
 def load(path: Path | None) -> Config:
@@ -200,7 +225,7 @@ def _nearest(location: tuple[Any, ...]) -> str:
     table: Any = Config
     for part in location[:-1]:
         if isinstance(part, str):
-            table = Destination if part == "destination" else table.model_fields[part].annotation
+            table = _LISTED.get(part) or table.model_fields[part].annotation
     known = [field.alias or name for name, field in table.model_fields.items()]
     near = difflib.get_close_matches(str(location[-1]), known, n=1)
     return f"; did you mean {near[0]}?" if near else f"; expected one of {', '.join(known)}"

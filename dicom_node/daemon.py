@@ -104,7 +104,16 @@ class Daemon:
         )
         names = [destination.name for destination in config.destinations]
         self.dispatch = Dispatch(
-            self.store, outbox, self._executor, work, recipe, config.reconstruct, jobs_folder, names, clock
+            self.store,
+            outbox,
+            self._executor,
+            work,
+            recipe,
+            config.reconstruct,
+            jobs_folder,
+            names,
+            clock,
+            config.scanners,
         )
         self._narrate = Narrator(self.store, jobs_folder)
         self._rounds: dict[str, tuple[Callable[[], None], float]] = {

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
+from dicom_node.config import Scanner
 from dicom_node.convert import describe
 from dicom_node.encode.nifti import write_nifti
 from dicom_node.errors import NotConvertible, UnreadableObject
@@ -23,9 +25,12 @@ DONE, FAILED, NOTHING_RECONSTRUCTIBLE = 0, 1, 3
 """Exit codes; 2 is wrong usage, which the command line finds out before."""
 
 
-def reconstruct_folder(input_dir: Path, out_dir: Path, recipe: Recipe, nifti: bool) -> int:
+def reconstruct_folder(
+    input_dir: Path, out_dir: Path, recipe: Recipe, nifti: bool, scanners: Sequence[Scanner] = ()
+) -> int:
     """Reconstructs every complete acquisition below `input_dir`; progress and reasons go to stderr.
 
+    scanners: what the site knows of them.
     Returns 0 if at least one was reconstructed, 3 if there was none that can be, 1 if the disk failed.
     """
     groups = sorted(group(read(input_dir), time.time(), 0.0, frozenset()), key=_order)
@@ -41,7 +46,7 @@ def reconstruct_folder(input_dir: Path, out_dir: Path, recipe: Recipe, nifti: bo
         _say(f"{_name(acquired)}: reconstructing into {folder}")
         try:
             folder.mkdir(parents=True, exist_ok=True)  # what cannot be written should be known before the work
-            outcome = reconstruct_group(acquired, recipe, time.time(), _say)
+            outcome = reconstruct_group(acquired, recipe, time.time(), _say, scanners)
             remove_outputs(folder)
             write(outcome, folder)
             if nifti:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Executor, Future
 from pathlib import Path
 
@@ -17,8 +17,8 @@ import structlog
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 
-from dicom_node.config import Reconstruct
-from dicom_node.errors import NotConvertible, UnreadableObject
+from dicom_node.config import Reconstruct, Scanner
+from dicom_node.errors import Contradicted, NotConvertible, UnreadableObject
 from dicom_node.execute import WorkerDied, WorkerStopped
 from dicom_node.outbox import Outbox, Result
 from dicom_node.reconstruct import Recipe
@@ -48,6 +48,7 @@ class Dispatch:
         jobs_folder: Path,
         destinations: list[str],
         clock: Callable[[], float],
+        scanners: Sequence[Scanner] = (),
     ) -> None:
         self._store = store
         self._outbox = outbox
@@ -58,6 +59,7 @@ class Dispatch:
         self._jobs_folder = jobs_folder
         self._destinations = destinations
         self._clock = clock
+        self._scanners = [scanner.model_dump() for scanner in scanners]
         self._running: set[int] = set()
         self._lock = threading.Lock()
 
@@ -119,6 +121,7 @@ class Dispatch:
             "revision": job.revision,
             "created_at": job.created_at,
             "instances": paths,
+            "scanners": self._scanners,
             "recipe": {"name": self._recipe.name, "digest": self._recipe.digest()},
         }
         encoded = json.dumps(content, indent=1).encode()
@@ -151,6 +154,8 @@ class Dispatch:
                 self._store.advance(
                     job.id, State.RECONSTRUCTING, State.READY, self._clock(), "handed back: the node was stopped"
                 )
+        except Contradicted as error:
+            self._store.advance(job.id, State.RECONSTRUCTING, State.REVIEW, self._clock(), str(error))
         except (NotConvertible, UnreadableObject) as error:
             self._store.advance(job.id, State.RECONSTRUCTING, State.FAILED, self._clock(), str(error))
         except WorkerDied as error:

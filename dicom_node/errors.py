@@ -4,6 +4,7 @@ NodeError
 ├── InvalidConfiguration   node.toml: every fault at once, each with its line of remedy
 ├── UnreadableObject       bytes that are no DICOM object we can store or index
 ├── NotConvertible         a group that is no acquisition after all; the reason names the cause
+│   └── Contradicted       one whose phase cannot be what its header says; the reason names both hypotheses
 ├── IllegalTransition      a job was asked for a move that the table does not have
 └── PeerFailure            a destination refused or broke off; what it answered
 """
@@ -23,6 +24,10 @@ class UnreadableObject(NodeError, ValueError):
 
 class NotConvertible(NodeError):
     """A group of instances from which no acquisition can be made."""
+
+
+class Contradicted(NotConvertible):
+    """An acquisition whose phase cannot be what its header says, by physics; somebody has to look."""
 
 
 class IllegalTransition(NodeError):

@@ -2,7 +2,8 @@
 
 A job folder holds
 
-    job.json          {"instances": [path, …], "created_at": seconds since the epoch}, written by whoever made the job
+    job.json          {"instances": [path, …], "created_at": seconds since the epoch, "scanners": [what the site knows,
+                      see `config.Scanner`]}, written by whoever made the job
     progress.jsonl    one line {"at": seconds, "stage": name} for each stage that began, over all attempts
     result.part/      being written
     result/           dicom/*.dcm, report.json, map.png; appears complete or not at all
@@ -20,7 +21,7 @@ import shutil
 import time
 import tomllib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.filewriter import dcmwrite
 
+from dicom_node.config import Scanner
 from dicom_node.convert import Source, convert, describe
 from dicom_node.encode import encode
 from dicom_node.encode.picture import draw
@@ -35,6 +37,7 @@ from dicom_node.encode.record import names, record
 from dicom_node.errors import InvalidConfiguration, NotConvertible
 from dicom_node.group import group
 from dicom_node.model import Completeness, Group
+from dicom_node.review import check, settings_of
 from reconstruction import InvalidAcquisition, InvalidRecipe, Maps, NotReconstructible, Recipe, reconstruct
 
 __all__ = ["Outcome", "Recipe", "read_recipe", "reconstruct_group", "reconstruct_job", "remove_outputs", "write"]
@@ -73,7 +76,9 @@ def reconstruct_job(job_folder: Path, recipe: Recipe) -> Path:
             progress.write(json.dumps({"at": time.time(), "stage": stage}) + "\n")
             progress.flush()
 
-        outcome = reconstruct_group(acquired, recipe, job.get("created_at", job_file.stat().st_mtime), on_stage)
+        scanners = [Scanner.model_validate(scanner) for scanner in job.get("scanners", ())]
+        created = job.get("created_at", job_file.stat().st_mtime)
+        outcome = reconstruct_group(acquired, recipe, created, on_stage, scanners)
         on_stage("write")
         write(outcome, part)
         part.rename(result)
@@ -82,22 +87,30 @@ def reconstruct_job(job_folder: Path, recipe: Recipe) -> Path:
     return result
 
 
-def reconstruct_group(acquired: Group, recipe: Recipe, created: float, on_stage: OnStage) -> Outcome:
+def reconstruct_group(
+    acquired: Group, recipe: Recipe, created: float, on_stage: OnStage, scanners: Sequence[Scanner] = ()
+) -> Outcome:
     """From images to encoded results, in memory.  created: see `encode`.  on_stage: told as each stage begins.
 
-    Raises NotConvertible for images from which no map can be made, with the reason.
+    Raises NotConvertible for images from which no map can be made, Contradicted for a phase that cannot be what its
+    header says, with the reason.
     """
     watch = Stopwatch(on_stage)
     watch("convert")
     try:
-        acquisition, source = convert(acquired)
+        scanner = settings_of(acquired, scanners)
+        acquisition, source = convert(acquired, scanner.override)
+        watch("check")
+        checked = check(acquisition, source, scanner)
+        source = replace(source, warnings=(*source.warnings, *checked.warnings))
         maps = reconstruct(acquisition, recipe, watch)
     except (InvalidAcquisition, NotReconstructible) as error:
         raise NotConvertible(str(error)) from error
     watch("encode")
     outputs = names(encode(maps, source, recipe, created))
     picture = draw(maps, source.affine, recipe)
-    return Outcome(maps, source, outputs, record(acquisition, maps, source, recipe, outputs, watch.stop()), picture)
+    report = record(acquisition, maps, source, recipe, outputs, watch.stop()) | checked.record
+    return Outcome(maps, source, outputs, report, picture)
 
 
 def write(outcome: Outcome, folder: Path) -> None:

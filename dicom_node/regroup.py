@@ -63,7 +63,7 @@ def place(store: Store, group: Group, now: float) -> None:
         job = _reopen(store, job, now, f"{len(images - set(job.images))} new images came")
         store.set_images(job, sorted(images))
     target = STATE_OF[group.completeness]
-    if target is State.WAITING or job.state in (target, State.READY, State.FAILED):
+    if target is State.WAITING or job.state in (target, State.READY, State.FAILED, State.REVIEW):
         return
     job = _reopen(store, job, now, "it was looked at anew")
     store.advance(job.id, State.WAITING, target, now, group.reason)

@@ -8,7 +8,7 @@ meaning; the store fills a SQLite table from it whose trigger refuses any other.
      ready ⇄ reconstructing ──▶ reconstructed ──▶ sending ──▶ sent
                    │                                 ⇅
                    ▼                              refused
-                 failed
+             failed, review
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ class State(StrEnum):
     """A destination turned a result down for good; all others are stored."""
     FAILED = "failed"
     """No map could be made; the reason says why."""
+    REVIEW = "review"
+    """Physics contradicts what the header says of the phase; the reason names both hypotheses.  Somebody decides."""
 
 
 START = State.WAITING
@@ -58,6 +60,7 @@ TRANSITIONS: dict[tuple[State, State], str] = {
     (State.RECONSTRUCTING, State.RECONSTRUCTED): "the result folder is on disk",
     (State.RECONSTRUCTING, State.READY): "the worker died, ran out of time or was stopped: it is run again",
     (State.RECONSTRUCTING, State.FAILED): "no map can be made of it, or it was begun as often as is allowed",
+    (State.RECONSTRUCTING, State.REVIEW): "the phase cannot be what its header says",
     (State.RECONSTRUCTED, State.SENDING): "its results are registered for each destination",
     (State.RECONSTRUCTED, State.READY): "its result folder is gone or unreadable: it is made anew",
     (State.SENDING, State.SENT): "every destination has stored every result",
@@ -66,11 +69,13 @@ TRANSITIONS: dict[tuple[State, State], str] = {
     (State.REFUSED, State.SENDING): "asked for: what was turned down is sent again",
     (State.FAILED, State.WAITING): "a late image came",
     (State.FAILED, State.READY): "asked for: it is run again",
+    (State.REVIEW, State.WAITING): "a late image came",
+    (State.REVIEW, State.READY): "asked for: it is run again, as its scanner is configured now",
     (State.SENT, State.READY): "asked for: it is run again and sent again",
 }
 """(from, to) and what the move means."""
 
-GROWING = frozenset({State.WAITING, State.INCOMPLETE, State.FOREIGN, State.READY, State.FAILED})
+GROWING = frozenset({State.WAITING, State.INCOMPLETE, State.FOREIGN, State.READY, State.FAILED, State.REVIEW})
 """Nothing was made of the job's images yet: a late image joins them.  In every other state it makes a new revision."""
 
 

@@ -125,7 +125,7 @@ def test_status_tells_who_serves(config: Path, store: Store, capsys: pytest.Capt
     assert "not running" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("states", [(State.FAILED,), (State.RECONSTRUCTED, State.SENDING, State.SENT)])
+@pytest.mark.parametrize("states", [(State.FAILED,), (State.REVIEW,), (State.RECONSTRUCTED, State.SENDING, State.SENT)])
 def test_retry_runs_failed_and_sent_jobs_again_with_all_their_attempts(
     states: tuple[State, ...], config: Path, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:

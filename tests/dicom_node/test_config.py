@@ -24,15 +24,28 @@ def test_the_documented_file_names_every_key_with_its_default() -> None:
     assert load(DOCUMENTED) == load(None)
     content = tomllib.loads(DOCUMENTED.read_text())
     for table, field in Config.model_fields.items():
-        if table != "destinations":
+        if table not in ("destinations", "scanners"):
             assert field.annotation is not None
             assert set(content[table]) == set(field.annotation.model_fields), f"[{table}] of node.toml"
 
 
 def test_the_documented_destination_is_valid(tmp_path: Path) -> None:
     example = re.sub(r"(?m)^# (?=\[\[|\w+ = )", "", DOCUMENTED.read_text())
-    [destination] = load(write(tmp_path, example)).destinations
+    config = load(write(tmp_path, example))
+    [destination] = config.destinations
     assert (destination.name, destination.port) == ("pacs", 4242)
+    [scanner] = config.scanners
+    assert (scanner.station_name, scanner.phase_sign, scanner.phase_half_turn) == ("MR1", "flip", 4096)
+    assert scanner.model_fields_set == set(type(scanner).model_fields)
+
+
+def test_a_scanner_without_a_name_and_a_sign_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(InvalidConfiguration, match="a scanner has no name"):
+        load(write(tmp_path, '[[scanner]]\nphase_sign = "flip"'))
+    with pytest.raises(InvalidConfiguration, match=r"scanner\.0\.phase_sign is 'turn'"):
+        load(write(tmp_path, '[[scanner]]\nstation_name = "MR1"\nphase_sign = "turn"'))
+    with pytest.raises(InvalidConfiguration, match="did you mean phase_sign"):
+        load(write(tmp_path, '[[scanner]]\nstation_name = "MR1"\nphase_sing = "flip"'))
 
 
 def test_an_empty_file_is_valid_and_loopback_only(tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from dicom_node.config import Reconstruct
+from dicom_node.config import Reconstruct, Scanner
 from dicom_node.dispatch import Dispatch
-from dicom_node.errors import NotConvertible
+from dicom_node.errors import Contradicted, NotConvertible
 from dicom_node.execute import TimeLimitExceeded, WorkerDied, WorkerStopped
 from dicom_node.outbox import Outbox
 from dicom_node.reconstruct import Recipe
@@ -58,10 +58,19 @@ class Line:
         self.jobs = folder / "jobs"
         self.dispatch = self.a_dispatch(destinations)
 
-    def a_dispatch(self, destinations: Sequence[str] = ("pacs",)) -> Dispatch:
+    def a_dispatch(self, destinations: Sequence[str] = ("pacs",), scanners: Sequence[Scanner] = ()) -> Dispatch:
         settings = Reconstruct.model_construct(workers=1, attempts=2, time_limit=100.0, pause=10.0)
         return Dispatch(
-            self.store, self.outbox, self.executor, work, RECIPE, settings, self.jobs, list(destinations), self.clock
+            self.store,
+            self.outbox,
+            self.executor,
+            work,
+            RECIPE,
+            settings,
+            self.jobs,
+            list(destinations),
+            self.clock,
+            scanners,
         )
 
     def a_job(self, key: str = "g") -> int:
@@ -100,6 +109,32 @@ def test_no_more_jobs_than_workers(line: Line) -> None:
     line.executor.end()
     line.dispatch()
     assert line.state(second) is State.RECONSTRUCTING
+
+
+def test_a_phase_that_physics_contradicts_waits_for_somebody_to_decide(line: Line) -> None:
+    job = line.a_job()
+    line.dispatch()
+    line.executor.end(Contradicted("either this or that"))
+    assert (line.state(job), the_job(line.store, job).reason) == (State.REVIEW, "either this or that")
+    line.dispatch()
+    assert line.state(job) is State.REVIEW
+    assert line.store.run_again(the_job(line.store, job), line.clock())
+    line.dispatch()
+    line.executor.end()
+    assert line.state(job) is State.SENDING
+
+
+def test_a_retry_uses_what_is_configured_of_the_scanner_by_then(line: Line) -> None:
+    job = line.a_job()
+    line.dispatch()
+    line.executor.end(Contradicted("either this or that"))
+    (line.jobs / str(job) / "stale").touch()
+    line.store.run_again(the_job(line.store, job), line.clock())
+    scanner = Scanner(station_name="MR1", phase_sign="flip")
+    line.a_dispatch(scanners=[scanner])()
+    described = json.loads((line.jobs / str(job) / "job.json").read_text())["scanners"]
+    assert [Scanner.model_validate(known) for known in described] == [scanner]
+    assert not (line.jobs / str(job) / "stale").exists()
 
 
 @pytest.mark.parametrize("error", [WorkerDied("killed by SIGKILL"), TimeLimitExceeded("100 s"), MemoryError("no more")])

@@ -57,7 +57,7 @@ def test_the_record_holds_recipe_figures_timings_and_sources(job: Path) -> None:
     assert record["regions"].keys() == {"whole_brain", "csf"}
     assert record["regions"]["csf"].keys() == {"voxels", "volume", "chi", "r2star"}
     assert record["reference"]["mean_relative_to_whole_brain"] == pytest.approx(10)
-    assert record["timings_s"].keys() == {"convert", "mask", "inversion", "encode"}
+    assert record["timings_s"].keys() == {"convert", "check", "mask", "inversion", "encode"}
     assert len(record["source"]["sop_instance_uids"]) == 28
     assert len(record["source"]["series_instance_uids"]) == 2
     assert {output["file"] for output in record["outputs"]} == {
@@ -75,7 +75,7 @@ def test_nothing_but_the_dicom_files_names_the_patient(job: Path) -> None:
 def test_progress_names_each_stage_as_it_begins(job: Path) -> None:
     reconstruct_job(job, recipe())
     lines = [json.loads(line) for line in (job / "progress.jsonl").read_text().splitlines()]
-    assert [line["stage"] for line in lines] == ["convert", "mask", "inversion", "encode", "write", "done"]
+    assert [line["stage"] for line in lines] == ["convert", "check", "mask", "inversion", "encode", "write", "done"]
     times = [line["at"] for line in lines]
     assert times == sorted(times)
 

@@ -52,12 +52,13 @@ def test_late_images_join_a_job_that_has_not_begun(store: Store, before: Complet
     assert (job.state, job.images, job.revision) == (State.READY, uids(1, 2), 1)
 
 
-def test_late_images_reopen_a_failed_job(store: Store) -> None:
+@pytest.mark.parametrize("state", [State.FAILED, State.REVIEW])
+def test_late_images_reopen_a_job_of_which_nothing_was_made(store: Store, state: State) -> None:
     job = a_ready_job(store, numbers=(1,))
     store.claim(2.0, lease=1, ceiling=3)
-    store.advance(job, State.RECONSTRUCTING, State.FAILED, 3.0, "no brain found")
+    store.advance(job, State.RECONSTRUCTING, state, 3.0, "no brain found")
     place(store, a_group([1]), 4.0)
-    assert the_job(store, job).state is State.FAILED, "nothing new came, nothing is tried again"
+    assert the_job(store, job).state is state, "nothing new came, nothing is tried again"
     place(store, a_group([1, 2]), 5.0)
     assert walked(store, job)[-2:] == [State.WAITING, State.READY]
     assert the_job(store, job).images == uids(1, 2)
