@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from demo.archive import Archive
 from demo.scanner import push
@@ -147,7 +148,7 @@ def test_a_dead_archive_keeps_nothing_from_the_living_one(
 
 
 def test_a_round_that_fails_is_told_and_comes_again(
-    tmp_path: Path, archive: Archive, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failures = iter([OSError("the disk hiccups"), ZeroDivisionError("a fault of ours")])
 
@@ -159,12 +160,12 @@ def test_a_round_that_fails_is_told_and_comes_again(
     from dicom_node.regroup import regroup
 
     monkeypatch.setattr("dicom_node.daemon.regroup", hiccup)
-    with serving(a_config(tmp_path, archive), monkeypatch) as daemon:
+    with capture_logs() as told, serving(a_config(tmp_path, archive), monkeypatch) as daemon:
         send(a_study(tmp_path), daemon)
         wait_for(daemon, State.SENT)
-    told = "".join(capfd.readouterr())
-    assert "the disk hiccups" in told
-    assert "a fault of ours" in told
+    failed = [line for line in told if line["event"] == "round_failed"]
+    assert [line.get("error") for line in failed] == ["the disk hiccups", None]
+    assert failed[1]["exc_info"]  # a fault of ours comes with its traceback
 
 
 def test_without_a_destination_the_result_stays_and_is_sent_once_there_is_one(
