@@ -37,9 +37,10 @@ _FIELD_MAP = re.compile(r"B0_?(MAP|RF)", re.IGNORECASE)
 
 
 def reads(header: Dataset) -> bool:
-    return manufacturer_says(header, "GE MEDICAL", "GE HEALTHCARE") or (
-        not text(header, "Manufacturer") and _private_component(header) is not None
-    )
+    vendor = text(header, "Manufacturer")
+    if not vendor:
+        return _private_component(header) is not None
+    return vendor == "GE" or manufacturer_says(header, "GE MEDICAL", "GE HEALTHCARE")
 
 
 def refusal(plane: Dataset) -> str:

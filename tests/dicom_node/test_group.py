@@ -247,6 +247,32 @@ def test_refused_objects_are_foreign_by_series_at_once():
     assert set().union(*map(members, foreign)) == uids(localiser)
 
 
+def test_uncombined_coils_are_left_alone_and_the_combined_images_are_used():
+    elements = [
+        dataclasses.replace(i, coil=f"H{n}")
+        for n in (1, 2)
+        for i in scan(((5 + 20 * n, M, (4.0, 8.0)), (6 + 20 * n, P, (4.0, 8.0))), name=f"coil{n}")
+    ]
+    found = groups([*elements, *scan()])
+    foreign = [g for g in found if g.completeness is Completeness.FOREIGN]
+    assert set().union(*map(members, foreign)) == uids(elements)
+    assert all("single coil elements" in g.reason for g in foreign)
+    assert [members(g) for g in found if g.completeness is Completeness.COMPLETE] == [uids(scan())]
+
+
+def test_a_coil_of_one_element_is_no_reason():
+    one = [dataclasses.replace(i, coil="H1") for i in scan()]
+    assert only(one).completeness is Completeness.COMPLETE
+
+
+def test_slices_that_are_there_twice_in_one_echo_may_be_a_field_map():
+    both = [dataclasses.replace(i, series_instance_uid="1.2.9") for n in "ab" for i in scan(((5, M, (7.0,)),), name=n)]
+    found = only(both)
+    assert found.completeness is Completeness.FOREIGN
+    assert "field map in Hz" in found.reason
+    assert "field map" not in only(scan(((5, M, (7.0,)),))).reason
+
+
 def test_the_key_stays_while_the_group_grows():
     images = [*scan(FOR_EACH_ECHO), enhanced(scan(FOR_EACH_ECHO), received_at=5)]
     assert len({only(images[:n]).key for n in range(1, len(images) + 1)}) == 1

@@ -24,16 +24,31 @@ from dicom_node.errors import NotConvertible, UnreadableObject
 from dicom_node.group import group
 from dicom_node.model import Component, Instance
 from tests.dicom_node.convert.scans import noise
+from tests.simulation.bruker import write_bruker
+from tests.simulation.ge import write_ge
+from tests.simulation.generic import write_generic
+from tests.simulation.hitachi import write_hitachi
 from tests.simulation.philips import write_philips, write_philips_enhanced
 from tests.simulation.siemens import write_siemens
 from tests.simulation.siemens_enhanced import write_siemens_enhanced
+from tests.simulation.united_imaging import write_united_imaging
 
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
     """One small scan by each writer."""
-    head = noise(shape=(6, 5, 2))
-    writers = (write_siemens, write_siemens_enhanced, write_philips, write_philips_enhanced)
+    head = noise(shape=(6, 5, 4), echo_times=(4e-3, 10.7e-3))
+    writers = (
+        write_siemens,
+        write_siemens_enhanced,
+        write_philips,
+        write_philips_enhanced,
+        write_ge,
+        write_united_imaging,
+        write_hitachi,
+        write_bruker,
+        write_generic,
+    )
     return {w.__name__: w(head, tmp_path_factory.mktemp(w.__name__)) for w in writers}
 
 
@@ -60,10 +75,10 @@ def test_a_siemens_image(stored, tmp_path: Path):
 def test_an_enhanced_object_has_its_frames(stored):
     (path,) = stored["write_philips_enhanced"]
     instance = describe(path, 0.0, "1")
-    assert len(instance.frames) == 2 * 2 * 2
+    assert len(instance.frames) == 2 * 2 * 4
     assert {frame.echo_time for frame in instance.frames} == {4.0, 10.7}
     assert {frame.component for frame in instance.frames} == {Component.MAGNITUDE, Component.PHASE}
-    assert [frame.index for frame in instance.frames] == list(range(8))
+    assert [frame.index for frame in instance.frames] == list(range(16))
 
 
 def set_(**attributes: object) -> Callable[[Dataset], None]:
@@ -145,7 +160,7 @@ def test_lossy_phase_is_refused_and_lossy_magnitude_is_not(stored, tmp_path: Pat
 def test_an_enhanced_object_keeps_the_frames_that_are_of_use(stored, tmp_path: Path):
     dataset = dcmread(stored["write_philips_enhanced"][0])
     dataset.PerFrameFunctionalGroupsSequence[0].MREchoSequence[0].EffectiveEchoTime = 0.0
-    assert [frame.index for frame in described(dataset, tmp_path).frames] == list(range(1, 8))
+    assert [frame.index for frame in described(dataset, tmp_path).frames] == list(range(1, 16))
 
 
 def test_an_enhanced_object_of_several_repetitions_is_refused(stored, tmp_path: Path):
@@ -219,6 +234,18 @@ def test_a_file_without_preamble_is_read(stored, tmp_path: Path):
 
 
 # Hostile headers
+
+WRITERS = [
+    "write_siemens",
+    "write_siemens_enhanced",
+    "write_philips",
+    "write_philips_enhanced",
+    "write_ge",
+    "write_united_imaging",
+    "write_hitachi",
+    "write_bruker",
+    "write_generic",
+]
 
 unhurried = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
@@ -307,7 +334,7 @@ LONG_FORM = ("UN", "SQ", "OW", "OB", "UT")
 @unhurried
 @given(
     damage=damages,
-    writer=st.sampled_from(["write_siemens", "write_siemens_enhanced", "write_philips", "write_philips_enhanced"]),
+    writer=st.sampled_from(WRITERS),
 )
 def test_hostile_headers_raise_named_errors_only(damage, writer: str, stored, companions, tmp_path: Path):
     path = tmp_path / "hostile"
