@@ -1,4 +1,4 @@
-"""The command line: serve, reconstruct, status, retry.
+"""The command line: serve, reconstruct, inspect, status, retry.
 
 Exit codes: 0 done, 1 failure, 2 wrong usage or configuration, 3 nothing reconstructible.  What goes wrong is one
 message on stderr.  Heavy imports wait until a command needs them, so that `status` answers at once.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sqlite3
 import sys
 import time
@@ -19,7 +20,7 @@ from dicom_node import log
 from dicom_node.errors import InvalidConfiguration, NodeError
 from dicom_node.states import State
 
-DONE, FAILURE, WRONG_USAGE = 0, 1, 2
+DONE, FAILURE, WRONG_USAGE, NOTHING_RECONSTRUCTIBLE = 0, 1, 2, 3
 
 
 class NothingToRetry(NodeError):
@@ -58,6 +59,11 @@ def _parser() -> argparse.ArgumentParser:
     reconstruct.add_argument("--nifti", action="store_true", help="write NIfTI volumes too")
     reconstruct.set_defaults(command=_reconstruct)
 
+    inspect = commands.add_parser("inspect", help="tell what would be made of a folder of DICOM files, and why")
+    inspect.add_argument("input", type=Path, metavar="INPUT_DIR", help="DICOM files of any name, in any order")
+    inspect.add_argument("--json", action="store_true", help="for machines")
+    inspect.set_defaults(command=_inspect)
+
     status = commands.add_parser("status", help="list the jobs with state, age and reason")
     status.add_argument("--json", action="store_true", help="for machines")
     status.set_defaults(command=_status)
@@ -66,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     retry.add_argument("job", type=int, metavar="JOB", help="its number, as status shows it")
     retry.set_defaults(command=_retry)
 
-    for command in (serve, reconstruct, status, retry):
+    for command in (serve, reconstruct, inspect, status, retry):
         command.add_argument("--config", type=Path, metavar="FILE", help="a TOML file like config/node.toml")
     return parser
 
@@ -90,6 +96,21 @@ def _reconstruct(options: argparse.Namespace) -> int:
     from dicom_node.reconstruct import read_recipe
 
     return reconstruct_folder(options.input, options.out, read_recipe(recipe_file), options.nifti, config.scanners)
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    if not options.input.is_dir():
+        raise InvalidConfiguration(f"{options.input} is no folder; expected a folder of DICOM files")
+    config = configuration.load(options.config)
+    log.configure(config.log.style, "warning")
+    from dicom_node.inspect import inspect
+    from dicom_node.inspect_text import in_words
+
+    found = inspect(options.input, config.scanners)
+    width = shutil.get_terminal_size().columns
+    print(json.dumps(found, indent=1) if options.json else in_words(found, width))
+    reconstructible = any(acquisition["verdict"] == "reconstruct" for acquisition in found["acquisitions"])
+    return DONE if reconstructible else NOTHING_RECONSTRUCTIBLE
 
 
 def _status(options: argparse.Namespace) -> int:

@@ -33,7 +33,7 @@ def reconstruct_folder(
     scanners: what the site knows of them.
     Returns 0 if at least one was reconstructed, 3 if there was none that can be, 1 if the disk failed.
     """
-    groups = sorted(group(read(input_dir), time.time(), 0.0, frozenset()), key=_order)
+    groups = ordered(group(read(input_dir), time.time(), 0.0, frozenset()))
     complete = [g for g in groups if g.completeness is Completeness.COMPLETE]
     for other in groups:
         if other.completeness is not Completeness.COMPLETE:
@@ -72,6 +72,11 @@ def read(input_dir: Path) -> list[Instance]:
         except UnreadableObject:
             continue
     return instances
+
+
+def ordered(groups: Sequence[Group]) -> list[Group]:
+    """By study, series number and series."""
+    return sorted(groups, key=_order)
 
 
 def _order(acquired: Group) -> tuple[str, int, str, str]:

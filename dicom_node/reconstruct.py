@@ -37,7 +37,7 @@ from dicom_node.encode.record import names, record
 from dicom_node.errors import InvalidConfiguration, NotConvertible
 from dicom_node.group import group
 from dicom_node.model import Completeness, Group
-from dicom_node.review import check, settings_of
+from dicom_node.review import as_data, check, settings_of
 from reconstruction import InvalidAcquisition, InvalidRecipe, Maps, NotReconstructible, Recipe, reconstruct
 
 __all__ = ["Outcome", "Recipe", "read_recipe", "reconstruct_group", "reconstruct_job", "remove_outputs", "write"]
@@ -101,15 +101,16 @@ def reconstruct_group(
         scanner = settings_of(acquired, scanners)
         acquisition, source = convert(acquired, scanner.override)
         watch("check")
-        checked = check(acquisition, source, scanner)
-        source = replace(source, warnings=(*source.warnings, *checked.warnings))
+        judged = check(acquisition, source, scanner)
+        source = replace(source, warnings=(*source.warnings, *judged.warnings))
         maps = reconstruct(acquisition, recipe, watch)
     except (InvalidAcquisition, NotReconstructible) as error:
         raise NotConvertible(str(error)) from error
     watch("encode")
     outputs = names(encode(maps, source, recipe, created))
     picture = draw(maps, source.affine, recipe)
-    report = record(acquisition, maps, source, recipe, outputs, watch.stop()) | checked.record
+    report = record(acquisition, maps, source, recipe, outputs, watch.stop())
+    report |= {"decisions": list(source.decisions), "plausibility": as_data(judged.found)}
     return Outcome(maps, source, outputs, report, picture)
 
 

@@ -27,11 +27,12 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Checked:
-    """warnings: sentences for the report.  record: for report.json."""
+class Judged:
+    """objection: why the acquisition needs a person, "" if it does not.  warnings: sentences for the report."""
 
-    warnings: tuple[str, ...] = ()
-    record: dict[str, Any] = field(default_factory=dict)
+    found: Plausibility
+    objection: str
+    warnings: tuple[str, ...]
 
 
 def settings_of(acquired: Group, scanners: Sequence[Scanner]) -> Settings:
@@ -47,17 +48,22 @@ def settings_of(acquired: Group, scanners: Sequence[Scanner]) -> Settings:
     return Settings()
 
 
-def check(acquisition: Acquisition, source: Source, settings: Settings) -> Checked:
-    """Lets physics judge the phase.  Raises Contradicted with both hypotheses, unless the site has settled it."""
+def judge(acquisition: Acquisition, source: Source, settings: Settings) -> Judged:
+    """Lets physics judge the phase."""
     found = check_phase(acquisition)
-    if objection := objection_to(found, source, settings):
-        raise Contradicted(objection)
-    content = {"plausibility": as_data(found), "decisions": list(source.decisions)}
-    return Checked(_warnings(found), content)
+    return Judged(found, _objection(found, source, settings), _warnings(found))
 
 
-def objection_to(found: Plausibility, source: Source, settings: Settings) -> str:
-    """Why the acquisition needs a person; "" if it does not."""
+def check(acquisition: Acquisition, source: Source, settings: Settings) -> Judged:
+    """The same, where it may go on.  Raises Contradicted with both hypotheses, unless the site has settled it."""
+    judged = judge(acquisition, source, settings)
+    if judged.objection:
+        raise Contradicted(judged.objection)
+    return judged
+
+
+def _objection(found: Plausibility, source: Source, settings: Settings) -> str:
+    """Both hypotheses and what to do in either case; "" where there is nothing to decide."""
     if not settings.stops:
         return ""
     if found.scale is Verdict.CONTRADICTED:

@@ -19,7 +19,7 @@ from dicom_node.desk import read, reconstruct_folder
 from dicom_node.errors import Contradicted
 from dicom_node.group import group
 from dicom_node.model import Completeness, Group
-from dicom_node.review import Settings, check, settings_of
+from dicom_node.review import Settings, as_data, check, settings_of
 from reconstruction import Acquisition
 from tests.dicom_node.encode.example import recipe
 from tests.dicom_node.study import instant_physics
@@ -62,16 +62,15 @@ def turned(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def checked(folder: Path, *scanners: Scanner) -> tuple[tuple[str, ...], dict]:
     acquired = one_group(folder)
     settings = settings_of(acquired, scanners)
-    found = check(*convert(acquired, settings.override), settings)
-    return found.warnings, json.loads(json.dumps(found.record))
+    judged = check(*convert(acquired, settings.override), settings)
+    return judged.warnings, json.loads(json.dumps(as_data(judged.found)))
 
 
 def test_what_is_right_goes_through_in_silence_with_its_evidence(right: Path) -> None:
     warnings, record = checked(right)
     assert warnings == ()
-    assert record["plausibility"]["verdict"] == "confirmed"
-    assert {evidence["name"] for evidence in record["plausibility"]["sign_evidence"]} >= {"air_cavities"}
-    assert record["decisions"]
+    assert record["verdict"] == "confirmed"
+    assert {evidence["name"] for evidence in record["sign_evidence"]} >= {"air_cavities"}
 
 
 def test_a_turned_sign_is_stopped_with_both_hypotheses(turned: Path) -> None:
@@ -86,7 +85,7 @@ def test_a_turned_sign_is_stopped_with_both_hypotheses(turned: Path) -> None:
 def test_the_configured_sign_is_used_and_confirmed(turned: Path, names: dict[str, str]) -> None:
     warnings, record = checked(turned, MR2, Scanner(**names, phase_sign="flip"))
     assert warnings == ()
-    assert record["plausibility"]["sign"] == "confirmed"
+    assert record["sign"] == "confirmed"
 
 
 def test_the_sites_word_goes_before_physics_which_may_still_wonder(turned: Path) -> None:
@@ -134,3 +133,4 @@ def test_the_desk_ends_with_3_and_the_reason(
     assert reconstruct_folder(turned, tmp_path, recipe(), nifti=False, scanners=known) == 0
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["plausibility"]["sign"] == "confirmed"
+    assert report["decisions"]

@@ -63,7 +63,14 @@ def head(name: str) -> Acquisition:
     return simulate_head((64, 80, 44), (3.0, 3.0, 3.0), **more[name]).acquisition
 
 
-@pytest.mark.parametrize("name", ["3 T oblique", "1.5 T noisy", "7 T"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "3 T oblique",
+        pytest.param("1.5 T noisy", marks=pytest.mark.slow),
+        pytest.param("7 T", marks=pytest.mark.slow),
+    ],
+)
 def test_right_is_confirmed_and_turned_is_contradicted(name: str) -> None:
     right, turned = check_phase(head(name)), check_phase(times(head(name), -1))
     assert (right.verdict, right.sign, right.scale) == (CONFIRMED, CONFIRMED, CONFIRMED)
