@@ -14,7 +14,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from reconstruction.acquisition import Acquisition, FloatArray
+from reconstruction.acquisition import Acquisition, BoolArray, FloatArray
 from reconstruction.evidence import DECISIVE, DOUBTFUL, SUFFICIENT, WEAK, Evidence
 from reconstruction.noise import MAD
 from reconstruction.preview import Preview
@@ -66,8 +66,8 @@ ALTERNATING = -0.5
 
 def evidence_of_scale(acquisition: Acquisition, coarse: Preview) -> tuple[Evidence, ...]:
     """Of the scale, and of slices that belong together: a phase that alternates between them is of no use either."""
-    first = _Echo.of(acquisition, 0)
-    last = _Echo.of(acquisition, -1)
+    inside = coarse.on(acquisition.geometry, coarse.mask)
+    first, last = (_Echo.of(acquisition, echo, inside) for echo in (0, -1))
     if first.voxels.size == 0:
         return (Evidence("signal", 0.0, 0.0, "there is no signal to judge the scale by"),)
     spread = min(float(np.ptp(acquisition.phase[e])) for e in range(len(acquisition.echo_times)))
@@ -87,7 +87,10 @@ def evidence_of_scale(acquisition: Acquisition, coarse: Preview) -> tuple[Eviden
 
 @dataclass(frozen=True, eq=False)
 class _Echo:
-    """One echo, flat, and bright voxels in it whose neighbours (−1 … 2 along each axis) are bright too."""
+    """One echo, flat, and bright voxels in it whose neighbours (−1 … 2 along each axis) are bright too.
+
+    Those of the brain, where one was found: beside it lies fat, whose phase differs from water's by any angle.
+    """
 
     magnitude: FloatArray
     phase: FloatArray
@@ -95,10 +98,12 @@ class _Echo:
     voxels: NDArray[np.intp]
 
     @classmethod
-    def of(cls, acquisition: Acquisition, echo: int) -> _Echo:
+    def of(cls, acquisition: Acquisition, echo: int, brain: BoolArray) -> _Echo:
         magnitude, phase = acquisition.magnitude[echo].ravel(), acquisition.phase[echo].ravel()
         shape = acquisition.geometry.shape
         bright = magnitude > BRIGHT * np.percentile(magnitude[:: max(1, magnitude.size // SAMPLES)], 98)
+        if brain.any():
+            bright &= brain.ravel()
         inside = bright.reshape(shape).copy()
         for axis in range(3):
             lead = np.moveaxis(inside, axis, 0)

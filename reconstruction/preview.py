@@ -59,6 +59,14 @@ class Preview:
     chi: FloatArray
     inner: BoolArray
 
+    def on(self, fine: Geometry, mask: BoolArray) -> BoolArray:
+        """A mask of the coarse grid on that of the acquisition."""
+        found = np.zeros(fine.shape, bool)
+        for axis, (here, there) in enumerate(zip(self.geometry.voxel_size, fine.voxel_size, strict=True)):
+            mask = mask.repeat(round(here / there), axis)
+        found[tuple(slice(n) for n in mask.shape)] = mask
+        return found
+
 
 def preview(acquisition: Acquisition) -> Preview:
     """Takes about a second for 192 × 240 × 128 voxels and five echoes.  The mask is empty where nothing is thick."""
