@@ -13,7 +13,8 @@ from typing import Any
 from demo.archive import Archive
 
 QSM_NODE = [str(Path(sys.executable).with_name("qsm-node"))]
-ENDED = {"sent", "refused", "failed", "incomplete"}
+ENDED = {"sent", "refused", "failed", "incomplete", "review"}
+"""States that the node does not leave by itself while there is a destination."""
 START_LIMIT, STOP_LIMIT = 60.0, 60.0
 QUIET_TIME = 10.0
 """Seconds.  A complete study does not wait for it; one with holes would."""

@@ -6,6 +6,7 @@ Everything is real: the node in a process of its own, a scanner and an archive o
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ KILLED_ON_THE_WAY = (
     State.SENT,
 )
 KILLED_BESIDE_IT = (State.FOREIGN, State.INCOMPLETE, State.FAILED, State.REFUSED)
+KILLED_BEFORE_A_DECISION = (State.REVIEW,)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +69,7 @@ def assert_exactly_once(archive: Archive, node: Serving, job: int, at_most_repea
 
 
 def test_the_sweep_visits_every_state() -> None:
-    assert {*KILLED_ON_THE_WAY, *KILLED_BESIDE_IT} == set(State)
+    assert {*KILLED_ON_THE_WAY, *KILLED_BESIDE_IT, *KILLED_BEFORE_A_DECISION} == set(State)
 
 
 def test_killed_at_every_state_on_the_way(tmp_path: Path, archive: Archive, study: list[Path]) -> None:
@@ -152,6 +154,35 @@ def test_killed_at_every_state_beside_the_way(tmp_path: Path, archive: Archive, 
         assert node.stop() == 0
         assert_exactly_once(archive, node, job)
         assert sorted(node.states().values()) == [State.FOREIGN, State.SENT]
+
+
+def test_killed_while_a_decision_is_waited_for(tmp_path: Path, archive: Archive) -> None:
+    """A head whose phase lies in its files the other way round, until the site says so of its scanner."""
+    head = simple_head(seed=12)
+    turned = replace(head, acquisition=replace(head.acquisition, phase=-head.acquisition.phase))
+    study = write_siemens(turned, tmp_path / "turned")
+    for path in study:
+        image = dcmread(path)
+        image.DeviceSerialNumber = "4711"
+        image.save_as(path)
+    with Serving(tmp_path, archive.port) as node:
+        node.start(kill_at=State.REVIEW)
+        send(study, node)
+        node.wait_killed()
+        assert node.states() == {1: State.REVIEW}
+
+        node.start()
+        assert node.stop() == 0
+        assert node.states() == {1: State.REVIEW}, "nobody has decided anything"
+        assert archive.paths == {}
+
+        with node.config.open("a") as config:
+            config.write('\n[[scanner]]\nserial_number = "4711"\nphase_sign = "flip"\n')
+        assert main(["retry", "1", "--config", str(node.config)]) == 0
+        node.start()
+        node.wait_for(State.SENT, 1)
+        assert node.stop() == 0
+        assert_exactly_once(archive, node, 1)
 
 
 def write_localiser(like: Path, path: Path) -> Path:
