@@ -58,7 +58,8 @@ MISFIT = (0.35, 1.2)
 """Median radian by which later echoes leave the line: they follow it below the first, random phase has π/2."""
 
 FIELD_SD_PPM = (0.005, 3.0)
-"""SD of the field over a shimmed brain is 0.1 … 0.4 ppm; beyond these limits echo times or field strength are wrong."""
+"""SD of the field over a shimmed brain is 0.1 … 0.4 ppm; above the second, echo times or field strength are
+wrong; below the first it is no head, but may be an even phantom."""
 
 ALTERNATING = -0.5
 """Median over slices of Re Σ S_z S*_{z+1} / Σ |S_z S_{z+1}|: 0.9 in heads, −0.9 where every second slice is negated."""
@@ -221,5 +222,6 @@ def _spread(coarse: Preview) -> tuple[Evidence, ...]:
     if not coarse.mask.any():
         return ()
     sd = float(coarse.field[coarse.mask].std())
-    score = 0.0 if FIELD_SD_PPM[0] < sd < FIELD_SD_PPM[1] else -SUFFICIENT
+    low, high = FIELD_SD_PPM
+    score = -SUFFICIENT if sd > high else -DOUBTFUL if sd < low else 0.0
     return (Evidence("field_spread", sd, score, f"the field spreads by {sd:.2f} ppm over the brain"),)
