@@ -30,7 +30,7 @@ from pydicom.dataset import Dataset
 from pydicom.filewriter import dcmwrite
 
 from dicom_node.config import Scanner
-from dicom_node.convert import Source, convert, describe
+from dicom_node.convert import Override, Source, convert, describe
 from dicom_node.encode import encode
 from dicom_node.encode.picture import draw
 from dicom_node.encode.record import names, record
@@ -57,7 +57,7 @@ class Outcome:
 
 
 def reconstruct_job(job_folder: Path, recipe: Recipe) -> Path:
-    """Does the job and returns its result folder; one that is there, made from the same images and recipe, is kept.
+    """Does the job and returns its result folder; one that is there, made of the same images in the same way, is kept.
 
     Raises NotConvertible or UnreadableObject with the reason for the job, OSError for the disk.
     """
@@ -65,7 +65,8 @@ def reconstruct_job(job_folder: Path, recipe: Recipe) -> Path:
     job = json.loads(job_file.read_text())
     result, part = job_folder / "result", job_folder / "result.part"
     acquired = _sole_acquisition([Path(path) for path in job["instances"]])
-    if _is_made_from(result, acquired, recipe):
+    scanners = [Scanner.model_validate(scanner) for scanner in job.get("scanners", ())]
+    if _is_made_from(result, acquired, recipe, settings_of(acquired, scanners).override):
         return result
     for stale in (part, result):
         if stale.exists():
@@ -76,7 +77,6 @@ def reconstruct_job(job_folder: Path, recipe: Recipe) -> Path:
             progress.write(json.dumps({"at": time.time(), "stage": stage}) + "\n")
             progress.flush()
 
-        scanners = [Scanner.model_validate(scanner) for scanner in job.get("scanners", ())]
         created = job.get("created_at", job_file.stat().st_mtime)
         outcome = reconstruct_group(acquired, recipe, created, on_stage, scanners)
         on_stage("write")
@@ -174,12 +174,13 @@ def _sole_acquisition(paths: Sequence[Path]) -> Group:
     return complete[0]
 
 
-def _is_made_from(result: Path, acquired: Group, recipe: Recipe) -> bool:
-    """Whether there is a finished result of these images and this recipe; one that cannot be read is none."""
+def _is_made_from(result: Path, acquired: Group, recipe: Recipe, override: Override) -> bool:
+    """Whether there is a finished result of these images, read and made in this way; an unreadable one is none."""
     found = _record(result)
     return found is not None and (
         found["recipe"]["digest"] == recipe.digest()
         and found["source"]["sop_instance_uids"] == sorted(i.sop_instance_uid for i in acquired.instances)
+        and found["source"].get("phase_override", {}) == override.applied()
     )
 
 

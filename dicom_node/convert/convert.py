@@ -70,6 +70,7 @@ def convert(group: Group, override: Override | None = None) -> tuple[Acquisition
         lossy=content.lossy,
         warnings=(*findings.warnings, *doubts, *_zero_filling(first), *_overlap(first, grid.voxel_size[2])),
         decisions=tuple(findings.decisions),
+        override=override,
     )
     return acquisition, source
 

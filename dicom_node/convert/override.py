@@ -39,6 +39,12 @@ class Override:
         if not math.isfinite(self.zero):
             raise ValueError(f"zero is {self.zero}; expected the value that means 0 radian")
 
+    def applied(self) -> dict[str, str | float]:
+        """What is not left to the encoding, as plain data: with it the same images make another result."""
+        sign: dict[str, str | float] = {} if self.sign == "auto" else {"sign": self.sign}
+        scale = {} if self.half_turn is None else {"half_turn": float(self.half_turn), "zero": float(self.zero)}
+        return sign | scale
+
     def scale(self, plane: Dataset) -> Scale | None:
         """From stored phase to radian; None where it is left to the encoding."""
         if self.half_turn is None:

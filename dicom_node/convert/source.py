@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+
+from dicom_node.convert.override import Override
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Source:
     affine: 4×4, voxel (column, row, slice) → patient RAS in mm.
     encoding: the reader that understood the objects.  lossy: whether any of them was ever compressed with loss.
     warnings: sentences for the report.  decisions: how phase was read and why, in sentences: scale, sign, polarity.
+    override: what the site configured of it.
     """
 
     headers: tuple[Dataset, ...]
@@ -41,3 +44,4 @@ class Source:
     lossy: bool
     warnings: tuple[str, ...]
     decisions: tuple[str, ...] = ()
+    override: Override = field(default_factory=Override)

@@ -1,8 +1,9 @@
 """Who an output is and who made it: derived UIDs, the software's name, the patient and study it belongs to.
 
-UIDs are derived from the source SOP instances and the recipe's digest, so that doing a job again names the same objects
-and a PACS that has them keeps one copy (PS3.5 B.2 leaves the choice of suffix to the root's owner; the root is
-pydicom's, given out for this use).
+UIDs are derived from all that the content follows from: the source SOP instances, the recipe's digest, and what the
+site configured of the phase.  So doing a job again names the same objects and a PACS that has them keeps one copy, and
+a map that was made otherwise never hides behind one that is there (PS3.5 B.2 leaves the choice of suffix to the root's
+owner; the root is pydicom's, given out for this use).
 """
 
 from __future__ import annotations
@@ -71,17 +72,18 @@ TYPE_2 = frozenset(
 
 @dataclass(frozen=True)
 class Identity:
-    """Names the objects made from one set of sources with one recipe."""
+    """Names the objects made from one set of sources, read in one way, with one recipe."""
 
     seed: str
 
     @classmethod
     def of(cls, source: Source, recipe: Recipe) -> Identity:
         uids = sorted(sop_instance for _, _, sop_instance in source_images(source))
-        return cls(hashlib.sha256("\n".join([*uids, recipe.digest()]).encode()).hexdigest())
+        configured = [f"{name}={value}" for name, value in sorted(source.override.applied().items())]
+        return cls(hashlib.sha256("\n".join([*uids, recipe.digest(), *configured]).encode()).hexdigest())
 
     def uid(self, *what: str | int) -> UID:
-        """The UID of one thing ("QSM", "instance", 3), the same for the same sources and recipe."""
+        """The UID of one thing ("QSM", "instance", 3), the same for the same sources, reading and recipe."""
         return generate_uid(entropy_srcs=["\n".join([self.seed, *map(str, what)])])
 
 

@@ -45,6 +45,7 @@ def record(
             "series_instance_uids": sorted({series for series, _, _ in images}),
             "sop_instance_uids": sorted(sop_instance for _, _, sop_instance in images),
             "lossy": source.lossy,
+            "phase_override": source.override.applied(),
         },
         "units": {"chi": "ppb", "r2star": "1/s", "volume": "ml"},
         "reference": {

@@ -27,6 +27,7 @@ def image(component: str, echo: int, slice_index: int) -> Dataset:
     dataset.SeriesNumber = 7 if component == "M" else 8
     dataset.SOPInstanceUID = f"{series}.{echo * example.SHAPE[2] + slice_index + 1}"
     dataset.InstanceNumber = echo * example.SHAPE[2] + slice_index + 1
+    dataset.StationName = "MR1"
     dataset.AcquisitionNumber = 1
     dataset.AcquisitionDate, dataset.AcquisitionTime = "20260102", "102030.5"
     dataset.EchoTime = str(ECHO_TIMES[echo])

@@ -93,6 +93,33 @@ def test_another_recipe_is_another_result(job: Path) -> None:
     assert not {o["sop_instance_uid"] for o in first["outputs"]} & {o["sop_instance_uid"] for o in second["outputs"]}
 
 
+def test_another_reading_of_the_phase_is_another_result(job: Path) -> None:
+    """A PACS keeps what it has under a UID: a corrected map under that of the wrong one would never get in."""
+    as_read = json.loads((reconstruct_job(job, recipe()) / "report.json").read_text())
+    found = [as_read]
+    for settings in (
+        {"phase_sign": "flip"},
+        {"phase_half_turn": 5000.0},
+        {"phase_half_turn": 5000.0, "phase_zero": 9.0},
+    ):
+        _configure(job, settings)
+        found.append(json.loads((reconstruct_job(job, recipe()) / "report.json").read_text()))
+    uids = [{output["sop_instance_uid"] for output in record["outputs"]} for record in found]
+    assert len(set.union(*uids)) == sum(map(len, uids))
+    assert [record["source"]["phase_override"] for record in found] == [
+        {},
+        {"sign": "flip"},
+        {"half_turn": 5000.0, "zero": 0.0},
+        {"half_turn": 5000.0, "zero": 9.0},
+    ]
+
+
+def test_what_says_nothing_of_the_phase_changes_no_result(job: Path) -> None:
+    before = _content(reconstruct_job(job, recipe()))
+    _configure(job, {"check": False})
+    assert _content(reconstruct_job(job, recipe())) == before
+
+
 @pytest.mark.parametrize("killed_at", ["draw", "write", "_sync"])
 def test_a_job_that_was_cut_short_leaves_no_result_and_is_done_anew(
     killed_at: str, job: Path, monkeypatch: pytest.MonkeyPatch
@@ -148,6 +175,13 @@ def test_a_recipe_with_faults_is_refused_by_name(tmp_path: Path) -> None:
         file.write_bytes(content.encode("latin-1"))
         with pytest.raises(InvalidConfiguration, match=r"recipe\.toml"):
             read_recipe(file)
+
+
+def _configure(job: Path, settings: dict[str, object]) -> None:
+    """What a site sets for the scanner of the study, which `job.json` hands to the worker."""
+    content = json.loads((job / "job.json").read_text())
+    content["scanners"] = [{"station_name": "MR1"} | settings]
+    (job / "job.json").write_text(json.dumps(content))
 
 
 def _never(*_: object, **__: object) -> None:
