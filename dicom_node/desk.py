@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,6 +25,9 @@ from dicom_node.reconstruct import Recipe, reconstruct_group, remove_outputs, wr
 DONE, FAILED, NOTHING_RECONSTRUCTIBLE = 0, 1, 3
 """Exit codes; 2 is wrong usage, which the command line finds out before."""
 
+RECEIVED = 0.0
+"""Everything is there at once.  The times of files tell when they were copied, or what a wrong clock said."""
+
 
 def reconstruct_folder(
     input_dir: Path, out_dir: Path, recipe: Recipe, nifti: bool, scanners: Sequence[Scanner] = ()
@@ -31,16 +35,17 @@ def reconstruct_folder(
     """Reconstructs every complete acquisition below `input_dir`; progress and reasons go to stderr.
 
     scanners: what the site knows of them.
-    Returns 0 if at least one was reconstructed, 3 if there was none that can be, 1 if the disk failed.
+    Returns 0 if at least one was reconstructed, 3 if there was none that can be.  Returns 1 if one failed for another
+    cause, a disk or a fault of this software; the others are done nevertheless.
     """
-    groups = ordered(group(read(input_dir), time.time(), 0.0, frozenset()))
+    groups = ordered(group(read(input_dir), RECEIVED, 0.0, frozenset()))
     complete = [g for g in groups if g.completeness is Completeness.COMPLETE]
     for other in groups:
         if other.completeness is not Completeness.COMPLETE:
             _say(f"{_name(other)}: {other.completeness}: {other.reason}")
     if not groups:
         _say(f"no MR images that can be read below {input_dir}")
-    done = 0
+    done = failed = 0
     for place, acquired in enumerate(complete, 1):
         folder = out_dir if len(complete) == 1 else out_dir / str(place)
         _say(f"{_name(acquired)}: reconstructing into {folder}")
@@ -51,26 +56,38 @@ def reconstruct_folder(
             write(outcome, folder)
             if nifti:
                 write_nifti(outcome.maps, outcome.source.affine, folder / "nifti")
-        except NotConvertible as error:
+        except (NotConvertible, UnreadableObject) as error:
             _say(f"{_name(acquired)}: not reconstructible: {error}")
-            continue
         except OSError as error:
             _say(f"{_name(acquired)}: {error}")
-            return FAILED
-        for warning in outcome.record["warnings"]:
-            _say(f"warning: {warning}")
-        done += 1
+            failed += 1
+        except Exception:  # noqa: BLE001 - told in full and in the exit code; the other acquisitions are not to blame
+            _say(f"{_name(acquired)}: an error of this software; please report it:\n{traceback.format_exc()}")
+            failed += 1
+        else:
+            for warning in outcome.record["warnings"]:
+                _say(f"warning: {warning}")
+            done += 1
+    if failed:
+        return FAILED
     return DONE if done else NOTHING_RECONSTRUCTIBLE
 
 
 def read(input_dir: Path) -> list[Instance]:
-    """Every DICOM object below a folder, whatever its name; other files are passed over."""
+    """Every DICOM object below a folder, whatever its name; other files are passed over.
+
+    What the file system refuses to read is named on stderr: it may be a part of an acquisition.
+    """
     instances = []
-    for path in sorted(p for p in input_dir.rglob("*") if p.is_file()):
+    for path in sorted(input_dir.rglob("*")):
         try:
-            instances.append(describe(path, path.stat().st_mtime, ""))
-        except UnreadableObject:
-            continue
+            if path.is_file():
+                instances.append(describe(path, RECEIVED, ""))
+        except OSError as error:
+            _say(f"{path}: passed over: {error.strerror}")
+        except UnreadableObject as error:
+            if isinstance(error.__cause__, OSError) and error.__cause__.errno is not None:  # pydicom's own have none
+                _say(f"{path}: passed over: {error.__cause__.strerror}")
     return instances
 
 

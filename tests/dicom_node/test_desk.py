@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +14,12 @@ from pydicom import dcmread, dcmwrite
 
 from dicom_node import reconstruct
 from dicom_node.config import recipe_file
+from dicom_node.convert import Override, Source
 from dicom_node.desk import reconstruct_folder
+from dicom_node.errors import NotConvertible, UnreadableObject
+from dicom_node.model import Group
 from dicom_node.reconstruct import read_recipe
+from reconstruction import Acquisition
 from tests.dicom_node.encode.example import dciodvfy_errors, recipe
 from tests.dicom_node.study import instant_physics, write_study
 
@@ -46,9 +53,10 @@ def test_without_being_asked_there_is_no_nifti(tmp_path: Path) -> None:
     assert not (tmp_path / "out" / "nifti").exists()
 
 
-def test_several_acquisitions_get_a_folder_each(tmp_path: Path) -> None:
-    write_study(tmp_path / "in" / "a")
-    for path in write_study(tmp_path / "in" / "b"):
+def two_studies(folder: Path) -> None:
+    """1.2.3 and 1.2.3.9."""
+    write_study(folder / "a")
+    for path in write_study(folder / "b"):
         dataset = dcmread(path)
         dataset.StudyInstanceUID += ".9"
         dataset.SOPInstanceUID += ".9"
@@ -56,6 +64,10 @@ def test_several_acquisitions_get_a_folder_each(tmp_path: Path) -> None:
         dataset.FrameOfReferenceUID += ".9"
         dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
         dcmwrite(path, dataset)
+
+
+def test_several_acquisitions_get_a_folder_each(tmp_path: Path) -> None:
+    two_studies(tmp_path / "in")
     assert reconstruct_folder(tmp_path / "in", tmp_path / "out", recipe(), nifti=False) == 0
     studies = [
         json.loads((tmp_path / "out" / place / "report.json").read_text())["source"]["study_instance_uid"]
@@ -77,6 +89,62 @@ def test_the_reason_for_each_acquisition_is_said(tmp_path: Path, capsys: pytest.
     assert "series 7, 8 (27 files): incomplete: " in said
     assert "phase" in said
     assert not (tmp_path / "out").exists()
+
+
+def test_files_from_the_future_are_reconstructed(tmp_path: Path) -> None:
+    """Of a camera of another time zone, of a copy with a wrong clock."""
+    for path in write_study(tmp_path / "in"):
+        os.utime(path, (4e9, 4e9))
+    assert reconstruct_folder(tmp_path / "in", tmp_path / "out", recipe(), nifti=False) == 0
+
+
+@pytest.mark.parametrize("failing", ["open", "stat"])
+def test_a_file_that_may_not_be_read_is_named_and_stops_nothing(
+    failing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_study(tmp_path / "in")
+    (tmp_path / "in" / "locked").write_text("nobody's business")
+    whole = getattr(Path, failing)
+
+    def denied(path: Path, *arguments: Any, **named: Any) -> Any:
+        if path.name == "locked":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return whole(path, *arguments, **named)
+
+    monkeypatch.setattr(Path, failing, denied)
+    assert reconstruct_folder(tmp_path / "in", tmp_path / "out", recipe(), nifti=False) == 0
+    assert f"{tmp_path / 'in' / 'locked'}: passed over: Permission denied" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (UnreadableObject("the file has changed"), 0, "not reconstructible: the file has changed"),
+        (NotConvertible("no brain"), 0, "not reconstructible: no brain"),
+        (OSError(errno.EIO, "Input/output error"), 1, "Input/output error"),
+        (ZeroDivisionError("by zero"), 1, "an error of this software"),
+    ],
+)
+def test_what_befalls_one_acquisition_stops_no_other(
+    error: Exception,
+    code: int,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    two_studies(tmp_path / "in")
+    whole = reconstruct.convert
+
+    def fails_for_the_first(acquired: Group, override: Override) -> tuple[Acquisition, Source]:
+        if acquired.study_instance_uid == "1.2.3":
+            raise error
+        return whole(acquired, override)
+
+    monkeypatch.setattr(reconstruct, "convert", fails_for_the_first)
+    assert reconstruct_folder(tmp_path / "in", tmp_path / "out", recipe(), nifti=False) == code
+    assert said in capsys.readouterr().err
+    assert (tmp_path / "out" / "2" / "report.json").exists()
 
 
 def test_a_disk_that_cannot_be_written_is_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
