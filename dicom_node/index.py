@@ -1,7 +1,9 @@
 """The index: files of the spool as rows of the store, off the path of the receiver.
 
 The spool is the truth.  What a crash leaves unindexed is found again by `reconcile` at the next start, so the queue
-here needs no durability of its own.  An object that cannot be described goes to quarantine and stops nobody.
+here needs no durability of its own.  An object that cannot be read as DICOM is set aside in the spool; one that could
+not be described for any other reason stays where it is and is tried again at the next start.  Neither stops anybody,
+and nothing that was acknowledged is deleted.
 """
 
 from __future__ import annotations
@@ -75,6 +77,7 @@ class Index:
         """Makes the store agree with the spool: for the start, before the receiver runs.
 
         Files that are not indexed, or were by another version of this software, are described; rows without a file go.
+        What was set aside is objected to again, should a crash have come between.
         A file found here came over an association that is long closed.
         """
         indexed = self._store.indexed()
@@ -85,15 +88,16 @@ class Index:
         fresh = [path for path in files if path not in indexed]
         for path in [*stale, *fresh]:
             received_at = indexed[path][1] if path in indexed else files[path].stat().st_mtime
-            entry = self._read(Stored(files[path], "", received_at))
-            if entry is not None and not self._write([entry]):
+            if not self._write([self._read(Stored(files[path], "", received_at))]):
                 raise sqlite3.OperationalError(f"the database {self._store.path} takes no rows: see the log")
+        for aside, reason, at in self._spool.set_aside_before():
+            self._store.object_to(Objection(at, str(aside), "", reason))
         if gone or stale or fresh:
             log.info("reconciled", files=len(files), added=len(fresh), described_anew=len(stale), gone=len(gone))
 
     def _run(self) -> None:
         while batch := self._next_batch():
-            entries = [entry for stored in batch if (entry := self._read(stored))]
+            entries = [self._read(stored) for stored in batch]
             while not self._write(entries) and not self._stopping.wait(RETRY_PAUSE):
                 pass
             with self._pending_lock:
@@ -123,31 +127,36 @@ class Index:
             return False
         return True
 
-    def _read(self, stored: Stored) -> Instance | Objection | None:
-        """The row for a file; None if there is one already."""
-        if stored.repeated and self._store.knows(stored.path):
-            return None
+    def _read(self, stored: Stored) -> Instance | Objection:
+        """The row for a file.  Never raises: one hostile header, or one fault of ours, must not stop the others."""
         try:
             return self._describe(stored.path, stored.received_at, stored.association)
         except UnreadableObject as error:
-            return self._expel(stored, str(error))
+            if _is_passing(error.__cause__):
+                return self._leave(stored, str(error))
+            return self._set_aside(stored, str(error))
         except OSError as error:
-            log.error("not_readable", path=str(stored.path), error=str(error))
-            return Objection(stored.received_at, str(stored.path), "", f"the file cannot be read: {error.strerror}")
+            return self._leave(stored, f"the file cannot be read: {error.strerror}")
         except Exception as error:
-            # one hostile header must not stop the others
             log.exception("description_failed", path=str(stored.path))
-            return self._expel(stored, f"cannot be described: {type(error).__name__}: {error}")
+            return self._leave(stored, f"cannot be described: {type(error).__name__}: {error}")
 
-    def _expel(self, stored: Stored, reason: str) -> Objection:
-        """Moves an acknowledged file to quarantine; it stays where it is when quarantine has no room for it."""
+    def _leave(self, stored: Stored, reason: str) -> Objection:
+        """An acknowledged file that is perhaps good: it stays, and is described again at the next start."""
+        log.error("not_described", path=str(stored.path), reason=reason)
+        return Objection(stored.received_at, str(stored.path), "", reason)
+
+    def _set_aside(self, stored: Stored, reason: str) -> Objection:
+        """An acknowledged file that is no image; it stays where it is if it cannot be moved."""
         where = stored.path
         try:
-            note = self._spool.quarantine(stored.path.read_bytes(), {"reason": reason}, stored.received_at)
-            if note is not None and note.with_suffix(".dataset").is_file():
-                stored.path.unlink()
-                where = note
+            where = self._spool.set_aside(stored.path, reason, stored.received_at)
         except OSError as error:
-            reason = f"{reason}; it cannot be moved to quarantine: {error.strerror}"
-        log.warning("quarantined", path=str(where), reason=reason)
+            reason = f"{reason}; it cannot be moved to {self._spool.unreadable.name}/: {error.strerror}"
+        log.warning("set_aside", path=str(where), reason=reason)
         return Objection(stored.received_at, str(where), "", reason)
+
+
+def _is_passing(cause: BaseException | None) -> bool:
+    """Whether the machine failed and not the file.  pydicom's own OSErrors have no errno."""
+    return isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno is not None)

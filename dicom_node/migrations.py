@@ -120,6 +120,12 @@ def first(database: Database) -> None:
     """)
 
 
+@migrations()
+def objections_of_a_file(database: Database) -> None:
+    """An object that is sent again and again is looked up among all that were not taken."""
+    database.execute("CREATE INDEX objections_of_path ON objections (path)")
+
+
 def apply(database: Database) -> None:
     """Brings a database to the present schema and the transition table to that of this software.
 

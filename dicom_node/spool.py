@@ -3,6 +3,7 @@
     receiving/<random>.part                        being written; swept at start-up
     images/<hash of study>/<hash of instance>.dcm  what was acknowledged
     conflicts/<hash of instance>/<digest>.dcm      acknowledged too: the same UID with other content
+    unreadable/<hash of instance>-<digest>.dcm     acknowledged too, but not readable as DICOM; why stands in .json
     quarantine/<time>-<random>.dataset and .json   what was refused, and why; bounded, the oldest goes first
 
 A file appears under its final name only when it is complete: written as .part in the same file system, fsynced,
@@ -88,6 +89,7 @@ class Spool:
         self.receiving = root / "receiving"
         self.images_folder = root / "images"
         self.conflicts = root / "conflicts"
+        self.unreadable = root / "unreadable"
         self.quarantine_folder = root / "quarantine"
         self._reserve = reserve
         self._quarantine_files = quarantine_files
@@ -96,7 +98,13 @@ class Spool:
         self._quarantine_lock = threading.Lock()
         self._folders_lock = threading.Lock()
         self._durable_folders: set[Path] = set()
-        for folder in (self.receiving, self.images_folder, self.conflicts, self.quarantine_folder):
+        for folder in (
+            self.receiving,
+            self.images_folder,
+            self.conflicts,
+            self.unreadable,
+            self.quarantine_folder,
+        ):
             folder.mkdir(parents=True, exist_ok=True)
         _sync_folder(root)
         self.swept = self._sweep()
@@ -129,6 +137,29 @@ class Spool:
             if not aside.exists():
                 self._write(aside, received)
             return Kept.CONFLICT, aside
+
+    def set_aside(self, path: Path, reason: str, received_at: float) -> Path:
+        """Move an acknowledged object that turned out to be unreadable to unreadable/; where it lies then.
+
+        Nothing there is ever deleted: the sender was told that we have it.  Raises OSError, and the file stays.
+        """
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        target = self.unreadable / f"{path.stem}-{digest[:_HASH_LENGTH]}.dcm"
+        note = target.with_suffix(".json")
+        note.unlink(missing_ok=True)  # of a crash between the note and the move, or of the same file before
+        write_durably(note, json.dumps({"reason": reason, "received_at": received_at}, indent=1).encode() + b"\n")
+        path.replace(target)
+        _sync_folder(self.unreadable)
+        _sync_folder(path.parent)
+        return target
+
+    def set_aside_before(self) -> Iterator[tuple[Path, str, float]]:
+        """What lies in unreadable/: path, reason and time of reception of each object."""
+        for note in sorted(self.unreadable.glob("*.json")):
+            if (path := note.with_suffix(".dcm")).is_file():
+                content = json.loads(note.read_text())
+                yield path, content["reason"], content["received_at"]
 
     def quarantine(self, encoded: bytes, reason: Mapping[str, str | int | float], received_at: float) -> Path | None:
         """Keep what was refused, as far as there is room, and return the file with the reason.

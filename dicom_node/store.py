@@ -119,11 +119,11 @@ class Store:
 
     # images
 
-    def knows(self, path: Path) -> bool:
-        return bool(self.rows("SELECT 1 FROM instances WHERE path = :path", {"path": str(path)}))
-
     def add_instance(self, instance: Instance) -> bool:
-        """Registers an image.  False if its SOP Instance UID is known already."""
+        """Registers an image.  False if its SOP Instance UID is known already.
+
+        What was objected to in its file before is forgotten: it could be described now.
+        """
         values = {
             "uid": instance.sop_instance_uid,
             "study": instance.study_instance_uid,
@@ -145,6 +145,7 @@ class Store:
                 values,
             ).rowcount
             if added:
+                database.execute("DELETE FROM objections WHERE path = :path", values)
                 self._reopen(database, instance.study_instance_uid)
         return bool(added)
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dicom_node.errors import UnreadableObject
-from dicom_node.index import Index
+from dicom_node.index import Describe, Index
 from dicom_node.model import Instance
 from dicom_node.receive import Refused, Stored
 from dicom_node.spool import ReceivedObject, Spool
-from dicom_node.store import Store
+from dicom_node.store import Objection, Store
 from tests.dicom_node.making import an_instance
 
 
@@ -32,8 +35,6 @@ def describe(path: Path, received_at: float, association: str) -> Instance:
     number = path.read_bytes().rpartition(b"#")[2].decode()
     if number == "bad":
         raise UnreadableObject("the object has no StudyInstanceUID")
-    if number == "odd":
-        raise RecursionError("a sequence without an end")
     found = an_instance(int(number))
     return Instance(**{**vars(found), "path": path, "received_at": received_at, "association": association})
 
@@ -66,12 +67,10 @@ def test_what_is_taken_is_indexed_before_stop_returns(store: Store, spool: Spool
     assert {(i.association, i.received_at) for i in store.instances("1.2.3")} == {("a1", 5.0)}
 
 
-@pytest.mark.parametrize(("content", "reason"), [("bad", "no StudyInstanceUID"), ("odd", "RecursionError")])
-def test_what_cannot_be_described_goes_to_quarantine_and_stops_nobody(
-    store: Store, spool: Spool, content: str, reason: str
-) -> None:
+def test_what_cannot_be_read_is_set_aside_and_stops_nobody(store: Store, spool: Spool) -> None:
     index = Index(store, spool, describe)
-    bad = keep(spool, 1, content)
+    bad = keep(spool, 1, "bad")
+    content = bad.read_bytes()
     index.take(Stored(bad, "a1", 5.0))
     index.take(Stored(keep(spool, 2), "a1", 5.0))
     index.start()
@@ -79,12 +78,75 @@ def test_what_cannot_be_described_goes_to_quarantine_and_stops_nobody(
     assert indexed(store) == uids(2)
     assert not bad.exists()
     [objection] = store.objections()
-    assert reason in objection.reason
+    assert "no StudyInstanceUID" in objection.reason
     assert objection.path is not None
-    assert Path(objection.path).parent == spool.quarantine_folder
-    assert Path(objection.path).with_suffix(".dataset").read_bytes().endswith(f"#{content}".encode())
+    aside = Path(objection.path)
+    assert (aside.parent, aside.read_bytes()) == (spool.unreadable, content)
+    assert "no StudyInstanceUID" in aside.with_suffix(".json").read_text()
     Index(store, spool, describe).reconcile()
     assert len(store.objections()) == 1
+
+
+def test_what_was_acknowledged_is_never_deleted_however_much_of_it_cannot_be_read(store: Store, tmp_path: Path) -> None:
+    spool = Spool(tmp_path, quarantine_files=2)
+    for number in range(5):
+        keep(spool, number, "bad")
+    Index(store, spool, describe).reconcile()
+    assert len(list(spool.unreadable.glob("*.dcm"))) == 5
+    again = Index(store, Spool(tmp_path), describe)
+    keep(spool, 1, "bad")
+    again.reconcile()
+    assert len(list(spool.unreadable.glob("*.dcm"))) == 5, "the same object lies there twice"
+
+
+def broken_disk(path: Path, received_at: float, association: str) -> Instance:
+    raise OSError(errno.EIO, "Input/output error")
+
+
+def broken_disk_as_describe_tells_it(path: Path, received_at: float, association: str) -> Instance:
+    raise UnreadableObject("cannot be read") from OSError(errno.EIO, "Input/output error")
+
+
+def no_memory(path: Path, received_at: float, association: str) -> Instance:
+    raise UnreadableObject("cannot be read") from MemoryError()
+
+
+def fault_of_ours(path: Path, received_at: float, association: str) -> Instance:
+    raise KeyError("a name that we misspelt")
+
+
+@pytest.mark.parametrize("failure", [broken_disk, broken_disk_as_describe_tells_it, no_memory, fault_of_ours])
+def test_what_could_not_be_described_stays_and_is_tried_again_at_the_next_start(
+    store: Store, spool: Spool, failure: Describe
+) -> None:
+    index = Index(store, spool, failure)
+    path = keep(spool, 1)
+    index.take(Stored(path, "a1", 5.0))
+    index.start()
+    index.stop()
+    assert [objection.path for objection in store.objections()] == [str(path)]
+    Index(store, spool, failure).reconcile()
+    assert (path.exists(), len(store.objections())) == (True, 1)
+    Index(store, spool, describe).reconcile()
+    assert indexed(store) == uids(1)
+    assert store.objections() == [], "it was taken in the end"
+
+
+def test_a_file_that_makes_pydicom_raise_an_oserror_is_at_fault_itself(store: Store, spool: Spool) -> None:
+    def cut_off(path: Path, received_at: float, association: str) -> Instance:
+        raise UnreadableObject("cannot be read") from OSError("Expected item tag in file")
+
+    path = keep(spool, 1)
+    Index(store, spool, cut_off).reconcile()
+    assert not path.exists()
+    assert len(list(spool.unreadable.glob("*.dcm"))) == 1
+
+
+def test_a_crash_right_after_an_object_was_set_aside_hides_it_from_nobody(store: Store, spool: Spool) -> None:
+    aside = spool.set_aside(keep(spool, 1, "bad"), "no StudyInstanceUID", 5.0)
+    for _ in range(2):
+        Index(store, spool, describe).reconcile()
+        assert store.objections() == [Objection(5.0, str(aside), "", "no StudyInstanceUID")]
 
 
 def test_a_database_that_cannot_write_delays_and_loses_nothing(
@@ -107,6 +169,33 @@ def test_a_database_that_cannot_write_delays_and_loses_nothing(
     while index.pending and time.monotonic() < deadline:
         time.sleep(0.01)
     index.stop()
+    assert indexed(store) == uids(1)
+
+
+def test_a_database_that_is_locked_stops_no_repeated_object_nor_the_thread(
+    store: Store, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dicom_node.index.RETRY_PAUSE", 0.01)
+    failures = iter([sqlite3.OperationalError("database is locked")] * 3)
+
+    def when_it_is_free(call: Callable[..., Any]) -> Callable[..., Any]:
+        def called(*arguments: Any) -> Any:
+            for failure in failures:
+                raise failure
+            return call(*arguments)
+
+        return called
+
+    for method in ("rows", "transaction"):
+        monkeypatch.setattr(store, method, when_it_is_free(getattr(store, method)))
+    index = Index(store, spool, describe)
+    index.take(Stored(keep(spool, 1), "a1", 5.0, repeated=True))
+    index.start()
+    deadline = time.monotonic() + 20
+    while index.pending and time.monotonic() < deadline:
+        time.sleep(0.01)
+    index.stop()
+    assert index.pending == frozenset(), "the thread has died"
     assert indexed(store) == uids(1)
 
 
