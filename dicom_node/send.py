@@ -225,8 +225,8 @@ def _why_not(association: Association, connected: bool, destination: Destination
     peer = _peer(destination)
     if not connected:
         return (
-            f"{peer} took no TCP connection within {settings.connection_timeout} s; is it running, are host and port "
-            "right, is a firewall between?"
+            f"{peer} took no TCP connection: refused, or no answer within {settings.connection_timeout} s; is it "
+            "running, are host and port right, is a firewall between?"
         )
     if association.is_rejected:
         answer = association.acceptor.primitive

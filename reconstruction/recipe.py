@@ -44,8 +44,8 @@ class Recipe:
         for name in content:
             if name not in ("name", *stage.STAGES):
                 faults.append(f"{name!r} is no stage; expected name, {', '.join(stage.STAGES)}")
-        if not isinstance(content.get("name"), str):
-            faults.append('name is missing; expected name = "…"')
+        if not isinstance(content.get("name"), str) or not content["name"].strip():
+            faults.append('name is missing or empty; expected name = "…"')
         for name in stage.STAGES:
             table = content.get(name)
             if not isinstance(table, Mapping) or not isinstance(table.get("method"), str):

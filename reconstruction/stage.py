@@ -56,18 +56,26 @@ def defaults(stage: str, method: str) -> dict[str, Any]:
 def check(stage: str, method: str, settings: dict[str, Any]) -> dict[str, Any]:
     """The complete settings of a method: those given over the defaults.
 
-    Raises InvalidRecipe for a setting that the method does not have or a value of the wrong type.
+    Raises InvalidRecipe with every setting that the method does not have and every value of the wrong type.
     """
     known = defaults(stage, method)
     hints = typing.get_type_hints(find(stage, method))
+    faults = []
     for name, value in settings.items():
         if name not in known:
-            raise InvalidRecipe(
+            faults.append(
                 f"{stage}.{name} is not a setting of {method}; expected one of {', '.join(known) or '(none)'}"
             )
-        if not _fits(value, hints[name]):
-            raise InvalidRecipe(f"{stage}.{name} is {value!r}; expected {hints[name]}")
+        elif not _fits(value, hints[name]):
+            faults.append(f"{stage}.{name} is {value!r}; expected {_in_words(hints[name])}, such as {known[name]!r}")
+    if faults:
+        raise InvalidRecipe("\n".join(faults))
     return known | settings
+
+
+def _in_words(hint: Any) -> str:
+    words = {float: "a number", int: "a whole number", bool: "true or false", str: "a text"}
+    return words.get(hint, "a list")
 
 
 def _fits(value: Any, hint: Any) -> bool:
