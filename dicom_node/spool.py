@@ -220,10 +220,13 @@ class Spool:
     def _make_durable_folder(self, folder: Path) -> None:
         """Also waits for the other thread that is making it: a file is not durable before its folder is."""
         with self._folders_lock:
-            if folder not in self._durable_folders:
-                folder.mkdir(exist_ok=True)
-                _sync_folder(folder.parent)
-                self._durable_folders.add(folder)
+            try:
+                folder.mkdir()  # each time: somebody may have deleted it
+            except FileExistsError:
+                if folder in self._durable_folders:
+                    return
+            _sync_folder(folder.parent)
+            self._durable_folders.add(folder)
 
     def _require_room(self, size: int) -> None:
         file_system = os.statvfs(self.root)

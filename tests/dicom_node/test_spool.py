@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -74,6 +75,18 @@ def test_a_removed_file_can_come_again(tmp_path: Path) -> None:
     path.unlink()
     assert spool.keep(received(mr_image())) == (Kept.NEW, path)
     assert path.exists()
+
+
+def test_a_removed_study_can_come_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = Spool(tmp_path)
+    _, path = spool.keep(received(mr_image(1)))
+    shutil.rmtree(path.parent)
+    synced: list[Path] = []
+    monkeypatch.setattr("dicom_node.spool._sync_folder", synced.append)
+    assert spool.keep(received(mr_image(1))) == (Kept.NEW, path)
+    assert synced == [spool.images_folder, path.parent]
+    assert spool.keep(received(mr_image(2)))[0] is Kept.NEW
+    assert synced[2:] == [path.parent]
 
 
 @pytest.mark.parametrize("uid", ["../../../etc/passwd", "1.2/3", "", "1" * 65, "1.2.a", "1.2.3\n", "/tmp/x", ".\0"])
