@@ -71,7 +71,7 @@ class Index:
     def pending(self) -> frozenset[str]:
         """Associations that brought images which are in the spool but not yet in the store."""
         with self._pending_lock:
-            return frozenset(+self._pending)
+            return frozenset(self._pending)
 
     def reconcile(self) -> None:
         """Makes the store agree with the spool: for the start, before the receiver runs.
@@ -101,7 +101,7 @@ class Index:
             while not self._write(entries) and not self._stopping.wait(RETRY_PAUSE):
                 pass
             with self._pending_lock:
-                self._pending.subtract(stored.association for stored in batch)
+                self._pending -= Counter(stored.association for stored in batch)  # in place it drops what is zero
 
     def _next_batch(self) -> list[Stored]:
         """Waits for one and takes all that are there with it; empty when it is time to end."""

@@ -224,6 +224,15 @@ def test_reconcile_describes_anew_what_another_software_described(store: Store, 
     assert instance.received_at == 5.0, "when it was received is not found out anew"
 
 
+def test_an_association_that_is_over_leaves_nothing_behind(store: Store, spool: Spool) -> None:
+    index = Index(store, spool, describe)
+    for number in (1, 2, 3):
+        index.take(Stored(keep(spool, number), f"a{number}", 5.0))
+    index.start()
+    index.stop()
+    assert len(index._pending) == 0
+
+
 def test_a_repeated_object_and_a_file_that_vanished_are_no_trouble(store: Store, spool: Spool) -> None:
     index = Index(store, spool, describe)
     path = keep(spool, 1)
