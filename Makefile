@@ -26,11 +26,14 @@ format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Two processes, each with whole files: the simulated heads of a file are made once.
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
 test: check
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-all: check
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks
