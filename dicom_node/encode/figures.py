@@ -48,10 +48,11 @@ class Region:
 
 
 def regions(maps: Maps) -> tuple[Region, ...]:
-    """The whole brain, as far as χ is valid in it, and the reference region if another; none is empty."""
-    masks = {WHOLE_BRAIN: maps.mask}
-    if maps.reference.name != WHOLE_BRAIN:
-        masks[maps.reference.name] = maps.reference.mask & maps.mask
+    """The whole brain, as far as χ is valid in it, and the reference region; none is empty.
+
+    Where the whole brain is the reference it is the voxels that were averaged: the reliable ones, whose mean is 0.
+    """
+    masks = {WHOLE_BRAIN: maps.mask, maps.reference.name: maps.reference.mask & maps.mask}
     return tuple(_region(maps, name, mask) for name, mask in masks.items() if mask.any())
 
 

@@ -231,7 +231,7 @@ def _zero(maps: Maps) -> str:
     return (
         f"Susceptibility is in ppb {zero(maps)}; before referencing that region had a mean of "
         f"{reference.mean * QSM.per_unit:.1f} ppb and an SD of {reference.sd * QSM.per_unit:.1f} ppb relative to the "
-        "mean of the whole brain."
+        "mean of the whole brain's reliable voxels."
     )
 
 

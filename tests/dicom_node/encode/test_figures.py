@@ -34,3 +34,15 @@ def test_the_whole_brain_as_reference_is_one_region() -> None:
 
 def test_without_r2star_there_is_no_figure_of_it() -> None:
     assert {region.r2star for region in regions(maps(r2star=False))} == {None}
+
+
+def test_what_is_zero_has_a_mean_of_zero() -> None:
+    """The reference leaves out unreliable voxels of the mask, and so does the region that is reported for it."""
+    given = maps(reference="whole_brain")
+    averaged = given.mask.copy()
+    averaged[1:4] = False
+    chi = np.where(given.mask, given.chi - given.chi[averaged].mean(), 0).astype(np.float32)
+    reference = dataclasses.replace(given.reference, mask=averaged)
+    [brain] = regions(dataclasses.replace(given, chi=chi, reference=reference))
+    assert brain.voxels == averaged.sum()
+    assert brain.chi.mean == pytest.approx(0, abs=1e-3)
