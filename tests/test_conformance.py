@@ -1,0 +1,166 @@
+"""docs/conformance.md says what the code does: every list, table and default on the page is read and compared."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.uid import PYDICOM_ROOT_UID, UID, ExplicitVRLittleEndian
+
+from dicom_node import identity
+from dicom_node.admission import (
+    ADMITTED_SOP_CLASSES,
+    ADMITTED_TRANSFER_SYNTAXES,
+    CANNOT_UNDERSTAND,
+    DOES_NOT_MATCH_SOP_CLASS,
+    OUT_OF_RESOURCES,
+    SOP_CLASS_NOT_SUPPORTED,
+)
+from dicom_node.config import Config
+from dicom_node.convert import readers
+from dicom_node.encode import encode
+from dicom_node.receive import SUCCESS
+from dicom_node.send import classify
+from tests.dicom_node.encode.example import CREATED, header, maps, recipe, source
+
+PAGE = (Path(__file__).parents[1] / "docs" / "conformance.md").read_text(encoding="utf-8")
+_UID = re.compile(r"(?<![\w.])[0-2](?:\.\d+){4,}(?![\w.])")
+
+
+def section(number: int) -> str:
+    found = re.search(rf"^## {number} .*?(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
+    assert found, f"the page has no section {number}"
+    return found[0]
+
+
+def rows(number: int, first: str) -> list[list[str]]:
+    """The cells of the table in a section whose head begins with `first`."""
+    lines = section(number).splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith(f"| {first} |"))
+    table = []
+    for line in lines[start + 2 :]:
+        if not line.startswith("|"):
+            break
+        table.append([cell.strip() for cell in line.strip("|").split("|")])
+    return table
+
+
+@pytest.fixture(scope="module")
+def outputs() -> list[Dataset]:
+    return encode(maps(), source(), recipe(), CREATED)
+
+
+def test_sop_classes_and_roles(outputs: list[Dataset]) -> None:
+    table = {UID(uid): (name, scu, scp) for name, uid, scu, scp in rows(1, "SOP class")}
+    sent = {dataset.SOPClassUID for dataset in outputs}
+    taken = {identity.VERIFICATION, *ADMITTED_SOP_CLASSES}
+    assert table == {
+        uid: (
+            uid.name.removesuffix(" SOP Class"),
+            "yes" if uid in sent else "no",
+            "yes" if uid in taken else "no",
+        )
+        for uid in sent | taken
+    }
+
+
+def test_transfer_syntaxes_in_their_order() -> None:
+    table = rows(3, "transfer syntax")
+    assert [uid for _, uid in table] == list(ADMITTED_TRANSFER_SYNTAXES)
+
+
+def test_who_the_implementation_is() -> None:
+    table = dict(row for row in rows(2, "item"))
+    assert table["Implementation Class UID"] == identity.IMPLEMENTATION_CLASS_UID
+    assert table["Implementation Version Name"] == identity.IMPLEMENTATION_VERSION_NAME
+
+
+def test_defaults_and_limits() -> None:
+    config = Config()
+    assert f"`[node] ae_title`, {config.node.ae_title} by default" in section(2)
+    assert f"`[receive] port`, {config.receive.port} by default, on {config.receive.host} by default" in section(2)
+    for name in (
+        "maximum_associations",
+        "maximum_pdu",
+        "maximum_object_bytes",
+        "association_timeout",
+        "pdu_timeout",
+        "idle_timeout",
+    ):
+        assert f"`{name}` ({int(getattr(config.receive, name))})" in section(3)
+
+
+def test_statuses_that_a_sender_is_told() -> None:
+    told = {SUCCESS, CANNOT_UNDERSTAND, DOES_NOT_MATCH_SOP_CLASS, OUT_OF_RESOURCES, SOP_CLASS_NOT_SUPPORTED}
+    assert {int(row[0], 16) for row in rows(3, "status")} == told
+
+
+def test_what_an_archive_s_answer_means() -> None:
+    """Every status that there is, on the page or not."""
+    meaning = {"stored": "stored", "tried again": "retry", "refused": "refused"}
+    named: dict[int, str] = {}
+    for statuses, outcome in rows(5, "status"):
+        for first, last in re.findall(r"0x([0-9A-F]{4})(?: to 0x([0-9A-F]{4}))?", statuses):
+            named |= dict.fromkeys(range(int(first, 16), int(last or first, 16) + 1), meaning[outcome])
+    assert {status: classify(status) for status in range(0x10000)} == {
+        status: named.get(status, "refused") for status in range(0x10000)
+    }
+
+
+def test_every_reader_has_its_line_with_its_sign() -> None:
+    signs = {1: "as stored", -1: "conjugate"}
+    known = {readers.name(reader): signs[reader.SIGN] for reader in readers._READERS}
+    table = {}
+    for encoding, _, _, sign, evidence in rows(4, "reader: encoding"):
+        assert re.search("synthetic only|validated|^refused", evidence), encoding
+        if sign:
+            table[encoding.split("`")[1]] = sign
+    assert table == known
+
+
+def test_only_what_was_read_from_real_files_is_called_validated() -> None:
+    validated = {row[0].split("`")[1] for row in rows(4, "reader: encoding") if "**validated**" in row[4]}
+    assert validated == {"philips", "philips_enhanced"}
+
+
+def test_what_is_sent(outputs: list[Dataset]) -> None:
+    table = {row[0].replace("\\", ""): row[1:] for row in rows(5, "object")}
+    kinds = {
+        "QSM": outputs[0],
+        "R2*": outputs[len(source().headers)],
+        "Segmentation": outputs[-2],
+        "Report": outputs[-1],
+    }
+    assert table.keys() == kinds.keys()
+    for kind, dataset in kinds.items():
+        assert dataset.SOPClassUID.name.startswith(table[kind][0]), kind
+        assert dataset.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
+        assert dataset.SOPInstanceUID.startswith(PYDICOM_ROOT_UID)
+    for kind in ("QSM", "R2*"):
+        image, content = kinds[kind], table[kind][1]
+        low = int(image.WindowCenter - image.WindowWidth / 2)
+        window = f"{low}…{low + int(image.WindowWidth):+d}".replace("-", "−") if low else f"0…{image.WindowWidth:g}"
+        assert f"stored value = {image.RescaleType}" in content
+        assert f"Rescale {image.RescaleSlope:g}/{image.RescaleIntercept:g}" in content
+        assert f"window {window}" in content
+        assert "`{}`".format("\\".join(image.ImageType)) in content
+    assert PYDICOM_ROOT_UID.rstrip(".") in section(5)
+
+
+def test_series_numbers(outputs: list[Dataset]) -> None:
+    said = {int(number) for number in re.findall(r"\b7\d\d\b", section(5))}
+    assert header().SeriesNumber == 7
+    assert said == {int(dataset.SeriesNumber) for dataset in outputs}
+
+
+def test_no_other_uid_stands_on_the_page() -> None:
+    known = {
+        *ADMITTED_SOP_CLASSES,
+        *ADMITTED_TRANSFER_SYNTAXES,
+        *(uid for _, uid, _, _ in rows(1, "SOP class")),
+        identity.IMPLEMENTATION_CLASS_UID,
+        PYDICOM_ROOT_UID.rstrip("."),
+    }
+    assert set(_UID.findall(PAGE)) <= known
