@@ -6,6 +6,7 @@ of its own: the first goes on to the archive undisturbed.  A second export of th
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Sequence
 
 import structlog
@@ -39,6 +40,10 @@ def regroup(
             for found in groups:
                 place(store, found, now)
             _retire(store, study, {found.key for found in groups}, now)
+        except sqlite3.Error as error:
+            # locked or full: the study stays open and is looked at again
+            log.error("not_grouped_yet", study=study, error=str(error))
+            continue
         except Exception as error:
             # one study that cannot be grouped must not hold up the others; status shows it until something new comes
             log.exception("not_grouped", study=study)
@@ -50,23 +55,27 @@ def regroup(
 
 
 def place(store: Store, group: Group, now: float) -> None:
-    """Finds or makes the job of a group, gives it the group's images and moves it to where it stands now."""
+    """Finds or makes the job of a group, gives it the group's images and moves it to where it stands now.
+
+    In one transaction: a worker gets the job as it was before or with all of these images, never between.
+    """
     images = _uids(group.instances)
-    job = store.latest(group.key)
-    if job is None:
-        job = store.open_job(group.key, 1, group.study_instance_uid, sorted(images), now)
-    elif job.state not in GROWING:
-        if images == set(job.images) or _is_second_export(job, group):
+    with store.transaction():
+        job = store.latest(group.key)
+        if job is None:
+            job = store.open_job(group.key, 1, group.study_instance_uid, sorted(images), now)
+        elif job.state not in GROWING:
+            if images == set(job.images) or _is_second_export(job, group):
+                return
+            job = store.open_job(group.key, job.revision + 1, group.study_instance_uid, sorted(images), now)
+        elif images != set(job.images):
+            job = _reopen(store, job, now, f"{len(images - set(job.images))} new images came")
+            store.set_images(job, sorted(images))
+        target = STATE_OF[group.completeness]
+        if target is State.WAITING or job.state in (target, State.READY, State.FAILED, State.REVIEW):
             return
-        job = store.open_job(group.key, job.revision + 1, group.study_instance_uid, sorted(images), now)
-    elif images != set(job.images):
-        job = _reopen(store, job, now, f"{len(images - set(job.images))} new images came")
-        store.set_images(job, sorted(images))
-    target = STATE_OF[group.completeness]
-    if target is State.WAITING or job.state in (target, State.READY, State.FAILED, State.REVIEW):
-        return
-    job = _reopen(store, job, now, "it was looked at anew")
-    store.advance(job.id, State.WAITING, target, now, group.reason)
+        job = _reopen(store, job, now, "it was looked at anew")
+        store.advance(job.id, State.WAITING, target, now, group.reason)
 
 
 def _is_second_export(job: Job, group: Group) -> bool:
@@ -77,14 +86,15 @@ def _is_second_export(job: Job, group: Group) -> bool:
 
 def _retire(store: Store, study: str, keys: set[str], now: float) -> None:
     """Jobs whose images have become part of another acquisition, before anything was made of them."""
-    for job in store.jobs(*GROWING - {State.FOREIGN}, study=study):
-        if job.group_key not in keys:
-            job = _reopen(store, job, now, "")
-            store.advance(job.id, State.WAITING, State.FOREIGN, now, "its images belong to another acquisition now")
+    with store.transaction():
+        for job in store.jobs(*GROWING - {State.FOREIGN}, study=study):
+            if job.group_key not in keys:
+                job = _reopen(store, job, now, "")
+                store.advance(job.id, State.WAITING, State.FOREIGN, now, "its images belong to another acquisition now")
 
 
 def _reopen(store: Store, job: Job, now: float, reason: str) -> Job:
-    """The job, waiting.  Where a worker was quicker, the job as it is: the next look makes a revision of it."""
+    """The job, waiting.  To be called in the transaction in which the job was read: nobody was quicker."""
     if job.state is not State.WAITING:
         store.advance(job.id, job.state, State.WAITING, now, reason)
     found = store.job(job.id)

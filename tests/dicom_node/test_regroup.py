@@ -1,14 +1,18 @@
 """Groups become jobs, late images join or make a revision, and one bad study holds up no other."""
 
+import sqlite3
+import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dicom_node.model import Completeness, Group, Instance
 from dicom_node.regroup import place, regroup
 from dicom_node.states import State
-from dicom_node.store import Store
+from dicom_node.store import Job, Store
 from tests.dicom_node.making import STUDY, a_group, a_ready_job, an_instance, the_job
 
 COMPLETE, WAITING = Completeness.COMPLETE, Completeness.WAITING
@@ -133,6 +137,57 @@ def test_a_study_is_looked_at_until_it_waits_for_nothing_and_not_again(store: St
     store.add_instance(an_instance(2))
     regroup(store, group, 6.0, 7.0, frozenset({"a1"}))
     assert looks[-1] == 6.0
+
+
+def test_a_database_that_is_locked_for_a_while_loses_no_study_and_holds_up_no_other(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.add_instance(an_instance(1, study="1.2.111"))
+    store.add_instance(an_instance(1, study=STUDY))
+    failures = iter([sqlite3.OperationalError("database is locked")])
+    open_job = store.open_job
+
+    def open_when_it_is_free(*arguments: Any) -> Job:
+        for failure in failures:
+            raise failure
+        return open_job(*arguments)
+
+    monkeypatch.setattr(store, "open_job", open_when_it_is_free)
+
+    def group(instances: Sequence[Instance], now: float, quiet: float, open_: frozenset[str]) -> list[Group]:
+        return [replace(a_group([1], key=instances[0].study_instance_uid), instances=tuple(instances))]
+
+    regroup(store, group, 1.0, 1.0, frozenset())
+    assert [job.group_key for job in store.jobs()] == [STUDY]
+    regroup(store, group, 2.0, 1.0, frozenset())
+    assert {job.group_key for job in store.jobs()} == {STUDY, "1.2.111"}
+    assert (store.open_studies(), store.objections()) == ([], [])
+
+
+def test_a_worker_that_claims_while_a_late_image_joins_gets_it_too(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or, had it been quicker, a revision would be made of it: in no case is an image left out for ever."""
+    job = a_ready_job(store, numbers=(1,))
+    store.add_instance(an_instance(2))
+    latest = store.latest
+    workers: list[threading.Thread] = []
+    claimed: list[Job | None] = []
+
+    def claim_meanwhile(key: str) -> Job | None:
+        found = latest(key)
+        worker = threading.Thread(target=lambda: claimed.append(store.claim(2.0, 60.0, 3)))
+        worker.start()
+        worker.join(0.5)  # a claim that is not kept waiting is over by then
+        workers.append(worker)
+        return found
+
+    monkeypatch.setattr(store, "latest", claim_meanwhile)
+    regroup(store, lambda *_: [a_group([1, 2])], 2.0, 1.0, frozenset())
+    workers[0].join()
+    assert claimed == [the_job(store, job)]
+    assert the_job(store, job).images == uids(1, 2)
+    assert (store.open_studies(), store.objections()) == ([], [])
 
 
 def test_one_study_that_cannot_be_grouped_is_reported_and_holds_up_no_other(store: Store) -> None:
