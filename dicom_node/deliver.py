@@ -6,13 +6,13 @@ Killed between an answer and its row, the image is sent twice, and the archive k
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
+from dicom_node.cleanup import make_anew
 from dicom_node.config import Send
 from dicom_node.errors import PeerFailure, UnreadableObject
 from dicom_node.outbox import Outbox, Row
@@ -67,6 +67,7 @@ class Courier:
             self._postpone(list(left.values()), f"{type(error).__name__}: {error}")
 
     def _write_down(self, row: Row, delivery: Delivery) -> None:
+        """The peer's comment may quote a patient: it goes into the row and not into the log."""
         now = self.clock()
         outcome = "pending" if delivery.outcome == "retry" else delivery.outcome
         comment = " ".join(filter(None, (f"answered 0x{delivery.status:04X}", delivery.comment)))
@@ -76,7 +77,7 @@ class Courier:
                 job=row.job,
                 destination=row.destination,
                 sop_instance_uid=row.sop_instance_uid,
-                answer=comment,
+                status=f"0x{delivery.status:04X}",
             )
         due_at = now + self.pauses.pause(row.attempts + 1)
         self.outbox.answered(row, outcome, now, status=delivery.status, comment=comment, due_at=due_at)
@@ -90,7 +91,4 @@ class Courier:
         self.outbox.postpone(rows, now, comment=reason, due_at=now + pause)
 
     def _make_anew(self, job: int, reason: str) -> None:
-        """The result on disk is no longer whole: without it the job is done again, to the same UIDs."""
-        log.warning("made_anew", job=job, reason=reason)
-        shutil.rmtree(self.jobs_folder / str(job), ignore_errors=True)
-        self.store.advance(job, State.SENDING, State.READY, self.clock(), reason)
+        make_anew(self.store, self.jobs_folder, job, State.SENDING, self.clock(), reason)

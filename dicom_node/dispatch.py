@@ -17,6 +17,7 @@ import structlog
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 
+from dicom_node.cleanup import make_anew
 from dicom_node.config import Reconstruct, Scanner
 from dicom_node.errors import Contradicted, NotConvertible, UnreadableObject
 from dicom_node.execute import WorkerDied, WorkerStopped
@@ -77,8 +78,9 @@ class Dispatch:
     def __call__(self) -> None:
         """One round: register results, take back expired leases, give out what is ready."""
         now = self._clock()
-        for job in self._store.jobs(State.RECONSTRUCTED):
-            self._register(job)
+        if self._destinations:
+            for job in self._store.jobs(State.RECONSTRUCTED):
+                self._register(job)
         for job in self._store.jobs(State.RECONSTRUCTING):
             if job.id not in self.running and (job.lease_until or 0) < now:
                 self._hand_back(job, "its lease ended without an answer")
@@ -164,7 +166,8 @@ class Dispatch:
             log.error("reconstruction_failed", job=job.id, exc_info=error)
             self._hand_back(job, f"{type(error).__name__}: {error}", self._settings.pause)
         else:
-            if self._store.advance(job.id, State.RECONSTRUCTING, State.RECONSTRUCTED, self._clock()):
+            moved = self._store.advance(job.id, State.RECONSTRUCTING, State.RECONSTRUCTED, self._clock())
+            if moved and self._destinations:
                 self._register(job)
 
     def _hand_back(self, job: Job, reason: str, pause: float = 0.0) -> None:
@@ -175,16 +178,15 @@ class Dispatch:
         self._store.advance(job.id, State.RECONSTRUCTING, target, now, reason, due_at=now + pause)
 
     def _register(self, job: Job) -> None:
-        """Makes the rows of a finished job.  Without a destination it stays reconstructed: the result is on disk."""
-        folder = self._jobs_folder / str(job.id)
+        """Makes the rows of a finished job.
+
+        Not called without a destination: a job stays reconstructed then, and its result on disk.
+        """
         try:
-            results = _results(folder / "result" / "dicom")
+            results = _results(self._jobs_folder / str(job.id) / "result" / "dicom")
         except UnreadableObject as error:
-            log.warning("made_anew", job=job.id, reason=str(error))
-            shutil.rmtree(folder, ignore_errors=True)
-            self._store.advance(job.id, State.RECONSTRUCTED, State.READY, self._clock(), str(error))
-            return
-        if self._destinations:
+            make_anew(self._store, self._jobs_folder, job.id, State.RECONSTRUCTED, self._clock(), str(error))
+        else:
             self._outbox.register(job, results, self._destinations, self._clock())
 
 

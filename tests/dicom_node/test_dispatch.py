@@ -224,19 +224,64 @@ def test_without_a_destination_a_result_waits_for_one(tmp_path: Path) -> None:
     assert line.state(job) is State.SENDING
 
 
+def test_without_a_destination_no_result_is_read_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = Line(tmp_path, [])
+    job = line.a_job()
+    line.dispatch()
+    reads: list[Path] = []
+    monkeypatch.setattr("dicom_node.dispatch.read_file_meta_info", reads.append)
+    line.executor.end()
+    line.dispatch()
+    assert (line.state(job), reads) == (State.RECONSTRUCTED, [])
+
+
+def lose(line: Line, job: int) -> None:
+    for file in (line.jobs / str(job) / "result" / "dicom").iterdir():
+        file.unlink()
+
+
 def test_a_result_that_is_gone_is_made_anew(tmp_path: Path) -> None:
     line = Line(tmp_path, [])
     job = line.a_job()
     line.dispatch()
     line.executor.end()
-    for file in (line.jobs / str(job) / "result" / "dicom").iterdir():
-        file.unlink()
+    lose(line, job)
+    line.a_dispatch(["pacs"])()
+    moves = line.store.journal()
+    assert [move.target for move in moves][-3:] == [State.RECONSTRUCTED, State.READY, State.RECONSTRUCTING]
+    assert "no results" in moves[-2].reason
+    line.executor.end()
+    assert line.state(job) is State.SENDING
+
+
+def test_who_comes_late_to_a_lost_result_takes_no_folder_from_the_worker_that_makes_it_anew(tmp_path: Path) -> None:
+    line = Line(tmp_path, [])
+    job = line.a_job()
+    line.dispatch()
+    line.executor.end()
+    lose(line, job)
+    seen = the_job(line.store, job)
+    dispatch = line.a_dispatch(["pacs"])
+    dispatch()
+    assert line.state(job) is State.RECONSTRUCTING
+    dispatch._register(seen)  # the thread of the executor, which has read the job before
+    assert (line.jobs / str(job) / "job.json").is_file()
+    assert line.state(job) is State.RECONSTRUCTING
+
+
+def test_a_result_that_is_lost_after_the_last_attempt_has_all_attempts_again(line: Line) -> None:
+    job = line.a_job()
+    line.dispatch()
+    line.executor.end(WorkerDied("killed by SIGKILL"))
+    line.clock.now += 11
+    line.dispatch()
+    line.executor.end()
+    assert (line.state(job), the_job(line.store, job).attempts) == (State.SENDING, 0)
+    line.store.advance(job, State.SENDING, State.READY, line.clock(), "a file is gone")
     line.dispatch()
     assert line.state(job) is State.RECONSTRUCTING
-    assert (
-        "made anew" in [move.reason for move in line.store.journal()][-2]
-        or "no results" in [move.reason for move in line.store.journal()][-2]
-    )
 
 
 def test_images_that_are_gone_fail_the_job_by_name(line: Line) -> None:

@@ -12,7 +12,7 @@ from dicom_node.cleanup import clean_up
 from dicom_node.config import Retention
 from dicom_node.narrate import Narrator
 from dicom_node.states import State
-from dicom_node.store import Store
+from dicom_node.store import Job, Store
 from tests.dicom_node.making import a_ready_job, the_job
 
 DAY = 86400.0
@@ -68,6 +68,7 @@ def test_only_finished_jobs_lose_their_folders_and_only_after_their_time(tmp_pat
             [State.RECONSTRUCTED, State.SENDING, State.REFUSED],
             [State.RECONSTRUCTED, State.SENDING, State.SENT],
             [State.FAILED],
+            [State.REVIEW],
         )
     ):
         job = a_ready_job(store, f"g{number}")
@@ -83,4 +84,24 @@ def test_only_finished_jobs_lose_their_folders_and_only_after_their_time(tmp_pat
     assert all((tmp_path / str(job)).is_dir() for job in ends)
     clean_up(store, tmp_path, Retention(jobs=2.0), now=2 * DAY + 4)
     gone = {the_job(store, job).state for job in ends if not (tmp_path / str(job)).exists()}
-    assert gone == {State.SENT, State.FAILED}
+    assert gone == {State.SENT, State.FAILED, State.REVIEW}
+
+
+def test_a_job_that_is_asked_for_while_it_is_cleaned_up_keeps_its_folder(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = a_ready_job(store)
+    store.claim(2.0, lease=1, ceiling=3)
+    store.advance(job, State.RECONSTRUCTING, State.FAILED, 3.0)
+    stage(tmp_path, job, "unwrap")
+    jobs = store.jobs
+
+    def and_then_asked_for(*states: State) -> list[Job]:
+        found = jobs(*states)
+        store.run_again(found[0], 4.0)
+        store.claim(4.0, lease=1, ceiling=3)
+        return found
+
+    monkeypatch.setattr(store, "jobs", and_then_asked_for)
+    clean_up(store, tmp_path, Retention(jobs=2.0), now=3 * DAY)
+    assert (tmp_path / str(job)).is_dir()
