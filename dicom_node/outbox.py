@@ -26,7 +26,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Row:
-    """One result on its way to one destination.  status: the peer's last answer (PS3.7 C), None before there is one."""
+    """One result on its way to one destination.  status: the peer's last answer (PS3.7 C), None if there is none."""
 
     job: int
     destination: str
@@ -49,11 +49,13 @@ class Outbox:
     def register(self, job: Job, results: Sequence[Result], destinations: Sequence[str], now: float) -> bool:
         """Makes the rows of a reconstructed job and moves it to sending, both or neither.
 
-        Rows of an earlier run of the same job are replaced: its files are gone.
+        Rows of an earlier run of the same job are replaced: its files are gone.  Its attempts are forgotten: they led
+        to a result, and should that get lost the job begins anew.
         """
         with self._store.transaction() as database:
             if not self._store.advance(job.id, State.RECONSTRUCTED, State.SENDING, now):
                 return False
+            self._store.forget_attempts(job.id)
             database.execute("DELETE FROM deliveries WHERE job = ?", [job.id])
             database.conn.executemany(
                 """INSERT INTO deliveries (job, destination, sop_instance_uid, path, due_at, changed_at)
@@ -107,10 +109,14 @@ class Outbox:
                 )
 
     def settle(self, now: float) -> None:
-        """Moves on every sending job that has nothing left to send."""
+        """Moves on every sending job that has nothing left to send.
+
+        The reason is told in the log: of a refusal it has the status, not the peer's words, which may quote a patient.
+        """
         for found in self._store.rows(
             """SELECT j.id, COUNT(d.job) AS total, TOTAL(d.outcome = 'refused') AS refused,
-                MIN(CASE d.outcome WHEN 'refused' THEN d.destination || ': ' || d.comment END) AS example
+                MIN(d.destination || ': ' || IIF(d.status IS NULL, d.comment, printf('answered 0x%04X', d.status)))
+                    FILTER (WHERE d.outcome = 'refused') AS example
             FROM jobs j LEFT JOIN deliveries d ON d.job = j.id WHERE j.state = 'sending'
             GROUP BY j.id HAVING TOTAL(d.outcome = 'pending') = 0"""
         ):
@@ -123,8 +129,8 @@ class Outbox:
     def refuse_unknown(self, destinations: Sequence[str], now: float) -> None:
         """Destinations that are no longer configured will never answer."""
         self._store.database.execute(
-            """UPDATE deliveries SET outcome = 'refused', comment = 'this destination is no longer configured',
-                changed_at = :now
+            """UPDATE deliveries SET outcome = 'refused', status = NULL,
+                comment = 'this destination is no longer configured', changed_at = :now
             WHERE outcome = 'pending' AND destination NOT IN (SELECT value FROM json_each(:known))""",
             {"known": json.dumps(list(destinations)), "now": now},
         )

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+import structlog
 
 from dicom_node.config import Send
 from dicom_node.deliver import Courier
 from dicom_node.errors import PeerFailure, UnreadableObject
-from dicom_node.outbox import Outbox, Result
+from dicom_node.narrate import Narrator
+from dicom_node.outbox import Outbox, Result, Row
 from dicom_node.send import Delivery, Destination, Outcome, SendSettings
 from dicom_node.states import State
 from dicom_node.store import Store
@@ -27,6 +30,7 @@ class Peer:
         self.breaks_after: int | None = None
         self.stored: list[str] = []
         self.associations = 0
+        self.comment = "no thanks"
 
     def __call__(self, files: Sequence[Path], to: Destination, settings: SendSettings) -> Iterator[Delivery]:
         self.associations += 1
@@ -37,7 +41,7 @@ class Peer:
             outcome = self.outcomes(uid)
             if outcome == "stored":
                 self.stored.append(uid)
-            yield Delivery(uid, path, STATUS[outcome], outcome, "" if outcome == "stored" else "no thanks")
+            yield Delivery(uid, path, STATUS[outcome], outcome, "" if outcome == "stored" else self.comment)
         if self.breaks_after == len(files):
             raise PeerFailure("pacs broke off")
 
@@ -136,7 +140,7 @@ def test_a_temporary_answer_is_tried_again_and_a_refusal_is_kept_and_shown(line:
     line.clock.now += 5
     line.round(peer)
     assert (line.state, line.outcomes()) == (State.REFUSED, ["stored", "stored", "refused"])
-    assert "1 of 3 turned down, such as by pacs: answered 0xA900 no thanks" in the_job(line.store, line.job).reason
+    assert "1 of 3 turned down, such as by pacs: answered 0xA900" in the_job(line.store, line.job).reason
     assert line.outbox.again(line.job, line.clock())
     line.round(peer)
     assert (line.state, len(peer.stored)) == (State.SENT, 3)
@@ -186,6 +190,62 @@ def test_results_that_are_no_longer_whole_are_made_anew(line: Line, damage: str)
     line.round(peer)
     assert line.state is State.READY
     assert not (line.jobs / str(line.job)).exists()
+
+
+def test_who_sees_late_that_a_result_is_gone_takes_no_folder_from_a_worker(tmp_path: Path) -> None:
+    line = Line(tmp_path, ["first", "second"])
+    folder = line.jobs / str(line.job)
+    due = line.outbox.due
+
+    def due_and_then_overtaken(destination: str, now: float) -> dict[int, list[Row]]:
+        found = due(destination, now)
+        line.outbox.due = due  # type: ignore[method-assign]
+        line.round(Peer(), "first")
+        assert line.store.claim(line.clock(), lease=1, ceiling=9)
+        a_file(folder / "result.part" / "1.dcm", "1.9")
+        return found
+
+    line.outbox.due = due_and_then_overtaken  # type: ignore[method-assign]  # the other courier is that fast
+    shutil.rmtree(folder)
+    line.round(Peer(), "second")
+    assert line.state is State.RECONSTRUCTING
+    assert (folder / "result.part" / "1.dcm").is_file()
+
+
+def test_a_folder_that_cannot_be_removed_keeps_its_job_where_it_is_and_holds_up_no_other(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = line.a_sending_job("second")
+    line.outbox.of(line.job)[1].path.unlink()
+
+    def stuck(folder: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr("dicom_node.cleanup.shutil.rmtree", stuck)
+    line.round(Peer())
+    assert line.state is State.SENDING
+    assert the_job(line.store, second).state is State.SENT
+    monkeypatch.undo()
+    line.round(Peer())
+    assert line.state is State.READY
+
+
+def test_the_peers_words_may_name_a_patient_and_are_in_no_log(line: Line) -> None:
+    peer = Peer()
+    peer.outcomes = lambda uid: "retry" if uid.endswith("2") else "refused"
+    peer.comment = "cannot store DOE^JANE"
+    with structlog.testing.capture_logs() as told:
+        narrate = Narrator(line.store, line.jobs)
+        line.round(peer)
+        line.clock.now += 5
+        peer.outcomes = lambda uid: "refused"
+        line.round(peer)
+        narrate([])
+    assert line.state is State.REFUSED
+    assert {entry["event"] for entry in told} >= {"not_stored_refused", "not_stored_retry", f"job {line.job}: refused"}
+    assert {entry["status"] for entry in told if "status" in entry} == {"0xA900", "0xA700"}
+    assert "DOE" not in str(told)
+    assert {row.comment for row in line.outbox.of(line.job)} == {"answered 0xA900 cannot store DOE^JANE"}
 
 
 def test_a_stopping_node_ends_after_the_image_in_hand(line: Line) -> None:
