@@ -1,4 +1,4 @@
-"""The only place that calls an FFT: real, float32, on sizes that transform fast.
+"""The only place that calls an FFT: real, on sizes that transform fast, in the precision that it is given.
 
 Threads have one setting, numba's (`numba.set_num_threads`, NUMBA_NUM_THREADS): loops and transforms share the cores.
 """
@@ -6,6 +6,7 @@ Threads have one setting, numba's (`numba.set_num_threads`, NUMBA_NUM_THREADS): 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numba
 import numpy as np
@@ -16,6 +17,7 @@ from reconstruction.acquisition import BoolArray, FloatArray
 
 Spectrum = NDArray[np.complex64]
 Shape = tuple[int, int, int]
+Real = TypeVar("Real", np.float32, np.float64)
 
 
 def fast_shape(shape: Shape, margin: Shape = (0, 0, 0)) -> Shape:
@@ -36,9 +38,13 @@ def inverse(spectrum: Spectrum, shape: Shape) -> FloatArray:
     return volume
 
 
-def apply(transfer: FloatArray, volume: FloatArray) -> FloatArray:
+def apply(transfer: FloatArray, volume: NDArray[Real]) -> NDArray[Real]:
     """The circular convolution of `volume` with the filter whose half spectrum `transfer` is."""
-    return inverse(transfer * forward(volume, _shape(volume)), _shape(volume))
+    workers = numba.get_num_threads()
+    spectrum = scipy.fft.rfftn(volume, workers=workers)
+    spectrum *= transfer
+    convolved: NDArray[Real] = scipy.fft.irfftn(spectrum, s=volume.shape, workers=workers, overwrite_x=True)
+    return convolved
 
 
 def frequencies(shape: Shape, voxel_size: tuple[float, float, float]) -> tuple[FloatArray, FloatArray, FloatArray]:

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reconstruction.acquisition import BoolArray, FloatArray
+from reconstruction.fourier import Real
 
 
 @dataclass(frozen=True)
@@ -25,16 +27,16 @@ class Convergence:
 
 
 def conjugate_gradient(
-    operator: Callable[[FloatArray], FloatArray],
-    right_side: FloatArray,
-    start: FloatArray,
+    operator: Callable[[NDArray[Real]], NDArray[Real]],
+    right_side: NDArray[Real],
+    start: NDArray[Real],
     *,
     tolerance: float,
     max_iterations: int,
-) -> tuple[FloatArray, Convergence]:
+) -> tuple[NDArray[Real], Convergence]:
     """Solves A x = b for a symmetric positive semidefinite A (Hestenes & Stiefel 1952, doi:10.6028/jres.049.044).
 
-    Stops when ‖b − A x‖ ≤ tolerance · ‖b‖.
+    Stops when ‖b − A x‖ ≤ tolerance · ‖b‖.  Runs in the precision of its arrays.
     """
     x = start.copy()
     residual = right_side - operator(x)
@@ -46,17 +48,17 @@ def conjugate_gradient(
     iterations = 0
     while energy > tolerance**2 * scale and iterations < max_iterations:
         image = operator(direction)
-        step = np.float32(energy / _dot(direction, image))
+        step = energy / _dot(direction, image)
         x += step * direction
         residual -= step * image
         previous, energy = energy, _dot(residual, residual)
-        direction *= np.float32(energy / previous)
+        direction *= energy / previous
         direction += residual
         iterations += 1
     return x, Convergence(iterations, float(np.sqrt(energy / scale)), tolerance)
 
 
-def _dot(a: FloatArray, b: FloatArray) -> float:
+def _dot(a: NDArray[Real], b: NDArray[Real]) -> float:
     return float(np.vdot(a, b))
 
 

@@ -2,11 +2,18 @@
 
 Liu et al. 2011, doi:10.1002/nbm.1670.  The fields of the shim and of the body, which sources nearby would have to add
 up to slowly, are fitted first, as solid harmonics.  The brain keeps every voxel.
+
+Sources that explain a field are not unique, and what keeps them small is that the iteration ends early (conjugate
+gradients as regularisation: Hanke 1995, Conjugate Gradient Type Methods for Ill-Posed Problems).  So it ends after a
+given number of steps and not at a residual, which rounding lets it reach two steps sooner or later, 1.4 ppb of χ in a
+simulated head; and it runs in float64, since float32 loses the conjugate directions, and what was a rounding in the
+field becomes four to twenty times as much beside the brain's surface.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reconstruction import dipole, fourier, quality
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
@@ -30,12 +37,11 @@ def pdf(
     mask: BoolArray,
     geometry: Geometry,
     *,
-    tolerance: float = 3e-3,
-    max_iterations: int = 100,
+    iterations: int = 30,
 ) -> tuple[FloatArray, BoolArray]:
     """field, noise: ppm, float32 (x, y, z); noise may be inf where nothing is known.  mask: bool.
 
-    tolerance: of the normal equations' residual relative to their right side.
+    iterations: of conjugate gradients; more follow the field nearer to the brain's surface, and its errors too.
     Returns the local field in ppm, 0 outside the mask, and the mask unchanged.
     """
     known = mask & np.isfinite(noise) & (noise > 0)
@@ -46,19 +52,21 @@ def pdf(
 
     window = Window.around(mask, geometry.voxel_size, MARGIN_MM)
     D = dipole.kernel(window.shape, geometry.voxel_size, geometry.b0_direction)
-    outside = (~window.cut(mask)).astype(np.float32)
+    outside = ~window.cut(mask)
     weight = window.cut(weight)
 
-    def back(seen: FloatArray) -> FloatArray:
-        return outside * fourier.apply(D, weight * seen)
+    def back(seen: NDArray[np.float64]) -> NDArray[np.float64]:
+        result: NDArray[np.float64] = outside * fourier.apply(D, weight * seen)
+        return result
 
     sources, outcome = conjugate_gradient(
         lambda s: back(fourier.apply(D, s)),
-        back(window.cut(field)),
-        np.zeros(window.shape, np.float32),
-        tolerance=tolerance,
-        max_iterations=max_iterations,
+        back(window.cut(field).astype(np.float64)),
+        np.zeros(window.shape),
+        tolerance=0,
+        max_iterations=iterations,
     )
-    quality.convergence("background", outcome)
+    quality.figure("background.iterations", outcome.iterations)
+    quality.figure("background.residual", outcome.residual)
     background = window.paste(fourier.apply(D, sources))
     return np.where(mask, field - background, np.float32(0)).astype(np.float32), mask

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from reconstruction import Acquisition, InvalidRecipe, Maps, NotReconstructible, Recipe, reconstruct, stage
+from reconstruction.background.pdf import pdf
 from reconstruction.offset.mcpc3ds import mcpc3ds
+from tests.laws import random_volume
 from tests.simulation.scenes import small_head
 
 DEFAULT = Path(__file__).parents[2] / "config" / "recipes" / "default.toml"
@@ -75,6 +77,16 @@ def test_same_acquisition_gives_the_same_map() -> None:
     again = reconstruct(small_head().acquisition, Recipe.from_mapping(default_recipe()))
     np.testing.assert_array_equal(again.chi, small_maps()[0].chi)
     assert again.quality == small_maps()[0].quality
+
+
+def test_background_removal_does_not_let_rounding_grow() -> None:
+    """A field that is stored a thousandth of a ppb otherwise is another by no more than some thousandths after it."""
+    maps, _ = small_maps()
+    geometry, mask = maps.geometry, maps.brain_mask
+    noise = np.full(geometry.shape, 1e-3, np.float32)
+    rounded = (maps.field + 1e-6 * random_volume(geometry.shape, 3)).astype(np.float32)
+    one, other = (pdf(field, noise, mask, geometry)[0] for field in (maps.field, rounded))
+    assert (one - other)[mask].std() < 2e-6
 
 
 def test_mask_of_the_site_is_used() -> None:
