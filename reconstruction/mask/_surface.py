@@ -66,6 +66,24 @@ def neighbours(triangles: Indices) -> Indices:
 
 
 @njit(cache=True, fastmath=True)
+def _between_voxels(image: FloatArray, x: float, y: float, z: float) -> float:
+    """Trilinear, and beyond the volume as at its border.  The nearest voxel would let rounding of the image grow into
+    another surface over a thousand steps."""
+    tx, ty, tz = image.shape[0] - 1, image.shape[1] - 1, image.shape[2] - 1
+    x, y, z = min(max(x, 0.0), float(tx)), min(max(y, 0.0), float(ty)), min(max(z, 0.0), float(tz))
+    i, j, k = min(int(x), tx - 1), min(int(y), ty - 1), min(int(z), tz - 1)
+    fx, fy, fz = x - i, y - j, z - k
+    value: float = (1 - fz) * (
+        (1 - fy) * ((1 - fx) * image[i, j, k] + fx * image[i + 1, j, k])
+        + fy * ((1 - fx) * image[i, j + 1, k] + fx * image[i + 1, j + 1, k])
+    ) + fz * (
+        (1 - fy) * ((1 - fx) * image[i, j, k + 1] + fx * image[i + 1, j, k + 1])
+        + fy * ((1 - fx) * image[i, j + 1, k + 1] + fx * image[i + 1, j + 1, k + 1])
+    )
+    return value
+
+
+@njit(cache=True, fastmath=True)
 def evolve(
     vertices: Points,
     around: Indices,
@@ -90,7 +108,6 @@ def evolve(
     mean_curvature = 0.5 * (1 / radii[0] + 1 / radii[1])  # E
     steepness = 6 / (1 / radii[0] - 1 / radii[1])  # F
     sx, sy, sz = 1 / voxel_size[0], 1 / voxel_size[1], 1 / voxel_size[2]
-    tx, ty, tz = image.shape[0] - 1, image.shape[1] - 1, image.shape[2] - 1
     spacing = 1.0
     for iteration in range(iterations):
         for i in range(count):
@@ -111,10 +128,7 @@ def evolve(
             along = mx * nx + my * ny + mz * nz
             darkest, brightest = middle, threshold
             for depth in range(DEEP_MM + 1):
-                x = min(max(int((px - depth * nx) * sx + 0.5), 0), tx)
-                y = min(max(int((py - depth * ny) * sy + 0.5), 0), ty)
-                z = min(max(int((pz - depth * nz) * sz + 0.5), 0), tz)
-                value = image[x, y, z]
+                value = _between_voxels(image, (px - depth * nx) * sx, (py - depth * ny) * sy, (pz - depth * nz) * sz)
                 darkest = min(darkest, value)
                 if depth <= SHALLOW_MM:
                     brightest = max(brightest, value)
