@@ -14,6 +14,7 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from reconstruction.acquisition import BoolArray, FloatArray
+from reconstruction.errors import NotReconstructible
 
 Spectrum = NDArray[np.complex64]
 Shape = tuple[int, int, int]
@@ -69,7 +70,12 @@ class Window:
 
     @classmethod
     def around(cls, mask: BoolArray, voxel_size: tuple[float, float, float], margin_mm: float) -> Window:
-        """The window that keeps `margin_mm` of empty space between the mask and its periodic image."""
+        """The window that keeps `margin_mm` of empty space between the mask and its periodic image.
+
+        Raises NotReconstructible when the mask is empty.
+        """
+        if not mask.any():
+            raise NotReconstructible("the mask is empty; expected a brain: check magnitude, or supply a mask")
         corners = []
         for axis in range(3):
             occupied = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))

@@ -1,4 +1,4 @@
-"""The noise of the complex signal, from the data themselves."""
+"""The noise of the complex signal, from the data themselves, and what it makes each voxel's word worth."""
 
 from __future__ import annotations
 
@@ -6,9 +6,35 @@ import numpy as np
 from scipy.special import gammaincinv
 
 from reconstruction.acquisition import BoolArray, FloatArray
+from reconstruction.errors import NotReconstructible
 
 MAD = 0.6745
 """Median of |x| for a standard normal x: turns a median into a standard deviation."""
+
+BEST_WEIGHT = 4.0
+"""A voxel counts for no more than this over the median: below half the median noise other errors take over."""
+
+LEAST_PPM = 1e-4
+"""No field is known better: phase stored in 12 bits leaves a third of it.  It stands in for the noise of a phantom."""
+
+
+def weights(noise: FloatArray, mask: BoolArray) -> tuple[FloatArray, float]:
+    """(σ̃ / σ)² at the mask's voxels, 0 where nothing is known, float32 (x, y, z); and σ̃ in ppm, the median of σ.
+
+    noise: σ in ppm, float32 (x, y, z), inf where nothing is known.  mask: bool (x, y, z).
+    Raises NotReconstructible when nothing is known anywhere.
+    """
+    known = mask & np.isfinite(noise)
+    if not known.any():
+        raise NotReconstructible(
+            f"no voxel of the mask ({mask.sum()} voxels) has a field that can be believed; expected a brain with "
+            "coherent phase: check the mask, the magnitude and the phase"
+        )
+    sigma = np.maximum(noise[known], np.float32(LEAST_PPM))
+    typical = float(np.median(sigma))
+    weight = np.zeros(mask.shape, np.float32)
+    weight[known] = np.minimum((typical / sigma) ** 2, BEST_WEIGHT)
+    return weight, typical
 
 
 def noise_of_real_part(misfit: FloatArray, freedom: int, magnitude: FloatArray, mask: BoolArray) -> float:

@@ -19,6 +19,7 @@ from reconstruction import dipole, fourier, quality
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 from reconstruction.background._harmonics import fit_harmonics
 from reconstruction.fourier import Window
+from reconstruction.noise import weights
 from reconstruction.solvers import conjugate_gradient
 
 MARGIN_MM = 20.0
@@ -26,9 +27,6 @@ MARGIN_MM = 20.0
 
 HARMONICS = 2
 """The order of a scanner's shim."""
-
-BEST_WEIGHT = 4.0
-"""A voxel counts for no more than this over the median: below half the median noise other errors take over."""
 
 
 def pdf(
@@ -42,11 +40,10 @@ def pdf(
     """field, noise: ppm, float32 (x, y, z); noise may be inf where nothing is known.  mask: bool.
 
     iterations: of conjugate gradients; more follow the field nearer to the brain's surface, and its errors too.
-    Returns the local field in ppm, 0 outside the mask, and the mask unchanged.
+    Returns the local field in ppm, 0 outside the mask, and the mask unchanged.  Raises NotReconstructible when
+    nothing is known.
     """
-    known = mask & np.isfinite(noise) & (noise > 0)
-    weight = np.zeros(mask.shape, np.float32)
-    weight[known] = np.minimum((np.median(noise[known]) / noise[known]) ** 2, BEST_WEIGHT)
+    weight, _ = weights(noise, mask)
     field = np.where(mask, field, np.float32(0))
     field -= fit_harmonics(field, weight, mask, geometry, HARMONICS)
 

@@ -20,6 +20,7 @@ from reconstruction import dipole, fourier, gradient, quality
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 from reconstruction.fourier import Window
 from reconstruction.inversion import _proximal
+from reconstruction.noise import weights
 from reconstruction.solvers import Values, alternating_directions
 
 MARGIN_MM = 20.0
@@ -27,9 +28,6 @@ MARGIN_MM = 20.0
 
 OUTSIDE_PPM = 1.0
 """c: sources outside, after background removal, are expected to be smaller than bone against tissue (some ppm)."""
-
-BEST_WEIGHT = 4.0
-"""A voxel counts for no more than this over the median: below half the median noise other errors take over."""
 
 EDGE_FRACTION = 0.3
 """Share of voxels counted as edges of the magnitude (Liu 2012, doi:10.1016/j.neuroimage.2011.08.082)."""
@@ -63,7 +61,7 @@ def tv(
     window = Window.around(mask, geometry.voxel_size, MARGIN_MM)
     inside = window.cut(mask)
     data = window.cut(np.where(mask & np.isfinite(noise), local_field, 0).astype(np.float32))
-    weight, sigma = _weights(noise, mask)
+    weight, sigma = weights(noise, mask)
     size = np.array(geometry.voxel_size, np.float32)
 
     D = dipole.kernel(window.shape, geometry.voxel_size, geometry.b0_direction)
@@ -106,15 +104,6 @@ def tv(
     quality.convergence("inversion", outcome)
     pasted: FloatArray = window.paste(np.where(inside, chi, np.float32(0)))
     return pasted
-
-
-def _weights(noise: FloatArray, mask: BoolArray) -> tuple[FloatArray, float]:
-    """(σ̃ / σ)², 0 where nothing is known, and σ̃, the median of σ."""
-    known = mask & np.isfinite(noise) & (noise > 0)
-    typical = float(np.median(noise[known]))
-    weight = np.zeros(mask.shape, np.float32)
-    weight[known] = np.minimum((typical / noise[known]) ** 2, BEST_WEIGHT)
-    return weight, typical
 
 
 def _edge_weights(magnitude: FloatArray, inside: BoolArray, geometry: Geometry, edge_weight: float) -> FloatArray:
