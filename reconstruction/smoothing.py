@@ -11,12 +11,17 @@ SUPPORT = 4.0
 
 
 def gaussian_matrix(size: int, sigma: float) -> FloatArray:
-    """float32 (size, size): row i holds the Gaussian weights around voxel i.  sigma: voxels; 0 gives the identity."""
+    """float32 (size, size): row i holds the Gaussian weights around voxel i.  sigma: voxels; 0 gives the identity.
+
+    The weights around a voxel sum to 1 where the whole kernel lies within the volume, however narrow it is.
+    """
     if sigma <= 0:
         return np.eye(size, dtype=np.float32)
-    distance = np.subtract.outer(np.arange(size), np.arange(size)) / sigma
-    weights = np.exp(-0.5 * distance**2) * (np.abs(distance) <= SUPPORT)
-    return np.asarray(weights / (sigma * np.sqrt(2 * np.pi)), np.float32)
+    distance = np.subtract.outer(np.arange(size), np.arange(size))
+    reach = int(SUPPORT * sigma)
+    total = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2).sum()
+    weights = np.exp(-0.5 * (distance / sigma) ** 2) * (np.abs(distance) <= reach)
+    return np.asarray(weights / total, np.float32)
 
 
 def smooth(volume: FloatArray, geometry: Geometry, sigma_mm: float) -> FloatArray:
