@@ -46,7 +46,8 @@ class Node:
                 self.__exit__(None, None, None)
                 raise RuntimeError(f"the node did not start within {START_LIMIT:.0f} s; its own words stand above")
             time.sleep(0.2)
-            if (self._state_folder / "node.db").is_file():
+            lock = self._state_folder / "node.lock"
+            if lock.is_file() and lock.read_text():  # it serves: before, its database may be half made
                 self.port = self._status()["node"].get("port") or 0
         return self
 

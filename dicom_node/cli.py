@@ -126,7 +126,7 @@ def _retry(options: argparse.Namespace) -> int:
     from dicom_node.outbox import Outbox
     from dicom_node.store import Store
 
-    store = Store(_state_folder(options.config) / "node.db")
+    store = Store(_state_folder(options.config) / "node.db", owner=False)
     job = store.job(options.job)
     now = time.time()
     if job is None:

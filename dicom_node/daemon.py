@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO
 
 import structlog
 from apscheduler.executors.pool import ThreadPoolExecutor
@@ -47,6 +48,8 @@ CLEAN_UP_EVERY = 3600.0
 LOOK_AROUND = 0.2
 """Seconds between two looks at whether the node is to stop."""
 LOCK_FILE = "node.lock"
+LOCK_PATIENCE, LOCK_PAUSE = 1.0, 0.05
+"""Seconds to wait for the lock, and between two tries: `status` holds it for the moment in which it looks."""
 OTHER_ROUNDS = 4
 """Threads besides those of the destinations: grouping, dispatch, narration, clean-up."""
 
@@ -210,6 +213,14 @@ class Daemon:
         return round_
 
 
+def _has_locked(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 @contextmanager
 def alone_in(state_folder: Path) -> Iterator[Callable[[dict[str, float]], None]]:
     """Holds the lock of a state folder, which the system frees with the process, and tells in it who serves.
@@ -218,12 +229,13 @@ def alone_in(state_folder: Path) -> Iterator[Callable[[dict[str, float]], None]]
     """
     state_folder.mkdir(parents=True, exist_ok=True)
     with (state_folder / LOCK_FILE).open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise AlreadyRunning(
-                f"another process serves {state_folder}: stop it, or give this node another state_folder"
-            ) from error
+        deadline = time.monotonic() + LOCK_PATIENCE
+        while not _has_locked(lock):
+            if time.monotonic() > deadline:
+                raise AlreadyRunning(
+                    f"another process serves {state_folder}: stop it, or give this node another state_folder"
+                )
+            time.sleep(LOCK_PAUSE)
 
         def tell(content: dict[str, float]) -> None:
             lock.truncate(0)

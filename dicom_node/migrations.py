@@ -6,8 +6,11 @@ done again makes the same UIDs.
 
 from __future__ import annotations
 
+from contextlib import closing
+
 from sqlite_utils import Database, Migrations
 
+from dicom_node.errors import NodeError
 from dicom_node.states import TRANSITIONS
 
 migrations = Migrations("qsm_node")
@@ -126,11 +129,17 @@ def objections_of_a_file(database: Database) -> None:
     database.execute("CREATE INDEX objections_of_path ON objections (path)")
 
 
+class UnknownSchema(NodeError):
+    """A database that another version of this software made."""
+
+
 def apply(database: Database) -> None:
     """Brings a database to the present schema and the transition table to that of this software.
 
-    In one transaction that takes the write lock first, so that two processes cannot both find a step undone.
+    In one transaction that takes the write lock first, so that two processes cannot both find a step undone.  Raises
+    UnknownSchema for a database that a newer software made.
     """
+    _refuse_newer(database)
     rows = [(source.value, target.value, meaning) for (source, target), meaning in TRANSITIONS.items()]
     database.execute("BEGIN IMMEDIATE")
     with database.conn:
@@ -138,3 +147,22 @@ def apply(database: Database) -> None:
         if set(database.execute("SELECT source, target, meaning FROM transitions")) != set(rows):
             database.execute("DELETE FROM transitions")
             database.conn.executemany("INSERT INTO transitions (source, target, meaning) VALUES (?, ?, ?)", rows)
+
+
+def require_present(database: Database) -> None:
+    """For those who only look: changes nothing.  Raises UnknownSchema for a database that is older or newer."""
+    _refuse_newer(database)
+    if missing := [step.name for step in migrations.pending(database)]:
+        raise UnknownSchema(
+            f"the database lacks {', '.join(missing)}: an older qsm-node made it, or the node is just starting; start "
+            "this version of the node (qsm-node serve) to bring it up to date"
+        )
+
+
+def _refuse_newer(database: Database) -> None:
+    with closing(Database(memory=True)) as empty:
+        known = {step.name for step in migrations.pending(empty)}
+    if unknown := [step.name for step in migrations.applied(database) if step.name not in known]:
+        raise UnknownSchema(
+            f"the database has {', '.join(unknown)}, which this qsm-node does not know: a newer one made it; use that"
+        )

@@ -17,8 +17,11 @@ NEWEST_OBJECTIONS = 20
 
 
 def status(state_folder: Path, now: float) -> dict[str, Any]:
-    """Plain data for `--json`.  Needs no running node, but one that was started once."""
-    store = Store(state_folder / "node.db")
+    """Plain data for `--json`.  Needs no running node, but one that was started once.
+
+    Raises UnknownSchema if that was another version of this software.
+    """
+    store = Store(state_folder / "node.db", owner=False)
     outbox = Outbox(store)
     jobs = store.jobs()
     return {

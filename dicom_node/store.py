@@ -75,12 +75,20 @@ class Objection:
 
 
 class Store:
-    """The database in `path`, made or brought to the present schema when it is opened."""
+    """The database in `path`.
 
-    def __init__(self, path: Path) -> None:
+    owner: whether it is made, or brought to the present schema, when it is opened.  Another, who looks at the database
+    of a node that may be running, takes it as it is.  Raises UnknownSchema for one of a newer software, and to another
+    than the owner for one of an older software.
+    """
+
+    def __init__(self, path: Path, *, owner: bool = True) -> None:
         self.path = path
         self._thread = threading.local()
-        migrations.apply(self.database)
+        if owner:
+            migrations.apply(self.database)
+        else:
+            migrations.require_present(self.database)
 
     @property
     def database(self) -> Database:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from structlog.testing import capture_logs
 from demo.archive import Archive
 from demo.scanner import push
 from dicom_node.config import Config
-from dicom_node.daemon import Daemon
+from dicom_node.daemon import LOCK_FILE, AlreadyRunning, Daemon, alone_in
 from dicom_node.reconstruct import Recipe
 from dicom_node.send import Delivery, Destination, SendSettings
 from dicom_node.states import State
@@ -193,6 +194,18 @@ def test_a_destination_that_was_taken_out_of_the_configuration_is_told(
     with serving(a_config(tmp_path), monkeypatch) as daemon:
         wait_for(daemon, State.REFUSED)
         assert "no longer configured" in daemon.store.jobs()[0].reason
+
+
+def test_somebody_who_looks_who_serves_keeps_no_node_from_starting(tmp_path: Path) -> None:
+    with alone_in(tmp_path):
+        pass
+    with (tmp_path / LOCK_FILE).open() as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        release = threading.Timer(0.2, fcntl.flock, (looking, fcntl.LOCK_UN))
+        release.start()
+        with alone_in(tmp_path), pytest.raises(AlreadyRunning, match="another process serves"), alone_in(tmp_path):
+            pass
+        release.join()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -12,6 +12,7 @@ import pytest
 
 from dicom_node import migrations
 from dicom_node.errors import IllegalTransition
+from dicom_node.migrations import UnknownSchema
 from dicom_node.states import State
 from dicom_node.store import Objection, Store
 from tests.dicom_node.making import an_instance
@@ -178,6 +179,28 @@ def test_migrations_and_the_table_of_moves_are_applied_once_and_kept_up_to_date(
     assert ("sent", "waiting") not in set(store.database.execute("SELECT source, target FROM transitions"))
 
 
+def test_who_only_looks_changes_nothing_and_is_told_what_he_cannot_read(tmp_path: Path) -> None:
+    path = tmp_path / "node.db"
+    sqlite3.connect(path).close()
+    with pytest.raises(UnknownSchema, match=r"lacks first.*older qsm-node.*qsm-node serve"):
+        Store(path, owner=False)
+    store = Store(path)
+    store.database.execute("DELETE FROM transitions WHERE source = 'ready'")
+    before = list(store.database.conn.iterdump())
+    assert Store(path, owner=False).jobs() == []
+    assert list(store.database.conn.iterdump()) == before, "the table of the node that runs was replaced"
+
+
+@pytest.mark.parametrize("owner", [True, False])
+def test_the_database_of_a_newer_software_is_refused(tmp_path: Path, owner: bool) -> None:
+    path = tmp_path / "node.db"
+    Store(path).database.execute(
+        "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES ('qsm_node', 'telepathy', '2099')"
+    )
+    with pytest.raises(UnknownSchema, match=r"has telepathy.*newer"):
+        Store(path, owner=owner)
+
+
 def test_a_process_that_is_killed_between_two_statements_leaves_neither(tmp_path: Path) -> None:
     store = Store(tmp_path / "node.db")
     job = make(store)
@@ -196,3 +219,11 @@ with store.transaction():
     assert ended.returncode == -9
     assert [m.target for m in store.journal()] == [State.WAITING, State.READY, State.RECONSTRUCTING]
     assert store.advance(job, State.RECONSTRUCTING, State.READY, 4.0), "the dead process held a lock"
+
+
+def test_an_object_that_comes_again_and_again_is_not_searched_in_all_that_were_refused(store: Store) -> None:
+    plan = store.rows(
+        "EXPLAIN QUERY PLAN SELECT 1 FROM objections WHERE path = :path AND reason = :reason",
+        {"path": "", "reason": ""},
+    )
+    assert ["USING INDEX objections_of_path" in row["detail"] for row in plan] == [True]
