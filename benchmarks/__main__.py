@@ -16,7 +16,7 @@ from tests.simulation.scenes import SCENES
 
 STANDARD = ("quick", "sharp-3T")
 """A coarse head, and one of 1.5 mm with the edges of a person's: one to two minutes on two cores, simulation included.
-All scenes take about half an hour."""
+All scenes take some ten."""
 
 COLUMNS = """
 s, GB      time and peak memory of the reconstruction, without the simulation
