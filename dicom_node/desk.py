@@ -76,7 +76,7 @@ def reconstruct_folder(
 def read(input_dir: Path) -> list[Instance]:
     """Every DICOM object below a folder, whatever its name; other files are passed over.
 
-    What the file system refuses to read is named on stderr: it may be a part of an acquisition.
+    What the file system refuses to read, or this software fails at, is named on stderr: it may be a part of one.
     """
     instances = []
     for path in sorted(input_dir.rglob("*")):
@@ -88,6 +88,8 @@ def read(input_dir: Path) -> list[Instance]:
         except UnreadableObject as error:
             if isinstance(error.__cause__, OSError) and error.__cause__.errno is not None:  # pydicom's own have none
                 _say(f"{path}: passed over: {error.__cause__.strerror}")
+        except Exception as error:  # noqa: BLE001 - one hostile header must not stop the others; its words may name people
+            _say(f"{path}: passed over: an error of this software ({type(error).__name__}); please report it")
     return instances
 
 

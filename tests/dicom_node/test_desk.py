@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from pydicom import dcmread, dcmwrite
 
-from dicom_node import reconstruct
+from dicom_node import desk, reconstruct
 from dicom_node.config import recipe_file
 from dicom_node.convert import Override, Source
 from dicom_node.desk import reconstruct_folder
 from dicom_node.errors import NotConvertible, UnreadableObject
-from dicom_node.model import Group
+from dicom_node.model import Group, Instance
 from dicom_node.reconstruct import read_recipe
 from reconstruction import Acquisition
 from tests.dicom_node.encode.example import dciodvfy_errors, recipe
@@ -114,6 +114,25 @@ def test_a_file_that_may_not_be_read_is_named_and_stops_nothing(
     monkeypatch.setattr(Path, failing, denied)
     assert reconstruct_folder(tmp_path / "in", tmp_path / "out", recipe(), nifti=False) == 0
     assert f"{tmp_path / 'in' / 'locked'}: passed over: Permission denied" in capsys.readouterr().err
+
+
+def test_a_header_that_surprises_is_named_and_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_study(tmp_path / "in")
+    (tmp_path / "in" / "hostile").write_text("")
+    whole = desk.describe
+
+    def surprised(path: Path, received_at: float, association: str) -> Instance:
+        if path.name == "hostile":
+            raise ZeroDivisionError("Jane^Doe")
+        return whole(path, received_at, association)
+
+    monkeypatch.setattr(desk, "describe", surprised)
+    assert reconstruct_folder(tmp_path / "in", tmp_path / "out", recipe(), nifti=False) == 0
+    said = capsys.readouterr().err
+    assert "hostile: passed over: an error of this software (ZeroDivisionError)" in said
+    assert "Jane" not in said
 
 
 @pytest.mark.parametrize(
