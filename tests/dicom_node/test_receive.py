@@ -31,6 +31,7 @@ from pydicom.uid import (
 )
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
+from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.presentation import build_context
 
 from dicom_node.identity import VERIFICATION
@@ -202,6 +203,29 @@ def test_a_command_for_another_class_than_its_context_is_refused(node: Node, tmp
         context.abstract_syntax = CTImageStorage  # the sender lies to itself, and so to us
         assert _send_bytes(association, tmp_path, image, encode(image)).Status == 0x0122
     assert node.refused[0].status == 0x0122
+
+
+def test_a_command_without_a_data_set_is_refused_and_the_association_goes_on(node: Node, tmp_path: Path) -> None:
+    command = C_STORE()
+    command.MessageID, command.Priority = 1, 2
+    command.AffectedSOPClassUID, command.AffectedSOPInstanceUID = MRImageStorage, "1.2.3"
+    with associated(node.receiver.port) as association:
+        (context,) = [context for context in association.accepted_contexts if context.abstract_syntax == MRImageStorage]
+        assert context.context_id is not None
+        association.dimse.send_msg(command, context.context_id)
+        wait_until(lambda: node.refused, "the command was refused")
+        assert node.receiver.open_associations == {node.refused[0].association}
+    assert node.refused[0].status == 0xA900
+    assert "SOPInstanceUID" in node.refused[0].reason
+
+
+def test_a_system_without_quick_acknowledgements_is_slower_and_no_worse(
+    node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(socket, "TCP_QUICKACK")
+    (file,) = write(tmp_path, mr_image())
+    with associated(node.receiver.port) as association:
+        assert association.send_c_store(file).Status == 0x0000
 
 
 def test_contexts_for_other_classes_are_rejected_without_harm(node: Node, tmp_path: Path) -> None:
