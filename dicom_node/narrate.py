@@ -20,8 +20,7 @@ class Narrator:
     def __init__(self, store: Store, jobs_folder: Path) -> None:
         self._store = store
         self._jobs_folder = jobs_folder
-        moves = store.journal()
-        self._move = moves[-1].id if moves else 0
+        self._move = store.last_move()
         self._offsets = {file: file.stat().st_size for file in jobs_folder.glob("*/progress.jsonl")}
 
     def __call__(self, running: Iterable[int]) -> None:

@@ -320,6 +320,10 @@ class Store:
         )
         return [_as_job(row) for row in found]
 
+    def last_move(self) -> int:
+        """The number of the last line of the journal, 0 before there is one."""
+        return int(self.rows("SELECT COALESCE(MAX(id), 0) AS last FROM journal")[0]["last"])
+
     def journal(self, after: int = 0) -> list[Move]:
         """The moves after the given line of the journal."""
         found = self.rows("SELECT * FROM journal WHERE id > :after ORDER BY id", {"after": after})

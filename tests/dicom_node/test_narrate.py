@@ -12,7 +12,7 @@ from dicom_node.cleanup import clean_up
 from dicom_node.config import Retention
 from dicom_node.narrate import Narrator
 from dicom_node.states import State
-from dicom_node.store import Job, Store
+from dicom_node.store import Job, Move, Store
 from tests.dicom_node.making import a_ready_job, the_job
 
 DAY = 86400.0
@@ -56,6 +56,21 @@ def test_moves_and_stages_are_told_once_and_in_order(tmp_path: Path, store: Stor
         f"job {job}: {what}"
         for what in ("waiting", "ready", "reconstructing", "unwrap", "combine", "again", "reconstructed")
     ]
+
+
+def test_what_was_told_before_is_not_even_read(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    a_ready_job(store)
+    read: list[int] = []
+    journal = store.journal
+
+    def watched(after: int = 0) -> list[Move]:
+        moves = journal(after)
+        read.extend(move.id for move in moves)
+        return moves
+
+    monkeypatch.setattr(store, "journal", watched)
+    Narrator(store, tmp_path)([])
+    assert read == []
 
 
 def test_only_finished_jobs_lose_their_folders_and_only_after_their_time(tmp_path: Path, store: Store) -> None:
