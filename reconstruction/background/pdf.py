@@ -35,7 +35,7 @@ def pdf(
     mask: BoolArray,
     geometry: Geometry,
     *,
-    iterations: int = 30,
+    iterations: int = 25,
 ) -> tuple[FloatArray, BoolArray]:
     """field, noise: ppm, float32 (x, y, z); noise may be inf where nothing is known.  mask: bool.
 
