@@ -1,7 +1,7 @@
 """Cerebrospinal fluid of the ventricles: found near the middle of the brain by its low R2*.
 
-Liu et al. 2018, doi:10.1002/mrm.26946: R2* below 5/s, within 30 mm of the brain's centroid, only the largest connected
-regions.  Here a region must also be smooth in χ, and large enough to be a ventricle.
+Liu et al. 2018, doi:10.1002/mrm.26946: R2* below 5/s (at 3 T), within 30 mm of the brain's centroid, only the largest
+connected regions.  Here a region must also be smooth in χ, and large enough to be a ventricle.
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ CENTRAL_RADIUS_MM = 30.0
 REGIONS = 3
 """The paper's: left, right and third ventricle."""
 
+SHARE_OF_TISSUE = 0.25
+"""Of the brain's median R2*: fluid lies below it at any field.  At 3 T it is the paper's 5/s over tissue's 20/s,
+which at 7 T is 30 to 37/s (T2* of 33 and 27 ms: Peters 2007, doi:10.1016/j.mri.2007.02.014)."""
+
 STEADY = 3.0
 """Voxels further from the region's median χ than this many robust standard deviations are plexus, vein or wall."""
 
@@ -36,12 +40,14 @@ def csf(
     """The ventricles' fluid.  Falls back to the whole brain, with a warning, when it is not found.
 
     chi: ppm, float32 (x, y, z).  r2star: 1/s (None for a single echo).  mask: bool (x, y, z).
-    max_r2star: 1/s; fluid decays more slowly.  min_volume_ml: less than this is not believed.
+    max_r2star: 1/s; fluid decays more slowly, or at less than a quarter of the brain's median where that is more.
+    min_volume_ml: less than this is not believed.
     """
     if r2star is None:
         quality.warn("reference: no R2* to find CSF by (a single echo); χ is relative to the whole brain")
         return whole_brain(chi, r2star, mask, geometry)
-    region = _ventricles(r2star, mask, geometry, max_r2star)
+    limit = max(max_r2star, SHARE_OF_TISSUE * float(np.median(r2star[mask])))
+    region = _ventricles(r2star, mask, geometry, limit)
     if region.any():
         median = np.median(chi[region])
         spread = 1.4826 * np.median(np.abs(chi[region] - median))

@@ -44,6 +44,16 @@ def test_ventricles_are_found() -> None:
     assert not ledger.warnings
 
 
+@pytest.mark.parametrize("field_strength", [3, 7])
+def test_ventricles_are_found_at_any_field_strength(field_strength: int) -> None:
+    """R2* of tissue, and of fluid with some tissue in its voxels, grows with the field."""
+    chi, r2star = maps()
+    partial = np.where(VENTRICLES, 2.2 * r2star, r2star) * np.float32(field_strength / 3)
+    reference = csf(chi, partial, BRAIN, GEOMETRY)
+    assert reference.name == "csf"
+    assert not (reference.mask & ~VENTRICLES).any()
+
+
 def test_vein_in_a_ventricle_is_left_out() -> None:
     chi, r2star = maps()
     vein = ball(GEOMETRY, 3.0, (9.0, 0.0, 4.0))
