@@ -34,7 +34,8 @@ def reconstruct(acquisition: Acquisition, recipe: Recipe, on_stage: Callable[[st
         timings[name] = time.perf_counter() - began
         return result
 
-    magnitude, echo_times, geometry = acquisition.magnitude, acquisition.echo_times, acquisition.geometry
+    magnitude = _of_order_one(acquisition.magnitude)
+    echo_times, geometry = acquisition.echo_times, acquisition.geometry
     hz_per_ppm = np.float32(acquisition.larmor_frequency * 1e-6)
     root_sum_of_squares = np.sqrt(np.einsum("exyz,exyz->xyz", magnitude, magnitude))
 
@@ -81,6 +82,12 @@ def reconstruct(acquisition: Acquisition, recipe: Recipe, on_stage: Callable[[st
         quality={name: float(value) for name, value in (figures | ledger.figures).items()},
         warnings=tuple(ledger.warnings),
     )
+
+
+def _of_order_one(magnitude: FloatArray) -> FloatArray:
+    """The magnitude over a power of two, which rounds nothing, so that no square of it leaves float32."""
+    _, exponent = np.frexp(magnitude.max())
+    return np.ldexp(magnitude, -exponent)
 
 
 def _without_open_holes(mask: BoolArray, trusted: BoolArray) -> BoolArray:

@@ -79,6 +79,17 @@ def test_same_acquisition_gives_the_same_map() -> None:
     assert again.quality == small_maps()[0].quality
 
 
+def test_scale_of_the_magnitude_changes_nothing() -> None:
+    """Not even where its square is no float32."""
+    acquisition = small_head().acquisition
+    maps, _ = small_maps()
+    for scale in (2.0**70, 2.0**-70):
+        scaled = dataclasses.replace(
+            acquisition, magnitude=acquisition.magnitude * np.float32(scale), mask=maps.brain_mask
+        )
+        np.testing.assert_array_equal(reconstruct(scaled, Recipe.from_mapping(default_recipe())).chi, maps.chi)
+
+
 def test_background_removal_does_not_let_rounding_grow() -> None:
     """A field that is stored a thousandth of a ppb otherwise is another by no more than some thousandths after it."""
     maps, _ = small_maps()
