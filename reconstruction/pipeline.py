@@ -40,6 +40,11 @@ def reconstruct(acquisition: Acquisition, recipe: Recipe, on_stage: Callable[[st
     root_sum_of_squares = np.sqrt(np.einsum("exyz,exyz->xyz", magnitude, magnitude))
 
     with quality.ledger() as ledger:
+        if len(echo_times) == 1:
+            quality.warn(
+                "offset: a single echo cannot tell the receivers' phase offset from the field; it was left in, and χ "
+                "holds what of it was not taken for background"
+            )
         phase = run("offset", acquisition.phase, magnitude, echo_times, geometry)
         brain = run("mask", phase, magnitude, echo_times, geometry) if acquisition.mask is None else acquisition.mask
         if not brain.any():
@@ -49,6 +54,7 @@ def reconstruct(acquisition: Acquisition, recipe: Recipe, on_stage: Callable[[st
         field_hz, noise_hz, residual = run("combine", unwrapped, magnitude, echo_times, brain)
         del unwrapped
         field, noise = field_hz / hz_per_ppm, noise_hz / hz_per_ppm
+        quality.figure("combine.noise_ppb", 1000 * float(np.median(noise[brain])))
         trusted = reliable(residual, noise, brain)
         noise = np.where(trusted, noise * np.maximum(residual, 1), np.float32(np.inf))
 
@@ -66,7 +72,6 @@ def reconstruct(acquisition: Acquisition, recipe: Recipe, on_stage: Callable[[st
         "mask.covered": valid.sum() / brain.sum(),
         "mask.excluded": (brain & ~trusted).sum() / brain.sum(),
         "combine.residual": float(np.median(residual[brain])),
-        "combine.noise_ppb": 1000 * float(np.median(noise[brain])),
     }
     return Maps(
         geometry=geometry,

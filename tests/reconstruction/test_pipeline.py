@@ -90,6 +90,17 @@ def test_scale_of_the_magnitude_changes_nothing() -> None:
         np.testing.assert_array_equal(reconstruct(scaled, Recipe.from_mapping(default_recipe())).chi, maps.chi)
 
 
+def test_noise_is_that_of_the_fit() -> None:
+    """Not what the steepness of the background adds, which depends on how that was removed."""
+    recipe = default_recipe()
+    maps, _ = small_maps()
+    recipe["background"] = {"method": "vsharp"}
+    other = reconstruct(
+        dataclasses.replace(small_head().acquisition, mask=maps.brain_mask), Recipe.from_mapping(recipe)
+    )
+    assert other.quality["combine.noise_ppb"] == maps.quality["combine.noise_ppb"]
+
+
 def test_background_removal_does_not_let_rounding_grow() -> None:
     """A field that is stored a thousandth of a ppb otherwise is another by no more than some thousandths after it."""
     maps, _ = small_maps()
@@ -128,6 +139,7 @@ def test_single_echo() -> None:
     assert maps.r2star is None
     assert maps.reference.name == "whole_brain"
     assert any("single echo" in warning for warning in maps.warnings)
+    assert any(warning.startswith("offset: ") for warning in maps.warnings)
     assert np.corrcoef(head.chi[maps.mask], maps.chi[maps.mask])[0, 1] > 0.5
 
 
