@@ -28,7 +28,9 @@ def vsharp(
     radii: int = 6,
     threshold: float = 0.05,
 ) -> tuple[FloatArray, BoolArray]:
-    """field: ppm, float32 (x, y, z).  mask: bool.  noise (ppm) tells only, by being inf, where field is unknown.
+    """field: ppm, float32 (x, y, z).  mask: bool.  noise (ppm) tells only, by being inf, where field is unknown:
+    such voxels are left out of the spheres (normalised convolution, Knutsson & Westin 1993,
+    doi:10.1109/CVPR.1993.341081), and nothing is taken for local in them.
 
     max_radius_mm … min_radius_mm: the spheres' radii, `radii` of them.  threshold: of the deconvolution, relative.
     Returns the local field in ppm and the mask it is valid in: voxels with a sphere in the brain round them.
@@ -36,21 +38,25 @@ def vsharp(
     sizes = np.linspace(max(max_radius_mm, min_radius_mm), min_radius_mm, radii)
     sizes = np.maximum(sizes, max(geometry.voxel_size))
     window = Window.around(mask, geometry.voxel_size, float(sizes[0]) + max(geometry.voxel_size))
-    inside = window.cut(mask)
-    spectrum = fourier.forward(window.cut(np.where(mask, field, np.float32(0))), window.shape)
+    inside, known = window.cut(mask), window.cut(mask & np.isfinite(noise))
+    field_known = np.where(known, window.cut(field), np.float32(0))
+    spectrum = fourier.forward(field_known, window.shape)
+    share_known = fourier.forward(known.astype(np.float32), window.shape)
     depth = window.cut(ndimage.distance_transform_edt(np.pad(mask, 1), geometry.voxel_size)[1:-1, 1:-1, 1:-1])
 
     difference = np.zeros(window.shape, np.float32)
     done = np.zeros(window.shape, bool)
     largest = None
     for radius in sizes:
-        sharp = 1 - _sphere(window.shape, geometry.voxel_size, float(radius))
+        sphere = _sphere(window.shape, geometry.voxel_size, float(radius))
         here = inside & (depth > radius) & ~done
         if not here.any():
             continue
-        largest = sharp if largest is None else largest
-        difference[here] = fourier.inverse(sharp * spectrum, window.shape)[here]
+        largest = 1 - sphere if largest is None else largest
         done |= here
+        here &= known
+        total = fourier.inverse(sphere * spectrum, window.shape)[here]
+        difference[here] = field_known[here] - total / fourier.inverse(sphere * share_known, window.shape)[here]
     if largest is None:
         return np.zeros_like(field), np.zeros_like(mask)
     local = _deconvolve(difference, largest, threshold)

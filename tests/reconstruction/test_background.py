@@ -96,15 +96,19 @@ def test_removal_is_linear(method: Method) -> None:
     assert_linear(removed, geometry.shape, rtol=0.02)
 
 
-def test_pdf_ignores_voxels_of_which_nothing_is_known() -> None:
+@pytest.mark.parametrize("method", METHODS)
+def test_voxels_of_which_nothing_is_known_have_no_say(method: Method) -> None:
     geometry = GEOMETRIES[0]
     field, mask, noise = outside_field(geometry), brain(geometry), even_noise(geometry)
+    all_known, _ = method(field, noise, mask, geometry)
     spoilt = ball(geometry, 5.0, (10.0, 0.0, 0.0))
     noise[spoilt] = np.inf
-    clean, _ = pdf(field, noise, mask, geometry)
+    clean, kept = method(field, noise, mask, geometry)
     field[spoilt] += 50
-    local, _ = pdf(field, noise, mask, geometry)
+    local, _ = method(field, noise, mask, geometry)
     np.testing.assert_allclose(local[mask & ~spoilt], clean[mask & ~spoilt], atol=1e-5)
+    around = kept & ball(geometry, 12.0, (10.0, 0.0, 0.0)) & ~spoilt
+    assert np.abs(clean - all_known)[around].max() < 0.1 * field[kept & ~spoilt].std()
 
 
 def test_pdf_reports_how_it_ended() -> None:
