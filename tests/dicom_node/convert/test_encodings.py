@@ -73,15 +73,16 @@ def test_every_encoding_is_the_same_head(write, tmp_path: Path):
     assert source.decisions
 
 
-FIELD_LIMIT, CHI_LIMIT = 0.1e-3, 1e-3
-"""ppm RMS between two encodings over a mask that both are given: quantisation alone, and what the tolerance at which
-the solvers stop makes of it."""
+FIELD_LIMIT, CHI_LIMIT = 0.1e-3, 0.5e-3
+"""ppm RMS between two encodings over a mask that both are given: quantisation, and what inversion makes of it."""
 
 DEFAULT_RECIPE = Path(__file__).parents[3] / "config" / "recipes" / "default.toml"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["philips", "ge polar over 4096", "ge chopped", "united imaging", "hitachi", "canon"])
+@pytest.mark.parametrize(
+    "name", ["philips", "ge polar over 4096", "ge chopped", "united imaging", "hitachi", "canon", "bruker"]
+)
 def test_every_encoding_gives_the_same_susceptibility(name: str, tmp_path: Path):
     one, other = maps(ENCODINGS["siemens"], tmp_path / "siemens"), maps(ENCODINGS[name], tmp_path / "other")
     both = one.mask & other.mask
