@@ -14,9 +14,11 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
+from pydicom.misc import is_dicom
+
 from dicom_node.config import Scanner
 from dicom_node.convert import describe
-from dicom_node.encode.nifti import write_nifti
+from dicom_node.encode.nifti import remove_nifti, write_nifti
 from dicom_node.errors import NotConvertible, UnreadableObject
 from dicom_node.group import group
 from dicom_node.model import Completeness, Group, Instance
@@ -53,6 +55,7 @@ def reconstruct_folder(
             folder.mkdir(parents=True, exist_ok=True)  # what cannot be written should be known before the work
             outcome = reconstruct_group(acquired, recipe, time.time(), _say, scanners)
             remove_outputs(folder)
+            remove_nifti(folder / "nifti")
             write(outcome, folder)
             if nifti:
                 write_nifti(outcome.maps, outcome.source.affine, folder / "nifti")
@@ -76,7 +79,8 @@ def reconstruct_folder(
 def read(input_dir: Path) -> list[Instance]:
     """Every DICOM object below a folder, whatever its name; other files are passed over.
 
-    What the file system refuses to read, or this software fails at, is named on stderr: it may be a part of one.
+    What the file system refuses to read, what begins as DICOM and is damaged, and what this software fails at is named
+    on stderr: it may be a part of one.
     """
     instances = []
     for path in sorted(input_dir.rglob("*")):
@@ -88,6 +92,8 @@ def read(input_dir: Path) -> list[Instance]:
         except UnreadableObject as error:
             if isinstance(error.__cause__, OSError) and error.__cause__.errno is not None:  # pydicom's own have none
                 _say(f"{path}: passed over: {error.__cause__.strerror}")
+            elif path.name != "DICOMDIR" and is_dicom(path):
+                _say(f"{path}: passed over: damaged or no image: {error}")
         except Exception as error:  # noqa: BLE001 - one hostile header must not stop the others; its words may name people
             _say(f"{path}: passed over: an error of this software ({type(error).__name__}); please report it")
     return instances

@@ -13,6 +13,14 @@ from reconstruction import Maps
 SCANNER = 1
 """qform and sform code NIFTI_XFORM_SCANNER_ANAT: coordinates of the scanner (nifti1.h)."""
 
+NAMES = ("chi", "r2star", "field", "local_field", "mask", "magnitude")
+
+
+def remove_nifti(folder: Path) -> None:
+    """Removes the volumes of an earlier run: they must not lie beside the report of the next."""
+    for name in NAMES:
+        (folder / f"{name}.nii.gz").unlink(missing_ok=True)
+
 
 def write_nifti(maps: Maps, affine: NDArray[np.float64], folder: Path) -> list[Path]:
     """Writes chi, r2star, field, local_field, mask and magnitude as `<name>.nii.gz`; returns their paths.
@@ -20,19 +28,12 @@ def write_nifti(maps: Maps, affine: NDArray[np.float64], folder: Path) -> list[P
     affine: 4×4, voxel index → patient RAS mm.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    volumes: dict[str, NDArray[np.float32] | NDArray[np.uint8] | None] = {
-        "chi": maps.chi,
-        "r2star": maps.r2star,
-        "field": maps.field,
-        "local_field": maps.local_field,
-        "mask": maps.mask.astype(np.uint8),
-        "magnitude": maps.magnitude,
-    }
     written = []
-    for name, volume in volumes.items():
+    for name in NAMES:
+        volume = getattr(maps, name)
         if volume is None:
             continue
-        image = nib.Nifti1Image(volume, affine)
+        image = nib.Nifti1Image(volume.astype(np.uint8) if name == "mask" else volume, affine)
         image.set_qform(affine, SCANNER)
         image.set_sform(affine, SCANNER)
         image.header.set_xyzt_units("mm")

@@ -53,6 +53,23 @@ def test_without_being_asked_there_is_no_nifti(tmp_path: Path) -> None:
     assert not (tmp_path / "out" / "nifti").exists()
 
 
+def test_no_volume_of_an_earlier_run_stays_beside_a_new_report(tmp_path: Path) -> None:
+    write_study(tmp_path / "in")
+    assert reconstruct_folder(tmp_path / "in", tmp_path / "out", recipe(), nifti=True) == 0
+    (tmp_path / "out" / "nifti" / "notes.txt").write_text("somebody's own")
+    assert reconstruct_folder(tmp_path / "in", tmp_path / "out", recipe(), nifti=False) == 0
+    assert [path.name for path in (tmp_path / "out" / "nifti").iterdir()] == ["notes.txt"]
+
+
+def test_a_damaged_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    victim = write_study(tmp_path / "in")[0]
+    victim.write_bytes(victim.read_bytes()[:-40])
+    assert reconstruct_folder(tmp_path / "in", tmp_path / "out", recipe(), nifti=False) == 3
+    told = capsys.readouterr().err
+    assert f"{victim}: passed over: damaged" in told
+    assert "missing" in told
+
+
 def two_studies(folder: Path) -> None:
     """1.2.3 and 1.2.3.9."""
     write_study(folder / "a")
