@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import shutil
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from dicom_node.outbox import Outbox
 from dicom_node.states import State
 from dicom_node.store import Job, Store
 
+LOW_SPACE = 2**30
+"""Free bytes below which people are warned: about three studies from senders being told 0xA700."""
 NEWEST_OBJECTIONS = 20
 """Shown in words; `--json` has them all."""
 
@@ -25,7 +28,11 @@ def status(state_folder: Path, now: float) -> dict[str, Any]:
     outbox = Outbox(store)
     jobs = store.jobs()
     return {
-        "node": {"state_folder": str(state_folder), **_process(state_folder / "node.lock")},
+        "node": {
+            "state_folder": str(state_folder),
+            "free_bytes": shutil.disk_usage(state_folder).free,
+            **_process(state_folder / "node.lock"),
+        },
         "jobs": [_job(job, outbox, now) for job in jobs if job.state is not State.FOREIGN],
         "foreign": [
             {"reason": reason, "count": count}
@@ -42,7 +49,12 @@ def in_words(found: dict[str, Any], now: float) -> str:
     """The same for people."""
     node = found["node"]
     running = f"running as process {node['pid']} on port {node['port']}" if node["running"] else "not running"
-    lines = [f"node in {node['state_folder']}: {running}", ""]
+    lines = [f"node in {node['state_folder']}: {running}"]
+    if node["free_bytes"] < LOW_SPACE:
+        lines.append(
+            f"disk: {node['free_bytes'] / 2**20:.0f} MB free; senders are told 0xA700 when it is full: make room"
+        )
+    lines.append("")
     lines += [_line(job) for job in found["jobs"]] or ["no jobs"]
     if found["foreign"]:
         lines += ["", f"left alone: {sum(entry['count'] for entry in found['foreign'])} series or acquisitions"]
