@@ -92,7 +92,8 @@ def reconstruct(acquisition: Acquisition, recipe: Recipe, on_stage: Callable[[st
 def _of_order_one(magnitude: FloatArray) -> FloatArray:
     """The magnitude over a power of two, which rounds nothing, so that no square of it leaves float32."""
     _, exponent = np.frexp(magnitude.max())
-    return np.ldexp(magnitude, -exponent)
+    scaled: FloatArray = np.ldexp(magnitude, -exponent)
+    return scaled
 
 
 def _without_open_holes(mask: BoolArray, trusted: BoolArray) -> BoolArray:
