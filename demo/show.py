@@ -10,10 +10,11 @@ import highdicom as hd
 from pydicom import Dataset, dcmread
 from pydicom.sr.codedict import codes
 from pydicom.uid import Comprehensive3DSRStorage
-from pynetdicom import AE
+from pynetdicom import AE, evt
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind  # type: ignore[attr-defined]  # made at import
 
 from demo.archive import Archive
+from dicom_node.checkpoint import install_checkpoint
 
 
 def print_arrivals(archive: Archive) -> int:
@@ -54,7 +55,8 @@ def _find(archive: Archive) -> list[Dataset]:
         setattr(query, keyword, None)
     entity = AE("DEMO")
     entity.add_requested_context(StudyRootQueryRetrieveInformationModelFind)
-    association = entity.associate(archive.host, archive.port, ae_title=archive.ae_title)
+    handlers: list[Any] = [(evt.EVT_CONN_OPEN, install_checkpoint)]
+    association = entity.associate(archive.host, archive.port, ae_title=archive.ae_title, evt_handlers=handlers)
     if not association.is_established:
         raise ConnectionError(f"the archive on port {archive.port} did not accept a query; expected an association")
     try:

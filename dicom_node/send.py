@@ -7,7 +7,6 @@ gets it re-encoded (every peer must take that one, PS3.5 10.1).  Every wait has 
 from __future__ import annotations
 
 import socket
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from pynetdicom import AE, _config, evt
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext, build_context
 
+from dicom_node.checkpoint import install_checkpoint
 from dicom_node.errors import PeerFailure, UnreadableObject
 from dicom_node.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, VERIFICATION
 
@@ -76,33 +76,6 @@ class Delivery:
     status: int
     outcome: Outcome
     comment: str = ""
-
-
-class _Checkpoint(threading.Event):
-    """Keeps pynetdicom's reactor from taking the peer's answer away from whoever waits for it.
-
-    In pynetdicom 3.0.4 the reactor says that it is paused before it waits; when the checkpoint closes just after the
-    wait was over, both the reactor and the sender go on, the reactor drops the answer ("Received unexpected C-STORE
-    service message") and the sender waits until its time-out.  Here passing and closing exclude each other.
-    """
-
-    def __init__(self, association: Association) -> None:
-        super().__init__()
-        self._association = association
-        self._passing = threading.Lock()
-        self.set()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        while True:
-            super().wait(timeout)
-            with self._passing:
-                if self.is_set():
-                    self._association._is_paused = False
-                    return True
-
-    def clear(self) -> None:
-        with self._passing:
-            super().clear()
 
 
 @dataclass(frozen=True)
@@ -190,7 +163,7 @@ def _association(
     def tune(event: evt.Event) -> None:
         nonlocal connected
         connected = True
-        event.assoc._reactor_checkpoint = _Checkpoint(event.assoc)
+        install_checkpoint(event)
         wrapped = event.assoc.dul.socket
         assert wrapped is not None
         stream = wrapped.socket

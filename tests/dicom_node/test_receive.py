@@ -34,6 +34,7 @@ from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.presentation import build_context
 
+from dicom_node.checkpoint import install_checkpoint
 from dicom_node.identity import VERIFICATION
 from dicom_node.receive import Receiver, ReceiveSettings, Stored
 from dicom_node.send import SendSettings, send
@@ -54,7 +55,9 @@ def associated(port: int, *, sop_class: str = MRImageStorage, calling: str = "SC
     entity = AE(calling)
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 20
     contexts = [build_context(sop_class, ExplicitVRLittleEndian), build_context(VERIFICATION)]
-    association = entity.associate("127.0.0.1", port, contexts=contexts, ae_title="QSMNODE")
+    association = entity.associate(
+        "127.0.0.1", port, contexts=contexts, ae_title="QSMNODE", evt_handlers=[(evt.EVT_CONN_OPEN, install_checkpoint)]
+    )
     assert association.is_established
     try:
         yield association
@@ -232,7 +235,12 @@ def test_contexts_for_other_classes_are_rejected_without_harm(node: Node, tmp_pa
     (file,) = write(tmp_path, mr_image())
     entity = AE("SCANNER")
     contexts = [build_context(CTImageStorage), build_context(MRImageStorage, ExplicitVRLittleEndian)]
-    association = entity.associate("127.0.0.1", node.receiver.port, contexts=contexts)
+    association = entity.associate(
+        "127.0.0.1",
+        node.receiver.port,
+        contexts=contexts,
+        evt_handlers=[(evt.EVT_CONN_OPEN, install_checkpoint)],
+    )
     assert [context.abstract_syntax for context in association.rejected_contexts] == [CTImageStorage]
     assert association.send_c_store(file).Status == 0x0000
     association.release()
@@ -492,7 +500,10 @@ def test_an_implicit_sender_is_stored_as_it_sent(node: Node, tmp_path: Path) -> 
     image = mr_image()
     entity = AE("SCANNER")
     association = entity.associate(
-        "127.0.0.1", node.receiver.port, contexts=[build_context(MRImageStorage, ImplicitVRLittleEndian)]
+        "127.0.0.1",
+        node.receiver.port,
+        contexts=[build_context(MRImageStorage, ImplicitVRLittleEndian)],
+        evt_handlers=[(evt.EVT_CONN_OPEN, install_checkpoint)],
     )
     image.file_meta = dcmread(write(tmp_path, image)[0]).file_meta
     assert association.send_c_store(image).Status == 0x0000

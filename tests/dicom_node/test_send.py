@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import socket
 import struct
-import threading
 from operator import attrgetter
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from pydicom import dcmread
@@ -23,9 +21,10 @@ from pynetdicom import AE, evt
 from pynetdicom.presentation import build_context
 
 from demo.archive import Archive
+from dicom_node.checkpoint import install_checkpoint
 from dicom_node.errors import PeerFailure, UnreadableObject
 from dicom_node.identity import IMPLEMENTATION_CLASS_UID
-from dicom_node.send import Destination, SendSettings, _Checkpoint, classify, echo, send
+from dicom_node.send import Destination, SendSettings, classify, echo, send
 from tests.objects import encode, enhanced_mr_image, mr_image, with_meta, write
 from tests.peers import free_port, rude_peer, running_node
 
@@ -271,7 +270,12 @@ def test_we_say_who_we_are(tmp_path: Path) -> None:
 def _find(archive: Archive, level: str, **keys: str) -> list[Dataset]:
     entity = AE("QUERY")
     find = "1.2.840.10008.5.1.4.1.2.2.1"
-    association = entity.associate(archive.host, archive.port, contexts=[build_context(find)])
+    association = entity.associate(
+        archive.host,
+        archive.port,
+        contexts=[build_context(find)],
+        evt_handlers=[(evt.EVT_CONN_OPEN, install_checkpoint)],
+    )
     query = Dataset()
     query.QueryRetrieveLevel = level
     for keyword, value in keys.items():
@@ -295,20 +299,3 @@ def test_the_archive_finds_what_it_was_sent(tmp_path: Path) -> None:
         assert {image.SOPInstanceUID for image in images} == set(archive.paths)
         assert _find(archive, "STUDY", StudyInstanceUID="1.2.3") == []
         assert len(_find(archive, "IMAGE", SOPInstanceUID="", InstanceNumber="2")) == 1
-
-
-def test_a_checkpoint_that_closes_while_the_reactor_passes_holds_it() -> None:
-    """Else the reactor takes the peer's answer away from the sender, who waits for it until its time-out."""
-    association = SimpleNamespace(_is_paused=True)
-    checkpoint = _Checkpoint(association)  # type: ignore[arg-type]  # only the flag is used
-    reactor = threading.Thread(target=checkpoint.wait, daemon=True)
-    with checkpoint._passing:  # the reactor has seen the checkpoint open and is about to go on
-        reactor.start()
-        threading.Event.clear(checkpoint)
-    reactor.join(0.2)
-    assert reactor.is_alive()
-    assert association._is_paused
-    checkpoint.set()
-    reactor.join(5)
-    assert not reactor.is_alive()
-    assert not association._is_paused
