@@ -23,7 +23,7 @@ from reconstruction.noise import weights
 from reconstruction.solvers import conjugate_gradient
 
 MARGIN_MM = 20.0
-"""Empty space between the brain and its periodic image; more changes nothing (20, 40 and 80 mm measured)."""
+"""Empty space between the brain and its periodic image."""
 
 HARMONICS = 2
 """The order of a scanner's shim."""
