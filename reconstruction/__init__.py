@@ -3,7 +3,7 @@
 from reconstruction.acquisition import GYROMAGNETIC_RATIO, Acquisition, Geometry
 from reconstruction.errors import InvalidAcquisition, InvalidRecipe, NotReconstructible, ReconstructionError
 from reconstruction.evidence import Evidence, Verdict
-from reconstruction.maps import Maps, Reference
+from reconstruction.maps import Maps, Reference, Regions
 from reconstruction.pipeline import reconstruct
 from reconstruction.plausibility import Plausibility, check_phase
 from reconstruction.recipe import Recipe, Step
@@ -21,6 +21,7 @@ __all__ = [
     "Recipe",
     "ReconstructionError",
     "Reference",
+    "Regions",
     "Step",
     "Verdict",
     "check_phase",

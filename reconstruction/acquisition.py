@@ -24,6 +24,14 @@ BoolArray = NDArray[np.bool_]
 GYROMAGNETIC_RATIO = 42.577478518e6
 """Proton γ/2π in Hz/T (CODATA 2018)."""
 
+AFFINE_TOLERANCE = 0.01
+"""Share by which an affine's steps may differ from the voxel size: a drifting stack is longer than its slices are
+apart, direction cosines are rounded."""
+
+
+Affine = tuple[tuple[float, float, float, float], ...]
+"""The four rows of a 4×4 matrix."""
+
 
 @dataclass(frozen=True)
 class Geometry:
@@ -31,11 +39,13 @@ class Geometry:
 
     shape: voxels along x, y, z.  voxel_size: distance between voxel centres along x, y, z in mm.
     b0_direction: unit vector of the main field in array axes.
+    affine: voxel index (x, y, z) → the patient's right, front, top (RAS) in mm; None where it is not known.
     """
 
     shape: tuple[int, int, int]
     voxel_size: tuple[float, float, float]
     b0_direction: tuple[float, float, float]
+    affine: Affine | None = None
 
     def __post_init__(self) -> None:
         if len(self.shape) != 3 or min(self.shape) < 1:
@@ -47,6 +57,8 @@ class Geometry:
             raise InvalidAcquisition(
                 f"b0_direction is {self.b0_direction} of length {norm:.4g}; expected a unit vector in array axes"
             )
+        if self.affine is not None:
+            _require_affine(np.array(self.affine), self.voxel_size)
 
     @property
     def voxel_volume(self) -> float:
@@ -86,6 +98,16 @@ class Acquisition:
     def field_strength(self) -> float:
         """Tesla."""
         return self.larmor_frequency / GYROMAGNETIC_RATIO
+
+
+def _require_affine(affine: NDArray[Any], voxel_size: tuple[float, float, float]) -> None:
+    if affine.shape != (4, 4) or not np.isfinite(affine).all() or tuple(affine[3]) != (0, 0, 0, 1):
+        raise InvalidAcquisition(f"affine is {affine.tolist()}; expected four rows of four, the last one 0, 0, 0, 1")
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    if np.abs(lengths / voxel_size - 1).max() > AFFINE_TOLERANCE:
+        raise InvalidAcquisition(
+            f"affine has steps of {lengths.round(4).tolist()} mm; expected the voxel size {voxel_size}"
+        )
 
 
 def _require(name: str, array: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:

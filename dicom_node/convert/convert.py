@@ -97,6 +97,7 @@ def _geometry(matrix: Matrix) -> Geometry:
         shape=(instance.columns, instance.rows, matrix.slices),
         voxel_size=(columns, rows, spacing),
         b0_direction=geometry.b0_direction(first.orientation),
+        affine=tuple(tuple(row) for row in _affine(matrix).tolist()),
     )
 
 

@@ -143,7 +143,7 @@ def test_zero_filled_and_masked_images_are_judged_alike() -> None:
     half = signal.shape[1] // 2
     signal = np.fft.ifft(np.insert(signal, [half] * signal.shape[1], 0, axis=1), axis=1)
     dx, dy, dz = acquisition.geometry.voxel_size
-    geometry = replace(acquisition.geometry, shape=signal.shape[1:], voxel_size=(dx / 2, dy, dz))
+    geometry = replace(acquisition.geometry, shape=signal.shape[1:], voxel_size=(dx / 2, dy, dz), affine=None)
     filled = replace(
         acquisition,
         magnitude=np.abs(signal).astype(np.float32),

@@ -89,7 +89,7 @@ def twice_the_slices(head: SimulatedHead) -> SimulatedHead:
     affine = head.affine.copy()
     affine[:, 2] /= 2
     x, y, z = acquisition.geometry.voxel_size
-    geometry = replace(acquisition.geometry, shape=signal.shape[1:], voxel_size=(x, y, z / 2))
+    geometry = replace(acquisition.geometry, shape=signal.shape[1:], voxel_size=(x, y, z / 2), affine=None)
     finer = replace(
         acquisition,
         magnitude=np.abs(signal).astype(np.float32),

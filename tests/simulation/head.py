@@ -132,7 +132,7 @@ def simulate_head(
         phase=np.angle(signal),
         echo_times=tuple(float(t) for t in echo_times),
         larmor_frequency=larmor_frequency,
-        geometry=Geometry(shape, voxel_size, tuple(float(c) for c in axes[2])),
+        geometry=Geometry(shape, voxel_size, tuple(axes[2].tolist()), tuple(tuple(row) for row in affine.tolist())),
     )
     return SimulatedHead(
         acquisition=acquisition,

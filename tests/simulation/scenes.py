@@ -79,7 +79,7 @@ def slices_of(head: SimulatedHead, part: slice) -> SimulatedHead:
             acquisition,
             magnitude=np.ascontiguousarray(acquisition.magnitude[..., part]),
             phase=np.ascontiguousarray(acquisition.phase[..., part]),
-            geometry=replace(acquisition.geometry, shape=shape),
+            geometry=replace(acquisition.geometry, shape=shape, affine=tuple(tuple(row) for row in affine.tolist())),
         ),
         chi=head.chi[..., part],
         brain_mask=head.brain_mask[..., part],
