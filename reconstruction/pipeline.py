@@ -25,56 +25,78 @@ def reconstruct(acquisition: Acquisition, recipe: Recipe, on_stage: Callable[[st
     """
     timings: dict[str, float] = {}
 
-    def run(name: str, *data: Any) -> Any:
+    def run(name: str, **data: Any) -> Any:
+        """What the stage's method makes of the data; None where the recipe leaves the stage out."""
+        step = recipe.steps.get(name)
+        if step is None:
+            return None
         if on_stage is not None:
             on_stage(name)
         began = time.perf_counter()
-        step = recipe.steps[name]
-        result = stage.find(name, step.method)(*data, **step.settings)
+        result = stage.run(name, step.method, step.settings, data)
         timings[name] = time.perf_counter() - began
         return result
 
-    magnitude = _of_order_one(acquisition.magnitude)
-    echo_times, geometry = acquisition.echo_times, acquisition.geometry
+    magnitude, phase = _of_order_one(acquisition.magnitude), acquisition.phase
+    shared: dict[str, Any] = {"echo_times": acquisition.echo_times, "geometry": acquisition.geometry}
     hz_per_ppm = np.float32(acquisition.larmor_frequency * 1e-6)
     root_sum_of_squares = np.sqrt(np.einsum("exyz,exyz->xyz", magnitude, magnitude))
 
     with quality.ledger() as ledger:
-        if len(echo_times) == 1:
+        if len(acquisition.echo_times) == 1:
             quality.warn(
                 "offset: a single echo cannot tell the receivers' phase offset from the field; it was left in, and χ "
                 "holds what of it was not taken for background"
             )
-        phase = run("offset", acquisition.phase, magnitude, echo_times, geometry)
-        brain = run("mask", phase, magnitude, echo_times, geometry) if acquisition.mask is None else acquisition.mask
+        if "readout" in recipe.steps:
+            phase = run("readout", phase=phase, magnitude=magnitude, **shared)
+        phase = run("offset", phase=phase, magnitude=magnitude, **shared)
+        brain = acquisition.mask
+        if brain is None:
+            brain = run("mask", phase=phase, magnitude=magnitude, **shared)
         if not brain.any():
             raise NotReconstructible("the brain mask is empty; expected a brain: check magnitude, or supply a mask")
-        unwrapped = run("unwrap", phase, magnitude, echo_times, brain, geometry)
+        unwrapped = run("unwrap", phase=phase, magnitude=magnitude, mask=brain, **shared)
         del phase
-        field_hz, noise_hz, residual = run("combine", unwrapped, magnitude, echo_times, brain)
+        field_hz, noise_hz, residual = run("combine", unwrapped=unwrapped, magnitude=magnitude, mask=brain, **shared)
         del unwrapped
         field, noise = field_hz / hz_per_ppm, noise_hz / hz_per_ppm
         quality.figure("combine.noise_ppb", 1000 * float(np.median(noise[brain])))
         trusted = reliable(residual, noise, brain)
         noise = np.where(trusted, noise * np.maximum(residual, 1), np.float32(np.inf))
 
-        local_field, mask = run("background", field, noise, brain, geometry)
+        local_field, mask = run("background", field=field, noise=noise, mask=brain, **shared)
         noise = np.hypot(noise, steepness_noise(field - local_field, mask))
-        chi = run("inversion", local_field, noise, mask, root_sum_of_squares, geometry)
+        r2star = run("relaxation", magnitude=magnitude, mask=brain, **shared)
+        shared |= {"magnitude": root_sum_of_squares, "r2star": r2star}
+        chi = run("inversion", local_field=local_field, noise=noise, mask=mask, **shared)
         valid = _without_open_holes(mask, trusted)
-        r2star = run("relaxation", magnitude, echo_times, brain)
-        reference = run("reference", chi, r2star, valid & trusted, geometry)
+        reference = run("reference", chi=chi, mask=valid & trusted, regions=None, **shared)
+        if reference.mask.any():
+            chi = chi - chi[reference.mask].mean()
+        swi = run(
+            "weighting",
+            **shared | {"magnitude": magnitude, "local_field": local_field * hz_per_ppm, "chi": chi, "mask": valid},
+        )
+        sources = run(
+            "separation",
+            **shared,
+            chi=chi,
+            local_field=local_field,
+            noise=noise,
+            mask=valid,
+            larmor_frequency=acquisition.larmor_frequency,
+        )
 
-    if reference.mask.any():
-        chi = chi - chi[reference.mask].mean()
+    chi_para, chi_dia = (None, None) if sources is None else sources
     figures = {
-        "mask.brain_ml": brain.sum() * geometry.voxel_volume / 1000,
+        "mask.brain_ml": brain.sum() * acquisition.geometry.voxel_volume / 1000,
         "mask.covered": valid.sum() / brain.sum(),
         "mask.excluded": (brain & ~trusted).sum() / brain.sum(),
         "combine.residual": float(np.median(residual[brain])),
     }
     return Maps(
-        geometry=geometry,
+        geometry=acquisition.geometry,
         chi=_within(valid, chi),
         r2star=None if r2star is None else _within(brain, r2star),
         field=field,
@@ -86,6 +108,9 @@ def reconstruct(acquisition: Acquisition, recipe: Recipe, on_stage: Callable[[st
         timings=timings,
         quality={name: float(value) for name, value in (figures | ledger.figures).items()},
         warnings=tuple(ledger.warnings),
+        swi=swi,
+        chi_para=chi_para,
+        chi_dia=chi_dia,
     )
 
 

@@ -31,7 +31,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A step for every stage of `stage.STAGES`."""
+    """A step for every stage of `stage.STAGES`, but that those of `stage.OPTIONAL` may be absent."""
 
     name: str
     steps: Mapping[str, Step]
@@ -47,6 +47,8 @@ class Recipe:
         if not isinstance(content.get("name"), str) or not content["name"].strip():
             faults.append('name is missing or empty; expected name = "…"')
         for name in stage.STAGES:
+            if name in stage.OPTIONAL and name not in content:
+                continue
             table = content.get(name)
             if not isinstance(table, Mapping) or not isinstance(table.get("method"), str):
                 faults.append(f'[{name}] has no method; expected method = "{"|".join(stage.methods(name))}"')

@@ -1,18 +1,23 @@
 """Finds the methods of a stage by its folder: `reconstruction/background/vsharp.py` holds `vsharp`.
 
 A method's keyword-only parameters are its settings: their names, types and defaults are the schema that a recipe is
-checked against.  There is no register to keep.
+checked against.  Its other parameters are data, handed over by name: a method asks only for what it uses of what
+`SUPPLIES` lists.  There is no register to keep.
 
-Call shapes (E echoes; volumes (x, y, z); positional arguments are data, keyword-only ones settings):
+What comes back (E echoes; volumes (x, y, z)):
 
-    offset      (phase, magnitude, echo_times, geometry) -> phase                       wrapped, φ₀ removed
-    mask        (phase, magnitude, echo_times, geometry) -> mask
-    unwrap      (phase, magnitude, echo_times, mask, geometry) -> unwrapped phase
-    combine     (unwrapped, magnitude, echo_times, mask) -> (field Hz, noise Hz, residual)
-    background  (field ppm, noise ppm, mask, geometry) -> (local_field ppm, mask)
-    inversion   (local_field ppm, noise ppm, mask, magnitude, geometry) -> chi ppm
-    reference   (chi, r2star, mask, geometry) -> Reference
-    relaxation  (magnitude, echo_times, mask) -> r2star 1/s
+    readout     phase                       even and odd echoes of a bipolar read-out made alike
+    offset      phase                       wrapped, φ₀ removed
+    mask        mask
+    unwrap      unwrapped phase (E, x, y, z)
+    combine     (field Hz, noise Hz, residual)
+    background  (local_field ppm, mask)
+    relaxation  r2star 1/s
+    inversion   chi ppm
+    regions     Regions
+    reference   Reference
+    weighting   weighted magnitude, arbitrary unit
+    separation  (chi_para ppm, never negative; chi_dia ppm, never positive)
 """
 
 from __future__ import annotations
@@ -21,13 +26,37 @@ import importlib
 import inspect
 import pkgutil
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from reconstruction.errors import InvalidRecipe
 
-STAGES = ("offset", "mask", "unwrap", "combine", "background", "inversion", "relaxation", "reference")
+SUPPLIES: dict[str, tuple[str, ...]] = {
+    "readout": ("phase", "magnitude", "echo_times", "geometry"),
+    "offset": ("phase", "magnitude", "echo_times", "geometry"),
+    "mask": ("phase", "magnitude", "echo_times", "geometry"),
+    "unwrap": ("phase", "magnitude", "echo_times", "mask", "geometry"),
+    "combine": ("unwrapped", "magnitude", "echo_times", "mask"),
+    "background": ("field", "noise", "mask", "geometry"),
+    "relaxation": ("magnitude", "echo_times", "mask"),
+    "inversion": ("local_field", "noise", "mask", "magnitude", "r2star", "geometry"),
+    "regions": ("atlas", "magnitude", "chi", "r2star", "mask", "geometry"),
+    "reference": ("chi", "r2star", "mask", "regions", "geometry"),
+    "weighting": ("magnitude", "local_field", "chi", "echo_times", "mask", "geometry"),
+    "separation": (
+        "chi", "r2star", "local_field", "noise", "mask", "magnitude", "geometry", "larmor_frequency",
+    ),
+}  # fmt: skip
+"""What each stage can hand to a method: phase and unwrapped in radian (E, x, y, z); magnitude (E, x, y, z), but the
+root sum of squares (x, y, z) for inversion, regions and separation; field, local_field, noise and chi in ppm (x, y, z),
+but local_field in Hz for weighting; noise inf where nothing is known; r2star in 1/s, None for a single echo; echo_times
+in s; larmor_frequency in Hz."""
+
+STAGES = tuple(SUPPLIES)
 """In the order in which `pipeline.reconstruct` runs them."""
+
+OPTIONAL = ("readout", "regions", "weighting", "separation")
+"""Stages that a recipe without a table for them does not run."""
 
 
 def methods(stage: str) -> tuple[str, ...]:
@@ -45,6 +74,18 @@ def find(stage: str, method: str) -> Callable[..., Any]:
         raise InvalidRecipe(f"{stage}.method is {method!r}; expected one of {', '.join(known)}")
     function: Callable[..., Any] = getattr(importlib.import_module(f"reconstruction.{stage}.{method}"), method)
     return function
+
+
+def run(stage: str, method: str, settings: Mapping[str, Any], data: Mapping[str, Any]) -> Any:
+    """Calls a method with its settings and those of the data that it asks for by name."""
+    function = find(stage, method)
+    return function(**{name: data[name] for name in asks(function)}, **settings)
+
+
+def asks(function: Callable[..., Any]) -> tuple[str, ...]:
+    """The names of the data that a method asks for."""
+    parameters = inspect.signature(function).parameters.values()
+    return tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD)
 
 
 def defaults(stage: str, method: str) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def small_maps() -> tuple[Maps, tuple[str, ...]]:
 def test_default_recipe_spells_out_the_defaults_of_the_code() -> None:
     content = default_recipe()
     assert content.pop("name") == "default"
-    assert tuple(sorted(content)) == tuple(sorted(stage.STAGES))
+    assert set(stage.STAGES) - set(stage.OPTIONAL) <= set(content)
     for name, table in content.items():
         method = str(table.pop("method"))
         assert table == stage.defaults(name, method), name
@@ -42,8 +42,9 @@ def test_default_recipe_spells_out_the_defaults_of_the_code() -> None:
 
 def test_stages_begin_in_order() -> None:
     maps, begun = small_maps()
-    assert begun == stage.STAGES
-    assert tuple(maps.timings) == stage.STAGES
+    asked = tuple(name for name in stage.STAGES if name in default_recipe())
+    assert begun == asked
+    assert tuple(maps.timings) == asked
     assert all(seconds >= 0 for seconds in maps.timings.values())
 
 

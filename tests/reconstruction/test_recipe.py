@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from reconstruction import InvalidRecipe, Recipe
-from reconstruction.stage import STAGES, defaults, find, methods
+from reconstruction.stage import OPTIONAL, STAGES, SUPPLIES, asks, defaults, find, methods
 
 RECIPES = Path(__file__).parents[2] / "config" / "recipes"
 
@@ -21,10 +21,16 @@ def content() -> dict[str, Any]:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_method_is_a_function_of_its_files_name(stage: str) -> None:
-    assert methods(stage)
+    assert methods(stage) or stage in OPTIONAL
     for method in methods(stage):
         assert find(stage, method).__name__ == method
         assert find(stage, method).__doc__
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_no_method_asks_for_what_its_stage_cannot_supply(stage: str) -> None:
+    for method in methods(stage):
+        assert set(asks(find(stage, method))) <= set(SUPPLIES[stage]), method
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
@@ -32,8 +38,8 @@ def test_recipes_that_come_along_are_valid_and_spell_every_setting_out(path: Pat
     given = tomllib.loads(path.read_text())
     recipe = Recipe.from_mapping(given)
     assert recipe.name == path.stem
-    for stage in STAGES:
-        assert set(given[stage]) - {"method"} == set(defaults(stage, recipe.steps[stage].method))
+    for stage, step in recipe.steps.items():
+        assert set(given[stage]) - {"method"} == set(defaults(stage, step.method))
 
 
 def test_a_recipe_survives_being_written_and_read() -> None:
@@ -45,7 +51,7 @@ def test_a_recipe_survives_being_written_and_read() -> None:
 
 def test_defaults_left_out_change_nothing() -> None:
     given = content()
-    for stage in STAGES:
+    for stage in set(given) - {"name"}:
         for name, value in defaults(stage, given[stage]["method"]).items():
             if given[stage].get(name) == value:
                 del given[stage][name]
@@ -59,6 +65,11 @@ def test_the_digest_follows_settings_and_not_the_name() -> None:
     digest = Recipe.from_mapping(content()).digest()
     assert Recipe.from_mapping(named).digest() == digest
     assert Recipe.from_mapping(changed).digest() != digest
+
+
+def test_only_optional_stages_may_be_left_out() -> None:
+    given = {name: table for name, table in content().items() if name not in OPTIONAL}
+    assert set(Recipe.from_mapping(given).steps) == set(STAGES) - set(OPTIONAL)
 
 
 def test_every_fault_is_told_at_once() -> None:
