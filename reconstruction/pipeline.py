@@ -38,7 +38,11 @@ def reconstruct(acquisition: Acquisition, recipe: Recipe, on_stage: Callable[[st
         return result
 
     magnitude, phase = _of_order_one(acquisition.magnitude), acquisition.phase
-    shared: dict[str, Any] = {"echo_times": acquisition.echo_times, "geometry": acquisition.geometry}
+    shared: dict[str, Any] = {
+        "echo_times": acquisition.echo_times,
+        "larmor_frequency": acquisition.larmor_frequency,
+        "geometry": acquisition.geometry,
+    }
     hz_per_ppm = np.float32(acquisition.larmor_frequency * 1e-6)
     root_sum_of_squares = np.sqrt(np.einsum("exyz,exyz->xyz", magnitude, magnitude))
 
@@ -70,6 +74,8 @@ def reconstruct(acquisition: Acquisition, recipe: Recipe, on_stage: Callable[[st
         r2star = run("relaxation", magnitude=magnitude, mask=brain, **shared)
         shared |= {"magnitude": root_sum_of_squares, "r2star": r2star}
         chi = run("inversion", local_field=local_field, noise=noise, mask=mask, **shared)
+        if isinstance(chi, tuple):
+            chi, mask = chi
         valid = _without_open_holes(mask, trusted)
         reference = run("reference", chi=chi, mask=valid & trusted, regions=None, **shared)
         if reference.mask.any():
@@ -78,15 +84,7 @@ def reconstruct(acquisition: Acquisition, recipe: Recipe, on_stage: Callable[[st
             "weighting",
             **shared | {"magnitude": magnitude, "local_field": local_field * hz_per_ppm, "chi": chi, "mask": valid},
         )
-        sources = run(
-            "separation",
-            **shared,
-            chi=chi,
-            local_field=local_field,
-            noise=noise,
-            mask=valid,
-            larmor_frequency=acquisition.larmor_frequency,
-        )
+        sources = run("separation", chi=chi, local_field=local_field, noise=noise, mask=valid, **shared)
 
     chi_para, chi_dia = (None, None) if sources is None else sources
     figures = {

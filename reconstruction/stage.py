@@ -13,7 +13,7 @@ What comes back (E echoes; volumes (x, y, z)):
     combine     (field Hz, noise Hz, residual)
     background  (local_field ppm, mask)
     relaxation  r2star 1/s
-    inversion   chi ppm
+    inversion   chi ppm, or (chi, mask) where it holds in less than the mask it was given
     regions     Regions
     reference   Reference
     weighting   weighted magnitude, arbitrary unit
@@ -39,7 +39,9 @@ SUPPLIES: dict[str, tuple[str, ...]] = {
     "combine": ("unwrapped", "magnitude", "echo_times", "mask"),
     "background": ("field", "noise", "mask", "geometry"),
     "relaxation": ("magnitude", "echo_times", "mask"),
-    "inversion": ("local_field", "noise", "mask", "magnitude", "r2star", "geometry"),
+    "inversion": (
+        "local_field", "noise", "mask", "magnitude", "r2star", "geometry", "echo_times", "larmor_frequency",
+    ),
     "regions": ("atlas", "magnitude", "chi", "r2star", "mask", "geometry"),
     "reference": ("chi", "r2star", "mask", "regions", "geometry"),
     "weighting": ("magnitude", "local_field", "chi", "echo_times", "mask", "geometry"),
