@@ -75,6 +75,7 @@ class Maps:
     local_field: background removed, ppm.  magnitude: root sum of squares over echoes, arbitrary unit.
     brain_mask: the brain as found; mask: where χ is valid (eroded, unreliable voxels excluded).
     swi, swi_projection: susceptibility-weighted magnitude and its minimum over a slab of slices, arbitrary unit.
+    regions: of the atlas, None where the recipe asks for none.
     chi_para, chi_dia: sources above and below zero in ppm, where they were told apart.
     timings: seconds by stage.  quality: named figures.  warnings: sentences for the report.
     grade: what the figures make of the result, and the grounds for anything but "good".
@@ -96,5 +97,6 @@ class Maps:
     swi_projection: FloatArray | None = None
     chi_para: FloatArray | None = None
     chi_dia: FloatArray | None = None
+    regions: Regions | None = None
     grade: Grade = "good"
     grounds: tuple[str, ...] = ()
