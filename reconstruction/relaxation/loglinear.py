@@ -1,6 +1,7 @@
-"""R2* as the slope of the logarithm of the magnitude, weighted by the squared magnitude.
+"""R2* as the slope of the logarithm of the magnitude, its noise floor taken off, each echo weighted by its variance.
 
-The weights give each logarithm its variance σ²/S² (Bonny et al. 1996, doi:10.1002/mrm.1910360614).
+Bonny et al. 1996, doi:10.1002/mrm.1910360614, for the weights; Gudbjartsson & Patz 1995, doi:10.1002/mrm.1910340618,
+for the floor: E|S|² = A² + 2σ².
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import numpy as np
 from numba import njit, prange
 
 from reconstruction.acquisition import BoolArray, FloatArray
+from reconstruction.relaxation._floor import noise_power
 
 R2STAR_CEILING = 1000.0
 """1/s; above every tissue of the head (pallidum at 7 T: about 90; a clot or calcification: a few hundred)."""
@@ -21,12 +23,13 @@ def loglinear(magnitude: FloatArray, echo_times: tuple[float, ...], mask: BoolAr
     """
     if len(echo_times) < 2:
         return None
-    return _loglinear(magnitude, np.asarray(echo_times, np.float64), mask, R2STAR_CEILING)
+    floor = noise_power(magnitude, mask)
+    return _loglinear(magnitude, np.asarray(echo_times, np.float64), mask, floor, R2STAR_CEILING)
 
 
 @njit(parallel=True, cache=True)
-def _loglinear(magnitude: FloatArray, times: np.ndarray, mask: BoolArray, ceiling: float) -> FloatArray:
-    """Slope of log S over TE; an echo without signal has weight 0."""
+def _loglinear(magnitude: FloatArray, times: np.ndarray, mask: BoolArray, floor: float, ceiling: float) -> FloatArray:
+    """Slope of log A over TE; an echo without signal above the floor has weight 0."""
     echoes, nx, ny, nz = magnitude.shape
     result = np.zeros((nx, ny, nz), np.float32)
     for x in prange(nx):
@@ -36,11 +39,11 @@ def _loglinear(magnitude: FloatArray, times: np.ndarray, mask: BoolArray, ceilin
                     continue
                 w, wt, wtt, wl, wlt = 0.0, 0.0, 0.0, 0.0, 0.0
                 for e in range(echoes):
-                    signal = magnitude[e, x, y, z]
-                    if signal <= 0:
+                    power = float(magnitude[e, x, y, z]) ** 2 - floor  # A²
+                    if power <= 0:
                         continue
-                    weight = float(signal) ** 2
-                    logarithm = np.log(signal)
+                    weight = power * power / (power + floor / 2)  # Var log A = σ² (A² + σ²) / A⁴
+                    logarithm = 0.5 * np.log(power)
                     w += weight
                     wt += weight * times[e]
                     wtt += weight * times[e] ** 2

@@ -10,9 +10,10 @@ import pytest
 from reconstruction.acquisition import FloatArray
 from reconstruction.relaxation.arlo import arlo
 from reconstruction.relaxation.loglinear import R2STAR_CEILING, loglinear
+from reconstruction.relaxation.nonlinear import nonlinear
 from tests.reconstruction.echoes import EVEN, UNEVEN, acquire
 
-METHODS = [arlo, loglinear]
+METHODS = [arlo, loglinear, nonlinear]
 Fit = Callable[..., FloatArray | None]
 SHAPE = (20, 20, 16)
 EVERYWHERE = np.ones(SHAPE, bool)
