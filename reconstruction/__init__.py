@@ -1,7 +1,13 @@
 """Quantitative susceptibility mapping: arrays in, maps out.  Knows no DICOM, no files, no network, no database."""
 
 from reconstruction.acquisition import GYROMAGNETIC_RATIO, Acquisition, Geometry
-from reconstruction.errors import InvalidAcquisition, InvalidRecipe, NotReconstructible, ReconstructionError
+from reconstruction.errors import (
+    DeviceUnavailable,
+    InvalidAcquisition,
+    InvalidRecipe,
+    NotReconstructible,
+    ReconstructionError,
+)
 from reconstruction.evidence import Evidence, Verdict
 from reconstruction.maps import Maps, Reference, Regions
 from reconstruction.pipeline import reconstruct
@@ -11,6 +17,7 @@ from reconstruction.recipe import Recipe, Step
 __all__ = [
     "GYROMAGNETIC_RATIO",
     "Acquisition",
+    "DeviceUnavailable",
     "Evidence",
     "Geometry",
     "InvalidAcquisition",

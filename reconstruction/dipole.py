@@ -14,32 +14,40 @@ padding of `fourier.Window`.
 from __future__ import annotations
 
 import numpy as np
+from array_api_compat import array_namespace
 
 from reconstruction.acquisition import FloatArray
+from reconstruction.arrays import Array
 from reconstruction.fourier import Shape, frequencies
 
 
 def kernel(
-    shape: Shape, voxel_size: tuple[float, float, float], b0_direction: tuple[float, float, float]
+    shape: Shape,
+    voxel_size: tuple[float, float, float],
+    b0_direction: tuple[float, float, float],
+    of: Array | None = None,
 ) -> FloatArray:
     """The half spectrum D(k) = 1/3 − (k·b)²/k² on a grid of `shape`; field [ppm] = F⁻¹ D F χ [ppm].
 
     D(0) is 0: the field of a χ that is the same everywhere cannot be seen, so χ has no zero of its own.
+    of: an array whose library and device the kernel shall have; NumPy's without.
     """
-    b = np.array(b0_direction, np.float32) / np.float32(np.linalg.norm(b0_direction))
+    b = [float(np.float32(component / np.linalg.norm(b0_direction))) for component in b0_direction]
     first, second = [], []
-    for k, h in zip(frequencies(shape, voxel_size), voxel_size, strict=True):
-        angle = np.float32(np.pi * h) * k
-        first.append(np.sin(2 * angle) / np.float32(h))
-        second.append((2 * np.sin(angle) / np.float32(h)) ** 2)
+    axes = frequencies(shape, voxel_size, of)
+    xp = array_namespace(*axes)
+    for k, h in zip(axes, voxel_size, strict=True):
+        angle = np.pi * h * k
+        first.append(xp.sin(2 * angle) / h)
+        second.append((2 * xp.sin(angle) / h) ** 2)
     k_squared = second[0] + second[1] + second[2]
-    k_squared[0, 0, 0] = np.inf
-    along_b_squared = np.zeros_like(k_squared)
+    k_squared[0, 0, 0] = 1
+    along_b_squared = xp.zeros_like(k_squared)
     for i in range(3):
         along_b_squared += b[i] ** 2 * second[i]
         for j in range(i):
             along_b_squared += 2 * b[i] * b[j] * (first[i] * first[j])
     along_b_squared /= k_squared
-    D: FloatArray = np.subtract(np.float32(1 / 3), along_b_squared)
+    D: FloatArray = 1 / 3 - along_b_squared
     D[0, 0, 0] = 0
     return D

@@ -3,6 +3,7 @@
 ReconstructionError
 ├── InvalidAcquisition    arrays, echo times or geometry that cannot belong together
 ├── InvalidRecipe         a recipe that names no stage, no method or no setting that exists
+├── DeviceUnavailable     a device was asked for that no installed library can use
 └── NotReconstructible    a sound acquisition from which no map can be made (no brain found, no signal)
 
 Every message says what was found, what was expected, and what to do.
@@ -23,3 +24,7 @@ class InvalidRecipe(ReconstructionError, ValueError):
 
 class NotReconstructible(ReconstructionError):
     """A sound acquisition from which no map can be made."""
+
+
+class DeviceUnavailable(ReconstructionError):
+    """A device was asked for that no installed library can use."""

@@ -1,5 +1,6 @@
 """The only place that calls an FFT: real, on sizes that transform fast, in the precision that it is given.
 
+Arrays of another library than NumPy go through that library's transforms, on its device.
 Threads have one setting, numba's (`numba.set_num_threads`, NUMBA_NUM_THREADS): loops and transforms share the cores.
 """
 
@@ -8,12 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeVar
 
+import array_api_compat
 import numba
 import numpy as np
 import scipy.fft
+from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
 from reconstruction.acquisition import BoolArray, FloatArray
+from reconstruction.arrays import Array, like, to_numpy
 from reconstruction.errors import NotReconstructible
 
 Spectrum = NDArray[np.complex64]
@@ -27,33 +31,45 @@ def fast_shape(shape: Shape, margin: Shape = (0, 0, 0)) -> Shape:
     return x, y, z
 
 
+AXES = (0, 1, 2)
+
+
 def forward(volume: FloatArray, shape: Shape) -> Spectrum:
     """The half spectrum of a real volume, zero-padded to `shape`."""
+    if not array_api_compat.is_numpy_array(volume):
+        transformed: Spectrum = array_namespace(volume).fft.rfftn(volume, s=shape, axes=AXES)
+        return transformed
     spectrum: Spectrum = scipy.fft.rfftn(volume, s=shape, workers=numba.get_num_threads())
     return spectrum
 
 
 def inverse(spectrum: Spectrum, shape: Shape) -> FloatArray:
     """The real volume of a half spectrum, `shape` voxels.  The spectrum is used up."""
+    if not array_api_compat.is_numpy_array(spectrum):
+        transformed: FloatArray = array_namespace(spectrum).fft.irfftn(spectrum, s=shape, axes=AXES)
+        return transformed
     volume: FloatArray = scipy.fft.irfftn(spectrum, s=shape, workers=numba.get_num_threads(), overwrite_x=True)
     return volume
 
 
 def apply(transfer: FloatArray, volume: NDArray[Real]) -> NDArray[Real]:
     """The circular convolution of `volume` with the filter whose half spectrum `transfer` is."""
-    workers = numba.get_num_threads()
-    spectrum = scipy.fft.rfftn(volume, workers=workers)
+    spectrum = forward(volume, _shape(volume))  # type: ignore[arg-type]  # float64 too, in its own precision
     spectrum *= transfer
-    convolved: NDArray[Real] = scipy.fft.irfftn(spectrum, s=volume.shape, workers=workers, overwrite_x=True)
-    return convolved
+    return inverse(spectrum, _shape(volume))  # type: ignore[return-value]  # as above
 
 
-def frequencies(shape: Shape, voxel_size: tuple[float, float, float]) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """The axes (kx, ky, kz) of a half spectrum in 1/mm, shaped to broadcast against each other."""
-    kx = scipy.fft.fftfreq(shape[0], voxel_size[0]).astype(np.float32)
-    ky = scipy.fft.fftfreq(shape[1], voxel_size[1]).astype(np.float32)
-    kz = scipy.fft.rfftfreq(shape[2], voxel_size[2]).astype(np.float32)
-    return kx[:, None, None], ky[None, :, None], kz[None, None, :]
+def frequencies(
+    shape: Shape, voxel_size: tuple[float, float, float], of: Array | None = None
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """The axes (kx, ky, kz) of a half spectrum in 1/mm, shaped to broadcast against each other.
+
+    of: an array whose library and device they shall have; NumPy's without.
+    """
+    kx = scipy.fft.fftfreq(shape[0], voxel_size[0]).astype(np.float32)[:, None, None]
+    ky = scipy.fft.fftfreq(shape[1], voxel_size[1]).astype(np.float32)[None, :, None]
+    kz = scipy.fft.rfftfreq(shape[2], voxel_size[2]).astype(np.float32)[None, None, :]
+    return (kx, ky, kz) if of is None else (like(kx, of), like(ky, of), like(kz, of))
 
 
 @dataclass(frozen=True)
@@ -74,11 +90,12 @@ class Window:
 
         Raises NotReconstructible when the mask is empty.
         """
-        if not mask.any():
+        inside = to_numpy(mask)
+        if not inside.any():
             raise NotReconstructible("the mask is empty; expected a brain: check magnitude, or supply a mask")
         corners = []
         for axis in range(3):
-            occupied = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+            occupied = np.flatnonzero(inside.any(axis=tuple(a for a in range(3) if a != axis)))
             corners.append(slice(int(occupied[0]), int(occupied[-1]) + 1))
         x, y, z = corners
         size = (x.stop - x.start, y.stop - y.start, z.stop - z.start)
@@ -88,16 +105,22 @@ class Window:
     def cut(self, volume: NDArray) -> NDArray:
         """The box of `volume`, zero in what was added."""
         part = volume[self.box]
-        out = np.zeros(self.shape, dtype=volume.dtype)
+        out = zeros_like(volume, self.shape)
         out[: part.shape[0], : part.shape[1], : part.shape[2]] = part
         return out
 
     def paste(self, volume: NDArray) -> NDArray:
         """The image with `volume`'s box in its place and zero around it."""
-        out = np.zeros(self.image, dtype=volume.dtype)
-        target = out[self.box]
-        target[...] = volume[: target.shape[0], : target.shape[1], : target.shape[2]]
+        x, y, z = self.box
+        out = zeros_like(volume, self.image)
+        out[self.box] = volume[: x.stop - x.start, : y.stop - y.start, : z.stop - z.start]
         return out
+
+
+def zeros_like(volume: Array, shape: tuple[int, ...]) -> Array:
+    """Zeros of another shape, with the type, library and device of `volume`."""
+    xp = array_namespace(volume)
+    return xp.zeros(shape, dtype=volume.dtype, device=array_api_compat.device(volume))
 
 
 def _shape(volume: NDArray) -> Shape:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+from array_api_compat import array_namespace
 from scipy.special import gammaincinv
 
 from reconstruction.acquisition import BoolArray, FloatArray
+from reconstruction.arrays import to_numpy
 from reconstruction.errors import NotReconstructible
 
 MAD = 0.6745
@@ -24,16 +26,16 @@ def weights(noise: FloatArray, mask: BoolArray) -> tuple[FloatArray, float]:
     noise: σ in ppm, float32 (x, y, z), inf where nothing is known.  mask: bool (x, y, z).
     Raises NotReconstructible when nothing is known anywhere.
     """
-    known = mask & np.isfinite(noise)
-    if not known.any():
+    xp = array_namespace(noise, mask)
+    known = mask & xp.isfinite(noise)
+    if not xp.any(known):
         raise NotReconstructible(
-            f"no voxel of the mask ({mask.sum()} voxels) has a field that can be believed; expected a brain with "
-            "coherent phase: check the mask, the magnitude and the phase"
+            f"no voxel of the mask ({int(xp.sum(mask))} voxels) has a field that can be believed; expected a brain "
+            "with coherent phase: check the mask, the magnitude and the phase"
         )
-    sigma = np.maximum(noise[known], np.float32(LEAST_PPM))
-    typical = float(np.median(sigma))
-    weight = np.zeros(mask.shape, np.float32)
-    weight[known] = np.minimum((typical / sigma) ** 2, BEST_WEIGHT)
+    sigma = xp.where(known, xp.clip(noise, LEAST_PPM, None), 1.0)
+    typical = float(np.median(to_numpy(sigma[known])))
+    weight: FloatArray = xp.where(known, xp.clip((typical / sigma) ** 2, None, BEST_WEIGHT), 0.0)
     return weight, typical
 
 

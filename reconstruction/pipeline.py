@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from reconstruction import quality, stage
 from reconstruction.acquisition import Acquisition, BoolArray, FloatArray
+from reconstruction.arrays import mover, to_numpy
 from reconstruction.errors import NotReconstructible
 from reconstruction.maps import Maps
 from reconstruction.recipe import Recipe
@@ -18,11 +19,20 @@ from reconstruction.reliability import reliable
 from reconstruction.steepness import steepness_noise
 
 
-def reconstruct(acquisition: Acquisition, recipe: Recipe, on_stage: Callable[[str], None] | None = None) -> Maps:
+ON_DEVICE = ("background", "inversion")
+"""Stages that are written against the array's own namespace."""
+
+
+def reconstruct(
+    acquisition: Acquisition, recipe: Recipe, on_stage: Callable[[str], None] | None = None, *, device: str = "cpu"
+) -> Maps:
     """Makes χ, R2* and what lies between from a multi-echo gradient echo.
 
-    on_stage: is told each stage's name when it begins.  Raises NotReconstructible when no brain or signal is found.
+    on_stage: is told each stage's name when it begins.  device: one of `arrays.DEVICES`, on which the stages of
+    ON_DEVICE run; the others are loops of the CPU.  Raises NotReconstructible when no brain or signal is found,
+    DeviceUnavailable when the device is not there.
     """
+    move = mover(device)
     timings: dict[str, float] = {}
 
     def run(name: str, **data: Any) -> Any:
@@ -33,7 +43,11 @@ def reconstruct(acquisition: Acquisition, recipe: Recipe, on_stage: Callable[[st
         if on_stage is not None:
             on_stage(name)
         began = time.perf_counter()
+        if name in ON_DEVICE:
+            data = {key: move(value) if isinstance(value, np.ndarray) else value for key, value in data.items()}
         result = stage.run(name, step.method, step.settings, data)
+        if name in ON_DEVICE:
+            result = tuple(map(to_numpy, result)) if isinstance(result, tuple) else to_numpy(result)
         timings[name] = time.perf_counter() - began
         return result
 

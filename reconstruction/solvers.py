@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
+from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
 from reconstruction.acquisition import BoolArray, FloatArray
@@ -38,13 +38,14 @@ def conjugate_gradient(
 
     Stops when ‖b − A x‖ ≤ tolerance · ‖b‖.  Runs in the precision of its arrays.
     """
-    x = start.copy()
+    xp = array_namespace(right_side)
+    x = xp.asarray(start, copy=True)
     residual = right_side - operator(x)
-    direction = residual.copy()
+    direction = xp.asarray(residual, copy=True)
     energy = _dot(residual, residual)
     scale = _dot(right_side, right_side)
     if scale == 0:
-        return np.zeros_like(x), Convergence(0, 0.0, tolerance)
+        return xp.zeros_like(x), Convergence(0, 0.0, tolerance)
     iterations = 0
     while energy > tolerance**2 * scale and iterations < max_iterations:
         image = operator(direction)
@@ -55,11 +56,12 @@ def conjugate_gradient(
         direction *= energy / previous
         direction += residual
         iterations += 1
-    return x, Convergence(iterations, float(np.sqrt(energy / scale)), tolerance)
+    return x, Convergence(iterations, (energy / scale) ** 0.5, tolerance)
 
 
 def _dot(a: NDArray[Real], b: NDArray[Real]) -> float:
-    return float(np.vdot(a, b))
+    xp = array_namespace(a, b)
+    return float(xp.reshape(a, (-1,)) @ xp.reshape(b, (-1,)))
 
 
 Values = tuple[FloatArray, ...]
@@ -81,13 +83,14 @@ def alternating_directions(
     least squares; the first value is x.  start: the first values.
     Stops when x changes by less than `tolerance` (relative, over `where`) in one iteration.
     """
+    xp = array_namespace(where)
     values = start
     change, iterations = float("inf"), 0
     while change > tolerance and iterations < max_iterations:
         before = values[0]
         values = project(proximal(values))
         after = values[0]
-        size = float(np.linalg.norm(after[where]))
-        change = float(np.linalg.norm(after[where] - before[where])) / size if size > 0 else 0.0
+        size = float(xp.linalg.vector_norm(after[where]))
+        change = float(xp.linalg.vector_norm(after[where] - before[where])) / size if size > 0 else 0.0
         iterations += 1
     return values[0], Convergence(iterations, change, tolerance)

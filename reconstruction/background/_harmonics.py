@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
+from reconstruction.arrays import like, to_numpy
 
 
 def solid_harmonics(mask: BoolArray, geometry: Geometry, order: int) -> FloatArray:
@@ -33,13 +34,14 @@ def solid_harmonics(mask: BoolArray, geometry: Geometry, order: int) -> FloatArr
 def fit_harmonics(field: FloatArray, weight: FloatArray, mask: BoolArray, geometry: Geometry, order: int) -> FloatArray:
     """The solid harmonics up to `order` nearest to `field` in the mask, least squares weighted; 0 outside.
 
-    field, weight: float32 (x, y, z); weight ≥ 0 multiplies the squared misfit.
+    field, weight: float32 (x, y, z); weight ≥ 0 multiplies the squared misfit.  The few unknowns are found on the CPU.
     """
+    volume, weight, mask = to_numpy(field), to_numpy(weight), to_numpy(mask)
     A = solid_harmonics(mask, geometry, order).astype(np.float64)
     w = weight[mask].astype(np.float64)
     normal = A.T @ (w[:, None] * A)
     normal += 1e-9 * np.trace(normal) / len(normal) * np.eye(len(normal))
-    coefficients = np.linalg.solve(normal, A.T @ (w * field[mask]))
-    out = np.zeros_like(field)
+    coefficients = np.linalg.solve(normal, A.T @ (w * volume[mask]))
+    out = np.zeros_like(volume)
     out[mask] = A @ coefficients
-    return out
+    return like(out, field)

@@ -13,6 +13,7 @@ field becomes four to twenty times as much beside the brain's surface.
 from __future__ import annotations
 
 import numpy as np
+from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
 from reconstruction import dipole, fourier, quality
@@ -43,27 +44,28 @@ def pdf(
     Returns the local field in ppm, 0 outside the mask, and the mask unchanged.  Raises NotReconstructible when
     nothing is known.
     """
+    xp = array_namespace(field)
     weight, _ = weights(noise, mask)
-    field = np.where(mask, field, np.float32(0))
-    field -= fit_harmonics(field, weight, mask, geometry, HARMONICS)
+    field = xp.where(mask, field, 0.0)
+    field = field - fit_harmonics(field, weight, mask, geometry, HARMONICS)
 
     window = Window.around(mask, geometry.voxel_size, MARGIN_MM)
-    D = dipole.kernel(window.shape, geometry.voxel_size, geometry.b0_direction)
-    outside = ~window.cut(mask)
+    D = dipole.kernel(window.shape, geometry.voxel_size, geometry.b0_direction, field)
+    outside = xp.astype(~window.cut(mask), xp.float64)
     weight = window.cut(weight)
 
     def back(seen: NDArray[np.float64]) -> NDArray[np.float64]:
-        result: NDArray[np.float64] = outside * fourier.apply(D, weight * seen)
-        return result
+        return outside * fourier.apply(D, weight * seen)
 
+    start = xp.astype(window.cut(field), xp.float64)
     sources, outcome = conjugate_gradient(
         lambda s: back(fourier.apply(D, s)),
-        back(window.cut(field).astype(np.float64)),
-        np.zeros(window.shape),
+        back(start),
+        xp.zeros_like(start),
         tolerance=0,
         max_iterations=iterations,
     )
     quality.figure("background.iterations", outcome.iterations)
     quality.figure("background.residual", outcome.residual)
     background = window.paste(fourier.apply(D, sources))
-    return np.where(mask, field - background, np.float32(0)).astype(np.float32), mask
+    return xp.astype(xp.where(mask, field - background, 0.0), xp.float32), mask

@@ -7,10 +7,12 @@ largest sphere that fits into the brain round it; voxels closer to the surface t
 from __future__ import annotations
 
 import numpy as np
+from array_api_compat import array_namespace
 from scipy import ndimage
 
 from reconstruction import fourier
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
+from reconstruction.arrays import Array, like, to_numpy
 from reconstruction.fourier import Shape, Spectrum, Window
 
 SUBSAMPLES = 5
@@ -37,43 +39,52 @@ def vsharp(
     """
     sizes = np.linspace(max(max_radius_mm, min_radius_mm), min_radius_mm, radii)
     sizes = np.maximum(sizes, max(geometry.voxel_size))
+    xp = array_namespace(field)
     window = Window.around(mask, geometry.voxel_size, float(sizes[0]) + max(geometry.voxel_size))
-    inside, known = window.cut(mask), window.cut(mask & np.isfinite(noise))
-    field_known = np.where(known, window.cut(field), np.float32(0))
+    inside, known = window.cut(mask), window.cut(mask & xp.isfinite(noise))
+    field_known = xp.where(known, window.cut(field), 0.0)
     spectrum = fourier.forward(field_known, window.shape)
-    share_known = fourier.forward(known.astype(np.float32), window.shape)
-    depth = window.cut(ndimage.distance_transform_edt(np.pad(mask, 1), geometry.voxel_size)[1:-1, 1:-1, 1:-1])
+    share_known = fourier.forward(xp.astype(known, xp.float32), window.shape)
+    depth = window.cut(like(_depth(to_numpy(mask), geometry), field))
 
-    difference = np.zeros(window.shape, np.float32)
-    done = np.zeros(window.shape, bool)
+    difference = xp.zeros_like(field_known)
+    done = xp.zeros_like(inside)
     largest = None
     for radius in sizes:
-        sphere = _sphere(window.shape, geometry.voxel_size, float(radius))
-        here = inside & (depth > radius) & ~done
-        if not here.any():
+        here = inside & (depth > float(radius)) & ~done
+        if not xp.any(here):
             continue
+        sphere = _sphere(window.shape, geometry.voxel_size, float(radius), field)
         largest = 1 - sphere if largest is None else largest
-        done |= here
-        here &= known
-        total = fourier.inverse(sphere * spectrum, window.shape)[here]
-        difference[here] = field_known[here] - total / fourier.inverse(sphere * share_known, window.shape)[here]
+        done = done | here
+        here = here & known
+        total = fourier.inverse(sphere * spectrum, window.shape)
+        share = fourier.inverse(sphere * share_known, window.shape)
+        difference = xp.where(here, field_known - total / xp.where(here, share, 1.0), difference)
     if largest is None:
-        return np.zeros_like(field), np.zeros_like(mask)
+        return xp.zeros_like(field), xp.zeros_like(mask)
     local = _deconvolve(difference, largest, threshold)
     valid: BoolArray = window.paste(done)
-    return np.where(valid, window.paste(local), np.float32(0)).astype(np.float32), valid
+    return xp.where(valid, window.paste(local), 0.0), valid
+
+
+def _depth(mask: BoolArray, geometry: Geometry) -> FloatArray:
+    """Distance to the nearest voxel outside the mask or outside the image, mm."""
+    depth = ndimage.distance_transform_edt(np.pad(mask, 1), geometry.voxel_size)[1:-1, 1:-1, 1:-1]
+    return np.ascontiguousarray(depth, np.float32)
 
 
 def _deconvolve(difference: FloatArray, transfer: Spectrum, threshold: float) -> FloatArray:
     """Truncated division by the transfer function δ − sphere."""
-    steady = np.abs(transfer) > threshold
+    xp = array_namespace(difference)
+    steady = xp.abs(transfer) > threshold
     divided = fourier.forward(difference, _shape(difference))
-    divided *= np.where(steady, 1 / np.where(steady, transfer, 1), 0)
+    divided = xp.where(steady, divided / xp.where(steady, transfer, 1.0), 0.0)
     return fourier.inverse(divided, _shape(difference))
 
 
-def _sphere(shape: Shape, voxel_size: tuple[float, float, float], radius: float) -> Spectrum:
-    """The half spectrum of the mean over a ball, each voxel weighted by the share of it inside."""
+def _sphere(shape: Shape, voxel_size: tuple[float, float, float], radius: float, of: Array) -> Spectrum:
+    """The half spectrum of the mean over a ball, each voxel weighted by its share inside; an array like `of`."""
     fine = (np.arange(SUBSAMPLES) + 0.5) / SUBSAMPLES - 0.5
     squares = []
     for n, h in zip(shape, voxel_size, strict=True):
@@ -85,7 +96,7 @@ def _sphere(shape: Shape, voxel_size: tuple[float, float, float], radius: float)
     share = ball.reshape(counts[0], SUBSAMPLES, counts[1], SUBSAMPLES, counts[2], SUBSAMPLES).mean(axis=(1, 3, 5))
     kernel = np.zeros(shape, np.float32)
     kernel[: counts[0], : counts[1], : counts[2]] = share / share.sum()
-    return fourier.forward(np.roll(kernel, [-(c // 2) for c in counts], axis=(0, 1, 2)), shape)
+    return fourier.forward(like(np.roll(kernel, [-(c // 2) for c in counts], axis=(0, 1, 2)), of), shape)
 
 
 def _shape(volume: FloatArray) -> Shape:

@@ -1,24 +1,79 @@
-"""The voxel-wise steps of alternating directions for dipole inversion, each in one pass over memory.
+"""The voxel-wise steps of alternating directions for dipole inversion.
 
 Each step takes the value A x, adds its multiplier u, finds z = prox(A x + u), keeps u ← A x + u − z and hands on z − u.
+On NumPy's arrays each is one pass over memory; on those of another library, the same in that library's terms.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from array_api_compat import array_namespace, is_numpy_array
 from numba import njit, prange
 
+from reconstruction import gradient
 from reconstruction.acquisition import FloatArray
+
+VoxelSize = tuple[float, float, float]
+
+
+def fidelity(value: FloatArray, u: FloatArray, data: FloatArray, weight: FloatArray, rho: float, bend: float) -> None:
+    """g(z) = Huber(w (z − data)): quadratic up to w |z − data| = bend, linear beyond; `value` becomes z − u.
+
+    All but the numbers are float32 (x, y, z); weight is w².
+    """
+    if is_numpy_array(value):
+        _fidelity(
+            value.reshape(-1), u.reshape(-1), data.reshape(-1), weight.reshape(-1), np.float32(rho), np.float32(bend)
+        )
+        return
+    xp = array_namespace(value)
+    v = value + u
+    w = xp.sqrt(weight)
+    quadratic = (weight * data + rho * v) / (weight + rho)
+    misfit = w * (quadratic - data)
+    linear = v - w * (bend / rho) * xp.sign(misfit)
+    z = xp.where(xp.abs(misfit) > bend, linear, quadratic)
+    u[...] = v - z
+    value[...] = 2 * z - v
+
+
+def total_variation(
+    x: FloatArray, u: FloatArray, target: FloatArray, threshold: FloatArray, voxel_size: VoxelSize
+) -> None:
+    """g(z) = t |z| at each voxel for A = ∇ (periodic forward differences per mm); `target` (3, x, y, z) becomes z − u.
+
+    x, threshold: (x, y, z).  u: (3, x, y, z).  With soft thresholding, u is v cut to length t.
+    """
+    if is_numpy_array(x):
+        _total_variation(x, u, target, threshold, np.array(voxel_size, np.float32))
+        return
+    xp = array_namespace(x)
+    v = gradient.forward(x, voxel_size) + u
+    length = xp.sqrt(xp.sum(v * v, axis=0))
+    cut = xp.where(length <= threshold, 1.0, threshold / xp.where(length > 0, length, 1.0))
+    u[...] = cut * v
+    target[...] = (1 - 2 * cut) * v
+
+
+def divergence_and_ridge(
+    x: FloatArray, u: FloatArray, target: FloatArray, ridge: FloatArray, rho_tv: float, rho: float,
+    voxel_size: VoxelSize, out: FloatArray,
+) -> None:  # fmt: skip
+    """g(z) = ridge z² / 2 for A = identity; `out` becomes ρ_tv ∇ᵀ target + ρ (z − u)."""
+    if is_numpy_array(x):
+        size = np.array(voxel_size, np.float32)
+        _divergence_and_ridge(x, u, target, ridge, np.float32(rho_tv), np.float32(rho), size, out)
+        return
+    v = x + u
+    z = rho * v / (rho + ridge)
+    u[...] = v - z
+    out[...] = rho_tv * gradient.adjoint(target, voxel_size) + rho * (2 * z - v)
 
 
 @njit(parallel=True, cache=True)
-def fidelity(
+def _fidelity(
     value: FloatArray, u: FloatArray, data: FloatArray, weight: FloatArray, rho: np.float32, bend: np.float32
 ) -> None:
-    """g(z) = Huber(w (z − data)): quadratic up to w |z − data| = bend, linear beyond; `value` becomes z − u.
-
-    All but the numbers are flat float32 arrays of equal size; weight is w².
-    """
     for i in prange(value.size):
         v = value[i] + u[i]
         w = np.sqrt(weight[i])
@@ -33,11 +88,7 @@ def fidelity(
 
 
 @njit(parallel=True, cache=True)
-def total_variation(x: FloatArray, u: FloatArray, target: FloatArray, threshold: FloatArray, size: FloatArray) -> None:
-    """g(z) = t |z| at each voxel for A = ∇ (periodic forward differences per mm); `target` (3, x, y, z) becomes z − u.
-
-    x, threshold: (x, y, z).  u: (3, x, y, z).  size: voxel size in mm.  With soft thresholding, u is v cut to length t.
-    """
+def _total_variation(x: FloatArray, u: FloatArray, target: FloatArray, threshold: FloatArray, size: FloatArray) -> None:
     nx, ny, nz = x.shape
     for i in prange(nx):
         after_i = i + 1 if i + 1 < nx else 0
@@ -62,11 +113,10 @@ def total_variation(x: FloatArray, u: FloatArray, target: FloatArray, threshold:
 
 
 @njit(parallel=True, cache=True)
-def divergence_and_ridge(
+def _divergence_and_ridge(
     x: FloatArray, u: FloatArray, target: FloatArray, ridge: FloatArray, rho_tv: np.float32, rho: np.float32,
     size: FloatArray, out: FloatArray,
 ) -> None:  # fmt: skip
-    """g(z) = ridge z² / 2 for A = identity; `out` becomes ρ_tv ∇ᵀ target + ρ (z − u)."""
     nx, ny, nz = x.shape
     for i in prange(nx):
         before_i = i - 1 if i > 0 else nx - 1

@@ -6,6 +6,7 @@ Shmueli 2009, doi:10.1002/mrm.22135; its underestimation corrected after Schwese
 from __future__ import annotations
 
 import numpy as np
+from array_api_compat import array_namespace
 
 from reconstruction import dipole, fourier
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
@@ -29,18 +30,20 @@ def tkd(
     local_field: ppm, float32 (x, y, z).  mask: bool.  noise and magnitude are not used.
     threshold: |D| below which D is replaced by it, sign kept (at most 2/3).
     """
+    xp = array_namespace(local_field)
     window = Window.around(mask, geometry.voxel_size, MARGIN_MM)
-    D = dipole.kernel(window.shape, geometry.voxel_size, geometry.b0_direction)
-    inverse: FloatArray = np.copysign(1 / np.maximum(np.abs(D), np.float32(threshold)), D)
-    field = window.cut(np.where(mask, local_field, np.float32(0)))
+    D = dipole.kernel(window.shape, geometry.voxel_size, geometry.b0_direction, local_field)
+    inverse: FloatArray = xp.copysign(1 / xp.clip(xp.abs(D), threshold, None), D)
+    field = window.cut(xp.where(mask, local_field, 0.0))
     chi = fourier.apply(inverse / _response(inverse * D, window.shape), field)
-    return np.where(mask, window.paste(chi), np.float32(0)).astype(np.float32)
+    return xp.where(mask, window.paste(chi), 0.0)
 
 
-def _response(transfer: FloatArray, shape: Shape) -> np.float32:
+def _response(transfer: FloatArray, shape: Shape) -> float:
     """The height of the point-spread function at its own voxel: what a point source is scaled by."""
-    weight = np.full(transfer.shape[2], 2.0)  # a plane of a half spectrum stands for two,
-    weight[0] = 1.0  # but for the first, and the last of an even size
+    xp = array_namespace(transfer)
+    total = 2 * xp.sum(transfer, dtype=xp.float64)  # a plane of a half spectrum stands for two,
+    total -= xp.sum(transfer[..., 0], dtype=xp.float64)  # but for the first, and the last of an even size
     if shape[2] % 2 == 0:
-        weight[-1] = 1.0
-    return np.float32((transfer * weight).sum() / np.prod(shape))
+        total -= xp.sum(transfer[..., -1], dtype=xp.float64)
+    return float(total) / float(np.prod(shape))

@@ -15,10 +15,12 @@ background.
 from __future__ import annotations
 
 import numpy as np
+from array_api_compat import array_namespace
 
 from reconstruction import dipole, fourier, gradient, quality
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
-from reconstruction.fourier import Window
+from reconstruction.arrays import to_numpy
+from reconstruction.fourier import Window, zeros_like
 from reconstruction.inversion import _proximal
 from reconstruction.noise import weights
 from reconstruction.solvers import Values, alternating_directions
@@ -58,59 +60,60 @@ def tv(
     (1 ignores the magnitude).  huber: σ beyond which the misfit counts linearly.
     tolerance: relative change of χ in one iteration at which to stop.
     """
+    xp = array_namespace(local_field)
     window = Window.around(mask, geometry.voxel_size, MARGIN_MM)
     inside = window.cut(mask)
-    data = window.cut(np.where(mask & np.isfinite(noise), local_field, 0).astype(np.float32))
+    data = window.cut(xp.where(mask & xp.isfinite(noise), local_field, 0.0))
     weight, sigma = weights(noise, mask)
-    size = np.array(geometry.voxel_size, np.float32)
 
-    D = dipole.kernel(window.shape, geometry.voxel_size, geometry.b0_direction)
+    D = dipole.kernel(window.shape, geometry.voxel_size, geometry.b0_direction, data)
     edge = geometry.voxel_volume ** (1 / 3)
-    per_gradient = np.float32(strength * sigma * edge)
-    per_outside = np.float32((sigma / OUTSIDE_PPM) ** 2)
-    rho_field = np.float32(RHO_FIELD)
-    rho_gradient, rho_outside = np.float32(RHO_GRADIENT * edge**2), np.float32(RHO_OUTSIDE * per_outside)
-    normal = rho_field * D**2 + rho_gradient * gradient.spectrum(window.shape, geometry.voxel_size) + rho_outside
+    per_gradient = strength * sigma * edge
+    per_outside = (sigma / OUTSIDE_PPM) ** 2
+    rho_gradient, rho_outside = RHO_GRADIENT * edge**2, RHO_OUTSIDE * per_outside
+    normal = RHO_FIELD * D**2 + rho_gradient * gradient.spectrum(window.shape, geometry.voxel_size, data) + rho_outside
 
     data_weight = window.cut(weight)
     threshold = _edge_weights(window.cut(magnitude), inside, geometry, edge_weight) * (per_gradient / rho_gradient)
-    ridge = np.where(inside, np.float32(0), per_outside)
-    u_field, u_outside, right_side = np.zeros((3, *window.shape), np.float32)
-    u_gradient, target = np.zeros((2, 3, *window.shape), np.float32)
+    ridge = xp.where(inside, xp.zeros_like(data), per_outside)
+    u_field, u_outside, right_side = (xp.zeros_like(data) for _ in range(3))
+    u_gradient, target = (zeros_like(data, (3, *window.shape)) for _ in range(2))
 
     def proximal(values: Values) -> Values:
         x, field = values
-        _proximal.fidelity(
-            field.reshape(-1), u_field.reshape(-1), data.reshape(-1), data_weight.reshape(-1), rho_field,
-            np.float32(huber * sigma),
-        )  # fmt: skip
-        _proximal.total_variation(x, u_gradient, target, threshold, size)
-        _proximal.divergence_and_ridge(x, u_outside, target, ridge, rho_gradient, rho_outside, size, right_side)
+        _proximal.fidelity(field, u_field, data, data_weight, RHO_FIELD, huber * sigma)
+        _proximal.total_variation(x, u_gradient, target, threshold, geometry.voxel_size)
+        _proximal.divergence_and_ridge(
+            x, u_outside, target, ridge, rho_gradient, rho_outside, geometry.voxel_size, right_side
+        )
         return right_side, field
 
     def project(targets: Values) -> Values:
         from_chi, from_field = targets
         spectrum = fourier.forward(from_field, window.shape)
-        spectrum *= rho_field * D
+        spectrum *= RHO_FIELD * D
         spectrum += fourier.forward(from_chi, window.shape)
         spectrum /= normal
         field = fourier.inverse(D * spectrum, window.shape)
         return fourier.inverse(spectrum, window.shape), field
 
-    zero = np.zeros(window.shape, np.float32)
+    start = (xp.zeros_like(data), xp.zeros_like(data))
     chi, outcome = alternating_directions(
-        proximal, project, (zero, zero.copy()), inside, tolerance=tolerance, max_iterations=max_iterations
+        proximal, project, start, inside, tolerance=tolerance, max_iterations=max_iterations
     )
     quality.convergence("inversion", outcome)
-    pasted: FloatArray = window.paste(np.where(inside, chi, np.float32(0)))
+    pasted: FloatArray = window.paste(xp.where(inside, chi, 0.0))
     return pasted
 
 
 def _edge_weights(magnitude: FloatArray, inside: BoolArray, geometry: Geometry, edge_weight: float) -> FloatArray:
     """w: 1 in even tissue, `edge_weight` at edges of the magnitude, 0 where a difference would leave the brain."""
-    both = inside.copy()
+    xp = array_namespace(magnitude)
+    both = inside
     for axis in range(3):
-        both &= np.roll(inside, -1, axis)
-    steepness = np.sqrt(np.square(gradient.forward(magnitude, geometry.voxel_size)).sum(axis=0))
-    edge = steepness > np.quantile(steepness[both], 1 - EDGE_FRACTION) if both.any() else both
-    return np.where(both, np.where(edge, np.float32(edge_weight), np.float32(1)), np.float32(0)).astype(np.float32)
+        both = both & xp.roll(inside, -1, axis=axis)
+    steepness = xp.sqrt(xp.sum(gradient.forward(magnitude, geometry.voxel_size) ** 2, axis=0))
+    at = to_numpy(steepness[both])
+    edge = steepness > (float(np.quantile(at, 1 - EDGE_FRACTION)) if at.size else np.inf)
+    weight: FloatArray = xp.where(both, xp.where(edge, xp.full_like(steepness, edge_weight), 1.0), 0.0)
+    return weight

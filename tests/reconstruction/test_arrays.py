@@ -1,0 +1,102 @@
+"""One code for every library of arrays: what NumPy's give, a strict second namespace gives too, but for rounding."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import array_api_strict
+import numpy as np
+import pytest
+from array_api_compat import array_namespace
+
+from reconstruction import Geometry, stage
+from reconstruction.acquisition import FloatArray
+from reconstruction.arrays import like, mover, to_numpy
+from reconstruction.errors import DeviceUnavailable
+from reconstruction.solvers import conjugate_gradient
+from tests.laws import random_volume
+from tests.reconstruction.sources import OBLIQUE, ball, field_of_sphere
+
+GEOMETRY = Geometry((24, 22, 20), (1.0, 1.1, 1.4), OBLIQUE)
+STRICT: Any = array_api_strict
+
+
+def on_strict(data: dict[str, Any]) -> dict[str, Any]:
+    return {name: STRICT.asarray(value) if isinstance(value, np.ndarray) else value for name, value in data.items()}
+
+
+def scene() -> dict[str, Any]:
+    mask = ball(GEOMETRY, 9.0)
+    noise = np.full(GEOMETRY.shape, 0.002, np.float32) * (1 + np.abs(random_volume(GEOMETRY.shape, 1)))
+    noise[~mask | (random_volume(GEOMETRY.shape, 2) > 2)] = np.inf
+    local = field_of_sphere(GEOMETRY, 3.0, 0.1, (0, 0, 0)).astype(np.float32)
+    background = field_of_sphere(GEOMETRY, 3.0, 9.0, (-14, 3, 2)).astype(np.float32)
+    return {
+        "field": np.where(mask, local + background, 0).astype(np.float32),
+        "local_field": np.where(mask, local, 0).astype(np.float32),
+        "noise": noise.astype(np.float32),
+        "mask": mask,
+        "magnitude": np.where(mask, 1 + 0.05 * random_volume(GEOMETRY.shape, 3), 0.1).astype(np.float32),
+        "r2star": np.where(mask, 20 + random_volume(GEOMETRY.shape, 4), 0).astype(np.float32),
+        "geometry": GEOMETRY,
+    }
+
+
+def asked(name: str, method: str, data: dict[str, Any]) -> Any:
+    """The method with default settings."""
+    return stage.run(name, method, stage.defaults(name, method), data)
+
+
+@pytest.mark.parametrize("method", stage.methods("background"))
+def test_background_removal_in_a_second_namespace(method: str) -> None:
+    data = scene()
+    expected_field, expected_mask = asked("background", method, data)
+    field, mask = asked("background", method, on_strict(data))
+    assert array_namespace(field, mask) is STRICT
+    agree(to_numpy(field), expected_field, scale=np.abs(data["field"]).max())
+    np.testing.assert_array_equal(to_numpy(mask), expected_mask)
+
+
+@pytest.mark.parametrize("method", stage.methods("inversion"))
+def test_inversion_in_a_second_namespace(method: str) -> None:
+    data = scene()
+    expected = asked("inversion", method, data)
+    chi = asked("inversion", method, on_strict(data))
+    assert array_namespace(chi) is STRICT
+    agree(to_numpy(chi), expected, scale=np.abs(expected).max())
+
+
+def agree(found: FloatArray, expected: FloatArray, scale: float) -> None:
+    assert found.dtype == np.float32
+    assert np.abs(expected).max() > 0
+    np.testing.assert_allclose(found, expected, atol=2e-3 * scale)
+
+
+def test_conjugate_gradient_in_a_second_namespace() -> None:
+    diagonal = STRICT.asarray(np.linspace(1, 4, 60, dtype=np.float32).reshape(3, 4, 5))
+    truth = STRICT.asarray(random_volume((3, 4, 5), 1))
+    found, outcome = conjugate_gradient(
+        lambda x: diagonal * x, diagonal * truth, STRICT.zeros_like(truth), tolerance=1e-5, max_iterations=50
+    )
+    assert outcome.converged
+    np.testing.assert_allclose(to_numpy(found), to_numpy(truth), atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.bool_])
+def test_arrays_move_there_and_back(dtype: type) -> None:
+    array = (random_volume((3, 4, 5), 1) > 0).astype(dtype)
+    moved = like(array, STRICT.asarray(np.zeros(1)))
+    assert array_namespace(moved) is STRICT
+    np.testing.assert_array_equal(to_numpy(moved), array)
+    assert like(array, array) is array
+    assert to_numpy(array) is array
+    assert mover("cpu")(array) is array
+
+
+def test_a_device_that_is_not_there_is_told_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str) -> Any:
+        raise ImportError(name)
+
+    monkeypatch.setattr("reconstruction.arrays.import_module", absent)
+    with pytest.raises(DeviceUnavailable, match=r'cupy: ImportError.*torch: ImportError.*device = "cpu"'):
+        mover("cuda")
