@@ -14,6 +14,7 @@ from reconstruction.acquisition import Acquisition, BoolArray, FloatArray
 from reconstruction.arrays import mover, to_numpy
 from reconstruction.errors import NotReconstructible
 from reconstruction.maps import Maps
+from reconstruction.projection import minimum_projection
 from reconstruction.recipe import Recipe
 from reconstruction.reliability import reliable
 from reconstruction.steepness import steepness_noise
@@ -121,6 +122,7 @@ def reconstruct(
         quality={name: float(value) for name, value in (figures | ledger.figures).items()},
         warnings=tuple(ledger.warnings),
         swi=swi,
+        swi_projection=None if swi is None else minimum_projection(swi, valid, acquisition.geometry),
         chi_para=chi_para,
         chi_dia=chi_dia,
     )
