@@ -1,0 +1,120 @@
+"""What a bipolar read-out adds is found and taken off; what is none is not touched."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from reconstruction import quality
+from reconstruction.acquisition import FloatArray
+from reconstruction.combine.complex_fit import complex_fit
+from reconstruction.offset.mcpc3ds import mcpc3ds
+from reconstruction.readout.bipolar import NEGLIGIBLE, bipolar, fit_plane
+from reconstruction.unwrap.romeo import romeo
+from tests.reconstruction.echoes import UNEVEN, acquire, ball, geometry, smooth_offset, steep_field
+from tests.simulation.scenes import small_head
+
+SHAPE = (48, 40, 32)
+GEOMETRY = geometry(SHAPE)
+TRAIN = (3e-3, 8e-3, 13e-3, 18e-3, 23e-3)
+
+
+def plane(offset: float, slopes: tuple[float, float, float]) -> FloatArray:
+    """rad: at the grid's middle, and per voxel."""
+    axes = [s * (np.arange(n) - (n - 1) / 2) for s, n in zip(slopes, SHAPE, strict=True)]
+    return (offset + axes[0][:, None, None] + axes[1][None, :, None] + axes[2]).astype(np.float32)
+
+
+def acquired(echo_times: tuple[float, ...] = TRAIN, snr: float = 60) -> tuple[FloatArray, FloatArray]:
+    return acquire(ball(SHAPE), steep_field(SHAPE), echo_times, smooth_offset(SHAPE), snr=snr)
+
+
+def read_both_ways(phase: FloatArray, alternation: FloatArray) -> FloatArray:
+    changed = phase.copy()
+    changed[1::2] = np.angle(np.exp(1j * (phase[1::2] + alternation)))
+    return changed.astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("offset", "slopes"),
+    [(0.3, (0.0, 0.0, 0.0)), (0.0, (0.05, 0.0, 0.0)), (-0.6, (0.0, -0.12, 0.01)), (1.2, (0.3, 0.1, -0.05))],
+)
+@pytest.mark.parametrize("echoes", [3, 4, 5])
+def test_known_alternation_is_taken_off(offset: float, slopes: tuple[float, float, float], echoes: int) -> None:
+    """Several turns over the field of view included."""
+    phase, magnitude = acquired(TRAIN[:echoes])
+    times = TRAIN[:echoes]
+    corrected = bipolar(read_both_ways(phase, plane(offset, slopes)), magnitude, times, GEOMETRY)
+    left = np.angle(np.exp(1j * (corrected - phase)))[:, ball(SHAPE)]
+    assert np.abs(left).max() < 0.02
+    assert corrected.dtype == np.float32
+
+
+def test_figure_tells_the_slope() -> None:
+    phase, magnitude = acquired()
+    with quality.ledger() as ledger:
+        bipolar(read_both_ways(phase, plane(0.1, (0.06, 0.0, 0.0))), magnitude, TRAIN, GEOMETRY)
+    assert ledger.figures["readout.slope_mrad_per_mm"] == pytest.approx(1000 * 0.06 / 2.0, rel=0.01)
+    assert ledger.figures["readout.alternation_rad"] > 0.3
+    assert not ledger.warnings
+
+
+def test_a_read_out_in_one_direction_is_left_bit_identical() -> None:
+    """Of spheres and of a head with fat, cavities and flow-free veins."""
+    head = small_head().acquisition
+    for phase, magnitude, times, grid in (
+        (*acquired(), TRAIN, GEOMETRY),
+        (head.phase, head.magnitude, head.echo_times, head.geometry),
+    ):
+        with quality.ledger() as ledger:
+            assert bipolar(phase, magnitude, times, grid) is phase
+        assert ledger.figures["readout.alternation_rad"] < 0.5 * NEGLIGIBLE
+
+
+def test_correcting_twice_changes_nothing() -> None:
+    phase, magnitude = acquired()
+    once = bipolar(read_both_ways(phase, plane(0.4, (0.1, 0.0, 0.0))), magnitude, TRAIN, GEOMETRY)
+    assert bipolar(once, magnitude, TRAIN, GEOMETRY) is once
+
+
+def test_the_scale_of_the_magnitude_changes_nothing() -> None:
+    phase, magnitude = acquired()
+    raw = read_both_ways(phase, plane(0.4, (0.1, 0.02, 0.0)))
+    scaled = bipolar(raw, magnitude * np.float32(2.0**-10), TRAIN, GEOMETRY)
+    np.testing.assert_allclose(scaled, bipolar(raw, magnitude, TRAIN, GEOMETRY), atol=1e-5)
+
+
+def test_the_field_is_that_of_a_read_out_in_one_direction() -> None:
+    """Uncorrected it is Hz away: the alternation passes for field."""
+    inside = ball(SHAPE)
+    phase, magnitude = acquired()
+    raw = read_both_ways(phase, plane(0.3, (0.12, 0.0, 0.0)))
+
+    def field(given: FloatArray) -> FloatArray:
+        settled = mcpc3ds(given, magnitude, TRAIN, GEOMETRY)
+        unwrapped = romeo(settled, magnitude, TRAIN, inside, GEOMETRY)
+        return complex_fit(unwrapped, magnitude, TRAIN, inside)[0][inside]
+
+    truth = field(phase)
+    assert np.abs(field(bipolar(raw, magnitude, TRAIN, GEOMETRY)) - truth).max() < 0.5
+    assert np.percentile(np.abs(field(raw) - truth), 90) > 2
+
+
+@pytest.mark.parametrize("echo_times", [UNEVEN, TRAIN[:2], TRAIN[:1]])
+def test_what_cannot_be_told_is_left_with_a_warning(echo_times: tuple[float, ...]) -> None:
+    phase, magnitude = acquired(echo_times)
+    with quality.ledger() as ledger:
+        assert bipolar(phase, magnitude, echo_times, GEOMETRY) is phase
+    assert any(warning.startswith("readout: ") for warning in ledger.warnings)
+
+
+def test_nothing_is_left_as_it_is() -> None:
+    empty = np.zeros((3, 8, 8, 8), np.float32)
+    assert bipolar(empty, empty, TRAIN[:3], geometry((8, 8, 8))) is empty
+
+
+def test_plane_is_found_whatever_wraps() -> None:
+    truth = plane(2.5, (0.8, -0.4, 0.2))
+    offset, slopes = fit_plane(np.exp(1j * truth).astype(np.complex64))
+    assert offset == pytest.approx(2.5, abs=1e-3)
+    np.testing.assert_allclose(slopes, (0.8, -0.4, 0.2), atol=1e-4)
