@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import nibabel
 import numpy as np
 import pytest
 
@@ -69,6 +72,14 @@ def test_a_read_out_in_one_direction_is_left_bit_identical() -> None:
         with quality.ledger() as ledger:
             assert bipolar(phase, magnitude, times, grid) is phase
         assert ledger.figures["readout.alternation_rad"] < 0.5 * NEGLIGIBLE
+
+
+def test_a_real_brain_read_in_one_direction_is_left_bit_identical(romeo_brain: Path) -> None:
+    phase, magnitude = (
+        np.ascontiguousarray(np.moveaxis(np.asarray(nibabel.load(path).dataobj.get_unscaled(), np.float32), -1, 0))
+        for path in (romeo_brain / "small" / "Phase.nii", romeo_brain / "small" / "Mag.nii")
+    )
+    assert bipolar(phase, magnitude, (4e-3, 8e-3, 12e-3), geometry(phase.shape[1:], (1.0, 1.0, 1.0))) is phase
 
 
 def test_correcting_twice_changes_nothing() -> None:
