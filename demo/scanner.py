@@ -6,7 +6,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from dicom_node.send import Delivery, Destination, SendSettings, send
+from dicom_node.call import Destination, SendSettings
+from dicom_node.send import Delivery, send
 
 
 def push(

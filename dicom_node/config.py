@@ -6,7 +6,9 @@ An empty file is valid, and so is none: one state folder, and nothing but the lo
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -26,6 +28,27 @@ def _ae_title(value: str) -> str:
     return value.strip()
 
 
+def _address(value: str) -> str:
+    """A host name (RFC 1123), an IP address, or a network in CIDR notation."""
+    try:
+        ipaddress.ip_network(value, strict=False)
+    except ValueError as error:
+        if "/" in value or not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?", value):
+            raise ValueError("expected a host name, an IP address or a network such as 10.1.2.0/24") from error
+    return value
+
+
+def _sop_class(value: str) -> str:
+    from pydicom import uid  # only where a peer names one: `status` is to answer at once
+    from pydicom.uid import UID
+
+    found = UID(getattr(uid, value, value))
+    if found.type != "SOP Class":
+        raise ValueError("expected the UID or the keyword of a SOP class, such as MRImageStorage")
+    return str(found)
+
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")]
 AETitle = Annotated[str, AfterValidator(_ae_title)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Days = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -51,7 +74,6 @@ class Receive(_Table):
 
     host: str = "127.0.0.1"
     port: Annotated[int, PORT] = 11112
-    calling_ae_titles: tuple[AETitle, ...] = ()
     maximum_associations: Count = 20
     maximum_pdu: Annotated[int, Field(ge=4096, le=2**22)] = 2**17
     maximum_object_bytes: Annotated[int, Field(ge=2**20)] = 2**31
@@ -106,12 +128,59 @@ class Send(_Table):
 
 
 class Destination(_Table):
-    """An archive that gets every result by C-STORE."""
+    """An archive that gets every result by C-STORE.
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")]
+    certificate: the DNS name in its certificate; with one it is called over TLS.  commitment: whether it is asked to
+    commit itself to keep what it stored; a job is `archived` only when it has.
+    """
+
+    name: Name
     host: Annotated[str, Field(min_length=1)]
     port: Annotated[int, Field(ge=1, le=65535)]
     ae_title: AETitle
+    certificate: str = ""
+    commitment: bool = False
+
+
+class Tls(_Table):
+    """certificate, key, authorities: PEM files; without them there is no TLS.  port: where TLS is listened for.
+
+    only: nobody is heard on the plain port.
+    """
+
+    certificate: str = ""
+    key: str = ""
+    authorities: str = ""
+    port: Annotated[int, PORT] = 2762
+    only: bool = False
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Tls:
+        given = [bool(self.certificate), bool(self.key), bool(self.authorities)]
+        if any(given) and not all(given):
+            raise ValueError("TLS needs all of certificate, key and authorities; name the missing files, or none")
+        if self.only and not self.certificate:
+            raise ValueError("only = true without a certificate would hear nobody; name certificate, key, authorities")
+        return self
+
+
+class Peer(_Table):
+    """Who may associate with the node; see `peers.Peer`.  sop_classes: UIDs or keywords (MRImageStorage)."""
+
+    name: Name
+    ae_title: AETitle
+    address: Annotated[str, AfterValidator(_address)]
+    port: Annotated[int, PORT] = 0
+    may: tuple[Literal["store", "query", "retrieve", "commit"], ...] = ("store",)
+    certificate: str = ""
+    sop_classes: tuple[Annotated[str, AfterValidator(_sop_class)], ...] = ()
+    associations: Count = 10
+
+    @model_validator(mode="after")
+    def _can_be_called(self) -> Peer:
+        if self.port and "/" in self.address:
+            raise ValueError(f"a port can not be called at the network {self.address}; give the peer one address")
+        return self
 
 
 class Scanner(_Table):
@@ -150,18 +219,31 @@ class Config(_Table):
     receive: Receive = Receive()
     group: Group = Group()
     reconstruct: Reconstruct = Reconstruct()
+    tls: Tls = Tls()
     send: Send = Send()
     destinations: Annotated[tuple[Destination, ...], Field(alias="destination")] = ()
+    peers: Annotated[tuple[Peer, ...], Field(alias="peer")] = ()
     scanners: Annotated[tuple[Scanner, ...], Field(alias="scanner")] = ()
     retention: Retention = Retention()
     log: Log = Log()
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Config:
-        names = [destination.name for destination in self.destinations]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"destination {', '.join(twice)} is there more than once; give each a name of its own")
+        names_of = {
+            "destination": [destination.name for destination in self.destinations],
+            "peer": [peer.name for peer in self.peers],
+        }
+        for table, names in names_of.items():
+            if twice := sorted({name for name in names if names.count(name) > 1}):
+                raise ValueError(f"{table} {', '.join(twice)} is there more than once; give each a name of its own")
+        return self
+
+    @model_validator(mode="after")
+    def _certificates_can_be_checked(self) -> Config:
+        named: list[Destination | Peer] = [*self.destinations, *self.peers]
+        secure = [entry.name for entry in named if entry.certificate]
+        if secure and not self.tls.certificate:
+            raise ValueError(f"{', '.join(secure)} have a certificate, but this node has none; fill in [tls]")
         return self
 
     @model_validator(mode="after")
@@ -170,8 +252,12 @@ class Config(_Table):
         return self
 
 
-_LISTED: dict[str, type[_Table]] = {"destination": Destination, "scanner": Scanner}
+_LISTED: dict[str, type[_Table]] = {"destination": Destination, "peer": Peer, "scanner": Scanner}
 """The tables of which there may be several, by their names in the file."""
+_GONE: dict[tuple[int | str, ...], str] = {
+    ("receive", "calling_ae_titles"): "name who may send in [[peer]] tables, each with its address"
+}
+"""Settings of earlier versions."""
 
 
 def load(path: Path | None) -> Config:
@@ -213,6 +299,8 @@ def config_folder() -> Path:
 
 def _fault(detail: ErrorDetails) -> str:
     key = ".".join(str(part) for part in detail["loc"])
+    if remedy := _GONE.get(detail["loc"]):
+        return f"  {key} is no setting any more; {remedy}"
     if detail["type"] == "extra_forbidden":
         return f"  {key} is no setting{_nearest(detail['loc'])}"
     if detail["type"] == "missing":

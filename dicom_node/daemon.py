@@ -24,6 +24,7 @@ import structlog
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
+from dicom_node import exchange
 from dicom_node.cleanup import clean_up
 from dicom_node.config import Config, recipe_file
 from dicom_node.convert import describe
@@ -36,10 +37,10 @@ from dicom_node.index import Index
 from dicom_node.log import configure
 from dicom_node.narrate import Narrator
 from dicom_node.outbox import Outbox
-from dicom_node.receive import Receiver, ReceiveSettings
+from dicom_node.receive import Receiver
 from dicom_node.reconstruct import read_recipe, reconstruct_job
 from dicom_node.regroup import regroup
-from dicom_node.send import Destination, SendSettings, send
+from dicom_node.send import send
 from dicom_node.spool import Spool
 from dicom_node.store import Store
 
@@ -59,7 +60,7 @@ log = structlog.get_logger(__name__)
 def serve(config: Config) -> None:
     """Runs a node in the foreground until a signal stops it.
 
-    Raises AlreadyRunning, InvalidConfiguration for the recipe, OSError for port or disk.
+    Raises AlreadyRunning, InvalidConfiguration for the recipe, UnusableCertificate, OSError for port or disk.
     """
     with alone_in(config.node.state_folder) as tell:
         daemon = Daemon(config)
@@ -96,8 +97,16 @@ class Daemon:
         spool = Spool(root)
         recipe = read_recipe(recipe_file(config.reconstruct.recipe))
         self.index = Index(self.store, spool, describe)
-        settings = ReceiveSettings(**config.receive.model_dump(), ae_title=config.node.ae_title)
-        self.receiver = Receiver(settings, spool, self.index.take, self.index.object_to, clock)
+        identity = exchange.identity(config)
+        self.receiver = Receiver(
+            exchange.receive_settings(config),
+            spool,
+            self.index.take,
+            self.index.object_to,
+            clock,
+            peers=exchange.peers(config),
+            secure=exchange.secure(config, identity),
+        )
         self._executor = ProcessPerJob(
             config.reconstruct.workers,
             config.reconstruct.threads_of_a_worker,
@@ -125,14 +134,13 @@ class Daemon:
             "narrate": (lambda: self._narrate(self.dispatch.running), config.node.tick),
             "clean up": (lambda: clean_up(self.store, jobs_folder, config.retention, clock()), CLEAN_UP_EVERY),
         }
-        timeouts = config.send.model_dump(include=set(SendSettings.__dataclass_fields__))
         for destination in config.destinations:
             courier = Courier(
                 self.store,
                 outbox,
-                Destination(**destination.model_dump()),
+                exchange.destination(destination),
                 config.send,
-                SendSettings(ae_title=config.node.ae_title, **timeouts),
+                exchange.send_settings(config, identity),
                 send_function,
                 jobs_folder,
                 clock,

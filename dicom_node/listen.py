@@ -2,8 +2,9 @@
 
 Closed here: a PDU of any announced length was read before the AE title was looked at; a few connections that sent seven
 bytes locked every peer out; a connection that closed without a word held its place until the association timeout; the
-end of an association could pass without an event.  This leans on private parts of
-pynetdicom (`_create_association`, `dul.socket`), which is why its version is pinned and tests hold on to the behaviour.
+end of an association could pass without an event; one silent client of a TLS port kept everybody waiting.  This leans
+on private parts of pynetdicom (`_create_association`, `dul.socket`), which is why its version is pinned and tests hold
+on to the behaviour.
 """
 
 from __future__ import annotations
@@ -12,31 +13,44 @@ import socket
 import socketserver
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
+from dicom_node.peers import names_in
+from dicom_node.tls import Identity
+
 _LARGEST_ASSOCIATE_REQUEST = 2**17  # 128 contexts of 20 transfer syntaxes need about 90 kB
 _PDU_SLACK = 1024  # some toolkits count the maximum length without their own headers
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Largest data PDU and largest data set in bytes; seconds from the first byte of a PDU to its last."""
+    """Largest data PDU and largest data set in bytes; seconds from the first byte of a PDU to its last, and for a TLS
+    hand-shake; connections at once, in all and from one address, whatever becomes of them.
+    """
 
     pdu: int
     object: int
     pdu_timeout: float
+    connections: int
+    connections_of_address: int
 
 
 class Listener:
     """Listens from its construction to `stop`.  Raises OSError when the address cannot be had.
 
-    handlers: pynetdicom's (event, handler) pairs.  on_ended: called once for each association, when its thread is over.
+    handlers: pynetdicom's (event, handler) pairs.  on_requested: given EVT_REQUESTED and the names in the certificate
+    of the caller, None without TLS.  on_ended: called once for each association, when its thread is over.  tls: where
+    it is given, only TLS is spoken.
     """
 
     def __init__(
@@ -45,7 +59,9 @@ class Listener:
         address: tuple[str, int],
         limits: Limits,
         handlers: list[Any],
+        on_requested: Callable[[evt.Event, frozenset[str] | None], None],
         on_ended: Callable[[Association], None],
+        tls: Identity | None = None,
     ) -> None:
         self._server = _Server(
             entity,
@@ -55,7 +71,9 @@ class Listener:
             evt_handlers=[*handlers, (evt.EVT_CONN_CLOSE, _end_before_request)],
         )
         self._server.limits = limits
+        self._server.on_requested = on_requested
         self._server.on_ended = on_ended
+        self._server.tls = tls
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="listen", daemon=True)
         self._thread.start()
 
@@ -90,25 +108,76 @@ class _Handler(RequestHandler):
     server: _Server
 
     def handle(self) -> None:
-        super().handle()
-        self._association.join()
-        self.server.on_ended(self._association)
+        names = None
+        if self.server.tls is not None:
+            try:
+                names = self._shake_hands(self.server.tls)
+            except OSError as error:  # SSLError and TimeoutError are OSErrors
+                log.warning("tls_failed", host=self.client_address[0], error=str(error))
+                self.request.close()
+                return
+        association = self._create_association()
+        association.bind(evt.EVT_REQUESTED, lambda event: self.server.on_requested(event, names))
+        evt.trigger(association, evt.EVT_CONN_OPEN, {"address": self.client_address})
+        association.start()
+        association.join()
+        self.server.on_ended(association)
+
+    def _shake_hands(self, tls: Identity) -> frozenset[str]:
+        """The names in the certificate of the caller.  The time-out is for all of the hand-shake."""
+        self.request.settimeout(self.server.limits.pdu_timeout)
+        self.request = tls.server().wrap_socket(self.request, server_side=True)
+        return names_in(self.request.getpeercert())
 
     def _create_association(self) -> Association:
-        self._association = super()._create_association()
-        stock = self._association.dul.socket
+        association = super()._create_association()
+        stock = association.dul.socket
         assert stock is not None
-        self._association.dul.socket = GuardedSocket(stock, self.server.limits)
-        return self._association
+        association.dul.socket = GuardedSocket(stock, self.server.limits)
+        return association
 
 
 class _Server(ThreadedAssociationServer):
     daemon_threads = True
     limits: Limits
+    on_requested: Callable[[evt.Event, frozenset[str] | None], None]
     on_ended: Callable[[Association], None]
+    tls: Identity | None
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        self._connections: Counter[str] = Counter()
+        self._connections_lock = threading.Lock()
         super().__init__(*arguments, **{**keywords, "request_handler": _Handler})
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Before anything is read: whether there is room for another connection."""
+        host = client_address[0]
+        with self._connections_lock:
+            free = (
+                self._connections[host] < self.limits.connections_of_address
+                and self._connections.total() < self.limits.connections
+            )
+            self._connections[host] += free
+        if not free:
+            log.warning("connection_refused", host=host, reason="too many connections are open")
+        return free
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # no thread can be started
+            self._forget(client_address)
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._forget(client_address)
+
+    def _forget(self, client_address: Any) -> None:
+        with self._connections_lock:
+            self._connections -= Counter([client_address[0]])  # in place it drops what is zero
 
 
 class GuardedSocket(AssociationSocket):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,17 @@ from dicom_node.admission import (
     NotAdmitted,
     admit,
 )
+from dicom_node.checkpoint import install_checkpoint
+from dicom_node.gate import Gate
 from dicom_node.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, VERIFICATION
 from dicom_node.listen import Limits, Listener
+from dicom_node.peers import ANYBODY, Peer, Peers
 from dicom_node.spool import Kept, ReceivedObject, Spool, SpoolFull
+from dicom_node.tls import Identity
 
 SUCCESS = 0x0000
+_CONNECTIONS, _CONNECTIONS_OF_ADDRESS = 10, 2
+"""TCP connections at once, in all and from one address, as multiples of `maximum_associations`."""
 _ERROR_COMMENT_LENGTH = 64  # LO (PS3.7 C.4)
 
 # pynetdicom's own handlers format every message for a debug log: slow, and it would name patients.
@@ -45,7 +51,7 @@ log = structlog.get_logger(__name__)
 class ReceiveSettings:
     """Times are in seconds, sizes in bytes.
 
-    port: 0 takes a free one.  calling_ae_titles: who may connect, empty for anybody.
+    port: 0 takes a free one.  maximum_associations: of all peers together.
     association_timeout: for an association request to arrive.  pdu_timeout: for a PDU that has begun.
     idle_timeout: scanners keep an association open while they scan.  drain_timeout: for senders to finish at `stop`.
     """
@@ -53,7 +59,6 @@ class ReceiveSettings:
     host: str = "127.0.0.1"
     port: int = 11112
     ae_title: str = "QSMNODE"
-    calling_ae_titles: tuple[str, ...] = ()
     maximum_associations: int = 20
     maximum_pdu: int = 2**17
     maximum_object_bytes: int = 2**31
@@ -61,6 +66,26 @@ class ReceiveSettings:
     pdu_timeout: float = 30.0
     idle_timeout: float = 300.0
     drain_timeout: float = 5.0
+
+
+@dataclass(frozen=True)
+class Secure:
+    """How TLS is listened for.  port: 0 takes a free one.  only: nobody is heard on the plain port."""
+
+    identity: Identity
+    port: int
+    only: bool = False
+
+
+@dataclass(frozen=True)
+class Service:
+    """Something besides C-STORE that peers may ask for.
+
+    contexts: abstract syntaxes, each with the transfer syntaxes it is served in.  handlers: by pynetdicom's events.
+    """
+
+    contexts: Mapping[str, Sequence[str]]
+    handlers: Sequence[tuple[Any, Callable[[evt.Event], Any]]]
 
 
 @dataclass(frozen=True)
@@ -118,6 +143,10 @@ class Receiver:
         on_refused: Callable[[Refused], None],
         clock: Callable[[], float] = time.time,
         on_released: Callable[[str], None] = lambda association: None,
+        *,
+        peers: Peers | None = None,
+        secure: Secure | None = None,
+        services: Sequence[Service] = (),
     ) -> None:
         self._settings = settings
         self._spool = spool
@@ -127,49 +156,79 @@ class Receiver:
         self._clock = clock
         self._open: dict[Association, _Open] = {}
         self._open_lock = threading.Lock()
-        self._listener: Listener | None = None
+        self._peers = peers or Peers(anybody=ANYBODY)
+        self._secure = secure
+        self._services = services
+        self._gate = Gate(self._peers, settings.ae_title, settings.maximum_associations)
+        self._listeners: dict[bool, Listener] = {}
+        """By whether TLS is spoken."""
 
     def start(self) -> None:
-        """Bind and listen.  Raises OSError when the port cannot be had."""
+        """Bind and listen.  Raises OSError when a port cannot be had."""
         settings = self._settings
         entity = AE(settings.ae_title)
         entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
         entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
         entity.maximum_pdu_size = settings.maximum_pdu
-        entity.maximum_associations = settings.maximum_associations
+        entity.maximum_associations = 2**31  # the gate counts those of peers; pynetdicom would count port probes too
         entity.acse_timeout = settings.association_timeout
         entity.dimse_timeout = settings.idle_timeout
         entity.network_timeout = settings.idle_timeout
-        entity.require_calling_aet = list(settings.calling_ae_titles)
         entity.add_supported_context(VERIFICATION)
         for sop_class in ADMITTED_SOP_CLASSES:
-            entity.add_supported_context(sop_class, list(ADMITTED_TRANSFER_SYNTAXES))
-        limits = Limits(settings.maximum_pdu, settings.maximum_object_bytes, settings.pdu_timeout)
-        self._listener = Listener(
-            entity,
-            (settings.host, settings.port),
-            limits,
-            [
-                (evt.EVT_ESTABLISHED, self._established),
-                (evt.EVT_C_ECHO, lambda event: SUCCESS),
-                (evt.EVT_C_STORE, self._store),
-            ],
-            self._ended,
+            # Either role: who asks for C-GET is the SCP of what comes back.
+            entity.add_supported_context(sop_class, list(ADMITTED_TRANSFER_SYNTAXES), scu_role=True, scp_role=True)
+        handlers: list[Any] = [
+            (evt.EVT_CONN_OPEN, install_checkpoint),
+            (evt.EVT_ESTABLISHED, self._established),
+            (evt.EVT_C_ECHO, lambda event: SUCCESS),
+            (evt.EVT_C_STORE, self._store),
+        ]
+        for service in self._services:
+            for abstract, transfers in service.contexts.items():
+                entity.add_supported_context(abstract, list(transfers), scu_role=True, scp_role=True)
+            handlers += service.handlers
+        limits = Limits(
+            settings.maximum_pdu,
+            settings.maximum_object_bytes,
+            settings.pdu_timeout,
+            connections=_CONNECTIONS * settings.maximum_associations,
+            connections_of_address=_CONNECTIONS_OF_ADDRESS * settings.maximum_associations,
         )
-        log.info("listening", host=settings.host, port=self.port, ae_title=settings.ae_title)
+        for port, tls in self._ports():
+            listener = Listener(entity, (settings.host, port), limits, handlers, self._gate.requested, self._ended, tls)
+            self._listeners[tls is not None] = listener
+            log.info("listening", host=settings.host, port=listener.port, ae_title=settings.ae_title, tls=bool(tls))
+
+    def _ports(self) -> list[tuple[int, Identity | None]]:
+        secure = self._secure
+        plain = [] if secure and secure.only else [(self._settings.port, None)]
+        return [*plain, *([(secure.port, secure.identity)] if secure else [])]
 
     def stop(self) -> None:
         """Stop listening, let senders finish for `drain_timeout`, then abort them.  What was acknowledged stays."""
-        listener, self._listener = self._listener, None
-        if listener is not None:
+        listeners, self._listeners = self._listeners, {}
+        for listener in listeners.values():
             listener.stop(self._settings.drain_timeout)
 
     @property
     def port(self) -> int:
-        """The port that is listened on."""
-        if self._listener is None:
-            raise RuntimeError("the receiver has no port before start() and after stop()")
-        return self._listener.port
+        """The plain port that is listened on; that of TLS where there is no other."""
+        return self._port(False) if False in self._listeners else self.secure_port
+
+    @property
+    def secure_port(self) -> int:
+        """The port that is listened on for TLS."""
+        return self._port(True)
+
+    def _port(self, tls: bool) -> int:
+        if tls not in self._listeners:
+            raise RuntimeError("the receiver has no such port before start() and after stop()")
+        return self._listeners[tls].port
+
+    def peer(self, association: Association) -> Peer:
+        """Whose association it is, for the handlers of services."""
+        return self._gate.peer(association)
 
     @property
     def open_associations(self) -> frozenset[str]:
@@ -185,11 +244,13 @@ class Receiver:
             "association_opened",
             association=sender.id,
             calling_ae_title=sender.calling_ae_title,
+            peer=self._gate.peer(event.assoc).name,
             host=event.assoc.requestor.address,
             contexts_not_accepted=len(event.assoc.rejected_contexts),
         )
 
     def _ended(self, association: Association) -> None:
+        self._gate.left(association)
         with self._open_lock:
             sender = self._open.pop(association, None)
         if sender is None:
@@ -208,6 +269,10 @@ class Receiver:
         encoded = request.DataSet.getvalue()
         transfer_syntax = event.context.transfer_syntax
         try:
+            if request.AffectedSOPClassUID not in ADMITTED_SOP_CLASSES:
+                raise NotAdmitted(
+                    SOP_CLASS_NOT_SUPPORTED, f"{request.AffectedSOPClassUID} is none of the classes that are taken"
+                )
             if request.AffectedSOPClassUID != event.context.abstract_syntax:
                 raise NotAdmitted(
                     SOP_CLASS_NOT_SUPPORTED,

@@ -6,26 +6,22 @@ gets it re-encoded (every peer must take that one, PS3.5 10.1).  Every wait has 
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import structlog
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import UID, ImplicitVRLittleEndian
-from pynetdicom import AE, _config, evt
+from pynetdicom import _config
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext, build_context
 
-from dicom_node.checkpoint import install_checkpoint
+from dicom_node.call import Destination, SendSettings, associate
 from dicom_node.errors import PeerFailure, UnreadableObject
-from dicom_node.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, VERIFICATION
 
 Outcome = Literal["stored", "refused", "retry"]
 
@@ -35,33 +31,8 @@ _TEMPORARY = (0x0110, 0x0213)  # Processing failure (what archives say when thei
 _WARNINGS = (0x0001, 0x0107, 0x0116)  # PS3.7 C.3: the operation was done
 _MOST_CONTEXTS = 128  # odd context IDs of one byte (PS3.8 9.3.2.2)
 
-# Files are sent as they lie on disk, and no message is formatted for a debug log.
+# Files are sent as they lie on disk.
 _config.STORE_SEND_CHUNKED_DATASET = True
-_config.LOG_HANDLER_LEVEL = "none"
-
-log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class Destination:
-    """A storage SCP.  name: how the operator calls it."""
-
-    name: str
-    host: str
-    port: int
-    ae_title: str
-
-
-@dataclass(frozen=True)
-class SendSettings:
-    """ae_title: ours.  Times in seconds: to connect, for the answer to an association request, for the answer to one
-    C-STORE, and without any byte."""
-
-    ae_title: str = "QSMNODE"
-    connection_timeout: float = 10.0
-    association_timeout: float = 30.0
-    response_timeout: float = 60.0
-    idle_timeout: float = 60.0
 
 
 @dataclass(frozen=True)
@@ -95,18 +66,9 @@ def send(files: Sequence[Path], destination: Destination, settings: SendSettings
     instances = [_read_meta(path) for path in files]
     if not instances:
         return
-    with _association(_contexts(instances), destination, settings) as association:
+    with associate(_contexts(instances), destination, settings) as association:
         for message_id, instance in enumerate(instances, start=1):
             yield _store(association, instance, message_id % 0xFFFF or 1, destination)
-
-
-def echo(destination: Destination, settings: SendSettings) -> None:
-    """C-ECHO; returns when the peer answered success.  Raises PeerFailure."""
-    with _association([build_context(VERIFICATION)], destination, settings) as association:
-        answer = association.send_c_echo()
-        if "Status" not in answer or answer.Status != 0x0000:
-            found = f"0x{answer.Status:04X}" if "Status" in answer else "nothing"
-            raise PeerFailure(f"{_peer(destination)} answered a C-ECHO with {found}, expected 0x0000")
 
 
 def classify(status: int) -> Outcome:
@@ -134,83 +96,16 @@ def _store(association: Association, instance: _File, message_id: int, destinati
     try:
         answer = association.send_c_store(source, msg_id=message_id)
     except RuntimeError as error:  # the association ended between two messages
-        raise PeerFailure(f"{_peer(destination)} ended the association; the rest is sent again later") from error
+        raise PeerFailure(f"{destination.words} ended the association; the rest is sent again later") from error
     if "Status" not in answer:
         raise PeerFailure(
-            f"{_peer(destination)} broke off or did not answer in time at instance {instance.sop_instance_uid}; it and "
+            f"{destination.words} broke off or did not answer in time at instance {instance.sop_instance_uid}; it and "
             "the rest are sent again later"
         )
     status = int(answer.Status)
     return Delivery(
         instance.sop_instance_uid, instance.path, status, classify(status), str(answer.get("ErrorComment", ""))
     )
-
-
-@contextmanager
-def _association(
-    contexts: list[PresentationContext], destination: Destination, settings: SendSettings
-) -> Iterator[Association]:
-    """An established association; released at the end, aborted if the body fails."""
-    entity = AE(settings.ae_title)
-    entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
-    entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-    entity.connection_timeout = settings.connection_timeout
-    entity.acse_timeout = settings.association_timeout
-    entity.dimse_timeout = settings.response_timeout
-    entity.network_timeout = settings.idle_timeout
-    connected = False
-
-    def tune(event: evt.Event) -> None:
-        nonlocal connected
-        connected = True
-        install_checkpoint(event)
-        wrapped = event.assoc.dul.socket
-        assert wrapped is not None
-        stream = wrapped.socket
-        assert stream is not None
-        # Nagle's algorithm waits for the acknowledgement of the peer.
-        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # pynetdicom 3.0.4 leaves none: half a PDU, or a peer that does not read, would hold the thread for ever.
-        stream.settimeout(settings.idle_timeout)
-
-    association = entity.associate(
-        destination.host,
-        destination.port,
-        contexts=contexts,
-        ae_title=destination.ae_title,
-        evt_handlers=[(evt.EVT_CONN_OPEN, tune)],
-    )
-    if not association.is_established:
-        raise PeerFailure(_why_not(association, connected, destination, settings))
-    try:
-        yield association
-    except GeneratorExit:
-        association.release()
-        raise
-    except BaseException:
-        association.abort()
-        raise
-    if association.is_established:
-        association.release()
-
-
-def _why_not(association: Association, connected: bool, destination: Destination, settings: SendSettings) -> str:
-    peer = _peer(destination)
-    if not connected:
-        return (
-            f"{peer} took no TCP connection: refused, or no answer within {settings.connection_timeout} s; is it "
-            "running, are host and port right, is a firewall between?"
-        )
-    if association.is_rejected:
-        answer = association.acceptor.primitive
-        reason = answer.reason_str if answer is not None else "no reason given"
-        return (
-            f"{peer} rejected the association: {reason}; does it know our AE title {settings.ae_title}, and is "
-            f"{destination.ae_title} its own?"
-        )
-    if association.rejected_contexts and not association.accepted_contexts:
-        return f"{peer} accepted none of the {len(association.rejected_contexts)} presentation contexts offered"
-    return f"{peer} did not accept the association within {settings.association_timeout} s; is it a DICOM server?"
 
 
 def _contexts(instances: Sequence[_File]) -> list[PresentationContext]:
@@ -233,7 +128,3 @@ def _read_meta(path: Path) -> _File:
         return _File(path, meta.MediaStorageSOPClassUID, str(meta.MediaStorageSOPInstanceUID), meta.TransferSyntaxUID)
     except (InvalidDicomError, AttributeError, EOFError) as error:
         raise UnreadableObject(f"{path} is no DICOM file with File Meta Information: {error}") from error
-
-
-def _peer(destination: Destination) -> str:
-    return f"{destination.name} ({destination.ae_title} at {destination.host}:{destination.port})"

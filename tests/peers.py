@@ -8,15 +8,16 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import requests
 
-from dicom_node.receive import Receiver, ReceiveSettings, Refused, Stored
-from dicom_node.send import Destination
+from dicom_node.call import Destination
+from dicom_node.peers import Peers
+from dicom_node.receive import Receiver, ReceiveSettings, Refused, Secure, Service, Stored
 from dicom_node.spool import Spool
 
 
@@ -52,7 +53,15 @@ class Node:
 
 
 @contextlib.contextmanager
-def running_node(root: Path, settings: ReceiveSettings | None = None, **spool_settings: int) -> Iterator[Node]:
+def running_node(
+    root: Path,
+    settings: ReceiveSettings | None = None,
+    *,
+    peers: Peers | None = None,
+    secure: Secure | None = None,
+    services: Sequence[Service] = (),
+    **spool_settings: int,
+) -> Iterator[Node]:
     """A receiver on a free port over a spool in `root`."""
     spool = Spool(root, **spool_settings)
     stored: list[Stored] = []
@@ -64,6 +73,9 @@ def running_node(root: Path, settings: ReceiveSettings | None = None, **spool_se
         stored.append,
         refused.append,
         on_released=released.append,
+        peers=peers,
+        secure=secure,
+        services=services,
     )
     receiver.start()
     try:
@@ -141,7 +153,7 @@ def running_storescp(command: Path, folder: Path, *options: str) -> Iterator[Des
     port = free_port()
     line = [str(command), "-od", str(folder), *options, str(port)]
     with (folder.parent / f"{folder.name}.log").open("wb") as log, _process(line, log):
-        wait_until(lambda: _listens(port), "storescp listens")
+        wait_until(lambda: listens(port), "storescp listens")
         yield Destination("storescp", "127.0.0.1", port, "STORESCP")
 
 
@@ -185,6 +197,7 @@ def _process(command: list[str], log: Any) -> Iterator[subprocess.Popen[bytes]]:
             process.wait()
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
+    """Whether somebody listens on a port of this machine."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -9,7 +9,7 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import PYDICOM_ROOT_UID, UID, ExplicitVRLittleEndian
 
-from dicom_node import identity
+from dicom_node import gate, identity
 from dicom_node.admission import (
     ADMITTED_SOP_CLASSES,
     ADMITTED_TRANSFER_SYNTAXES,
@@ -18,7 +18,7 @@ from dicom_node.admission import (
     OUT_OF_RESOURCES,
     SOP_CLASS_NOT_SUPPORTED,
 )
-from dicom_node.config import Config
+from dicom_node.config import Config, Peer
 from dicom_node.convert import readers
 from dicom_node.encode import encode
 from dicom_node.receive import SUCCESS
@@ -81,6 +81,8 @@ def test_defaults_and_limits() -> None:
     config = Config()
     assert f"`[node] ae_title`, {config.node.ae_title} by default" in section(2)
     assert f"`[receive] port`, {config.receive.port} by default, on {config.receive.host} by default" in section(2)
+    assert f"Listening, port {config.tls.port} by default" in section(6)
+    assert f"`associations` ({Peer.model_fields['associations'].default})" in section(3)
     for name in (
         "maximum_associations",
         "maximum_pdu",
@@ -90,6 +92,16 @@ def test_defaults_and_limits() -> None:
         "idle_timeout",
     ):
         assert f"`{name}` ({int(getattr(config.receive, name))})" in section(3)
+
+
+def test_how_an_association_is_rejected() -> None:
+    told = [re.search(r"\((\d), (\d), (\d)\)", row[0]) for row in rows(3, "A-ASSOCIATE-RJ")]
+    assert {tuple(map(int, found.groups())) for found in told if found} == {
+        gate.CALLED_AE_NOT_RECOGNISED,
+        gate.CALLING_AE_NOT_RECOGNISED,
+        gate.LOCAL_LIMIT_EXCEEDED,
+    }
+    assert f"answered 0x{gate.NOT_AUTHORISED:04X}" in section(3)
 
 
 def test_statuses_that_a_sender_is_told() -> None:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from dicom_node import exchange
+from dicom_node.call import SendSettings
 from dicom_node.config import Config, Send, config_folder, load, recipe_file
 from dicom_node.errors import InvalidConfiguration
 from dicom_node.receive import ReceiveSettings
-from dicom_node.send import SendSettings
 
 DOCUMENTED = config_folder() / "node.toml"
 
@@ -24,7 +25,7 @@ def test_the_documented_file_names_every_key_with_its_default() -> None:
     assert load(DOCUMENTED) == load(None)
     content = tomllib.loads(DOCUMENTED.read_text())
     for table, field in Config.model_fields.items():
-        if table not in ("destinations", "scanners"):
+        if table not in ("destinations", "peers", "scanners"):
             assert field.annotation is not None
             assert set(content[table]) == set(field.annotation.model_fields), f"[{table}] of node.toml"
 
@@ -34,6 +35,9 @@ def test_the_documented_destination_is_valid(tmp_path: Path) -> None:
     config = load(write(tmp_path, example))
     [destination] = config.destinations
     assert (destination.name, destination.port) == ("pacs", 4242)
+    [peer] = config.peers
+    assert (peer.name, peer.address, peer.may) == ("scanner1", "10.1.2.0/24", ("store",))
+    assert peer.model_fields_set == set(type(peer).model_fields)
     [scanner] = config.scanners
     assert (scanner.station_name, scanner.phase_sign, scanner.phase_half_turn) == ("MR1", "flip", 4096)
     assert scanner.model_fields_set == set(type(scanner).model_fields)
@@ -57,9 +61,9 @@ def test_an_empty_file_is_valid_and_loopback_only(tmp_path: Path) -> None:
 
 def test_the_network_settings_are_those_of_the_network_rooms() -> None:
     config = load(None)
-    assert ReceiveSettings(**config.receive.model_dump(), ae_title=config.node.ae_title) == ReceiveSettings()
-    timeouts = config.send.model_dump(include=set(SendSettings.__dataclass_fields__))
-    assert SendSettings(ae_title=config.node.ae_title, **timeouts) == SendSettings()
+    assert exchange.receive_settings(config) == ReceiveSettings()
+    assert exchange.identity(config) is None
+    assert exchange.send_settings(config, None) == SendSettings()
 
 
 def test_all_faults_are_told_at_once_each_with_key_and_remedy(tmp_path: Path) -> None:

@@ -17,10 +17,11 @@ from structlog.testing import capture_logs
 
 from demo.archive import Archive
 from demo.scanner import push
+from dicom_node.call import Destination, SendSettings
 from dicom_node.config import Config
 from dicom_node.daemon import LOCK_FILE, AlreadyRunning, Daemon, alone_in
 from dicom_node.reconstruct import Recipe
-from dicom_node.send import Delivery, Destination, SendSettings
+from dicom_node.send import Delivery
 from dicom_node.states import State
 from tests.dicom_node.plays import play, play_murderously, play_slowly
 from tests.dicom_node.test_execute import is_gone
@@ -62,7 +63,7 @@ def serving(
     thread = threading.Thread(target=daemon.run)
     thread.start()
     try:
-        wait_until(lambda: daemon.receiver._listener, "the receiver listens")
+        wait_until(lambda: daemon.receiver._listeners, "the receiver listens")
         yield daemon
     finally:
         daemon.stop()

@@ -21,10 +21,11 @@ from pynetdicom import AE, evt
 from pynetdicom.presentation import build_context
 
 from demo.archive import Archive
+from dicom_node.call import Destination, SendSettings, echo
 from dicom_node.checkpoint import install_checkpoint
 from dicom_node.errors import PeerFailure, UnreadableObject
 from dicom_node.identity import IMPLEMENTATION_CLASS_UID
-from dicom_node.send import Destination, SendSettings, classify, echo, send
+from dicom_node.send import classify, send
 from tests.objects import encode, enhanced_mr_image, mr_image, with_meta, write
 from tests.peers import free_port, rude_peer, running_node
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 
-from dicom_node.send import Destination, SendSettings, echo, send
+from dicom_node.call import Destination, SendSettings, echo
+from dicom_node.send import send
 from tests.objects import encode, enhanced_mr_image, mr_image, write
 from tests.peers import running_node, running_orthanc, running_storescp
 

@@ -11,8 +11,9 @@ import pytest
 from pydicom import dcmread
 
 from dicom_node import reconstruct
+from dicom_node.call import SendSettings
 from dicom_node.desk import reconstruct_folder
-from dicom_node.send import SendSettings, send
+from dicom_node.send import send
 from tests.dicom_node.encode.example import SHAPE, STUDY, recipe
 from tests.dicom_node.study import instant_physics, write_study
 from tests.peers import Orthanc, running_orthanc

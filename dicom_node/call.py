@@ -1,0 +1,158 @@
+"""Call: the associations that the node requests.  Every wait has an end."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from pynetdicom import AE, _config, evt
+from pynetdicom.association import Association
+from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
+from pynetdicom.presentation import PresentationContext, build_context
+
+from dicom_node.checkpoint import install_checkpoint
+from dicom_node.errors import PeerFailure
+from dicom_node.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, VERIFICATION
+from dicom_node.tls import Identity
+
+# No message is formatted for a debug log: slow, and it would name patients.
+_config.LOG_HANDLER_LEVEL = "none"
+
+
+@dataclass(frozen=True)
+class Destination:
+    """A peer that we call.  name: how the operator calls it.
+
+    certificate: the DNS name that its certificate must hold; with one it is called over TLS, without one never.
+    """
+
+    name: str
+    host: str
+    port: int
+    ae_title: str
+    certificate: str = ""
+
+    @property
+    def words(self) -> str:
+        """For messages."""
+        return f"{self.name} ({self.ae_title} at {self.host}:{self.port}{' over TLS' if self.certificate else ''})"
+
+
+@dataclass(frozen=True)
+class SendSettings:
+    """ae_title: ours.  Times in seconds: to connect, for the answer to an association request, for the answer to one
+    C-STORE, and without any byte.  tls: ours, for destinations that have a certificate."""
+
+    ae_title: str = "QSMNODE"
+    connection_timeout: float = 10.0
+    association_timeout: float = 30.0
+    response_timeout: float = 60.0
+    idle_timeout: float = 60.0
+    tls: Identity | None = None
+
+
+@contextmanager
+def associate(
+    contexts: list[PresentationContext],
+    destination: Destination,
+    settings: SendSettings,
+    *,
+    roles: Sequence[SCP_SCU_RoleSelectionNegotiation] = (),
+    handlers: Sequence[Any] = (),
+) -> Iterator[Association]:
+    """An established association; released at the end, aborted if the body fails.
+
+    roles: where ours is not that of the requestor by default.  handlers: pynetdicom's (event, handler) pairs for what
+    the peer asks of us meanwhile.  Raises PeerFailure when it cannot be had.
+    """
+    entity = AE(settings.ae_title)
+    entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+    entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+    entity.connection_timeout = settings.connection_timeout
+    entity.acse_timeout = settings.association_timeout
+    entity.dimse_timeout = settings.response_timeout
+    entity.network_timeout = settings.idle_timeout
+    connected = False
+
+    def tune(event: evt.Event) -> None:
+        nonlocal connected
+        connected = True
+        install_checkpoint(event)
+        wrapped = event.assoc.dul.socket
+        assert wrapped is not None
+        stream = wrapped.socket
+        assert stream is not None
+        # Nagle's algorithm waits for the acknowledgement of the peer.
+        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # pynetdicom 3.0.4 leaves none: half a PDU, or a peer that does not read, would hold the thread for ever.
+        stream.settimeout(settings.idle_timeout)
+
+    try:
+        association = entity.associate(
+            destination.host,
+            destination.port,
+            contexts=contexts,
+            ae_title=destination.ae_title,
+            ext_neg=list(roles),
+            tls_args=_tls(destination, settings),
+            evt_handlers=[(evt.EVT_CONN_OPEN, tune), *handlers],
+        )
+    except OSError as error:
+        raise PeerFailure(f"{destination.words} cannot be found: {error.strerror}; is its host right?") from error
+    if not association.is_established:
+        raise PeerFailure(_why_not(association, connected, destination, settings))
+    try:
+        yield association
+    except GeneratorExit:
+        association.release()
+        raise
+    except BaseException:
+        association.abort()
+        raise
+    if association.is_established:
+        association.release()
+
+
+def echo(destination: Destination, settings: SendSettings) -> None:
+    """C-ECHO; returns when the peer answered success.  Raises PeerFailure."""
+    with associate([build_context(VERIFICATION)], destination, settings) as association:
+        answer = association.send_c_echo()
+        if "Status" not in answer or answer.Status != 0x0000:
+            found = f"0x{answer.Status:04X}" if "Status" in answer else "nothing"
+            raise PeerFailure(f"{destination.words} answered a C-ECHO with {found}, expected 0x0000")
+
+
+def _tls(destination: Destination, settings: SendSettings) -> tuple[ssl.SSLContext, str] | None:
+    if not destination.certificate:
+        return None
+    if settings.tls is None:
+        raise PeerFailure(f"{destination.words} cannot be called: this node has no certificate; see [tls]")
+    return settings.tls.client(), destination.certificate
+
+
+def _why_not(association: Association, connected: bool, destination: Destination, settings: SendSettings) -> str:
+    peer = destination.words
+    if not connected and destination.certificate:
+        return (
+            f"{peer} took no TLS connection within {settings.connection_timeout} s: is it running, is this port for "
+            f"TLS, does it believe our certificate, is its own of our authorities and for {destination.certificate}?"
+        )
+    if not connected:
+        return (
+            f"{peer} took no TCP connection: refused, or no answer within {settings.connection_timeout} s; is it "
+            "running, are host and port right, is a firewall between?"
+        )
+    if association.is_rejected:
+        answer = association.acceptor.primitive
+        reason = answer.reason_str if answer is not None else "no reason given"
+        return (
+            f"{peer} rejected the association: {reason}; does it know our AE title {settings.ae_title}, and is "
+            f"{destination.ae_title} its own?"
+        )
+    if association.rejected_contexts and not association.accepted_contexts:
+        return f"{peer} accepted none of the {len(association.rejected_contexts)} presentation contexts offered"
+    return f"{peer} did not accept the association within {settings.association_timeout} s; is it a DICOM server?"

@@ -1,0 +1,123 @@
+"""The gate: whether an association request is accepted, and which requests on an association are served.
+
+A-ASSOCIATE-RJ (PS3.8 9.3.4) goes to whoever calls us by another name, is no peer, or has enough associations.  What a
+peer has no right to ask is answered 0x0124, not authorised (PS3.7 C), before any service sees it.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import structlog
+from pynetdicom import evt
+from pynetdicom.association import Association
+from pynetdicom.dimse_primitives import C_FIND, C_GET, C_MOVE, C_STORE, N_ACTION, N_EVENT_REPORT
+from pynetdicom.presentation import PresentationContext
+from pynetdicom.service_class import StorageServiceClass
+from pynetdicom.sop_class import uid_to_service_class
+
+from dicom_node.peers import Peer, Peers, Right, UnknownPeer
+
+NOT_AUTHORISED = 0x0124
+
+# Result, source and reason of PS3.8 9.3.4.
+CALLING_AE_NOT_RECOGNISED = (1, 1, 3)
+CALLED_AE_NOT_RECOGNISED = (1, 1, 7)
+LOCAL_LIMIT_EXCEEDED = (2, 3, 2)
+
+_NEEDED: dict[type[Any], Right] = {
+    C_STORE: Right.STORE,
+    C_FIND: Right.QUERY,
+    C_GET: Right.RETRIEVE,
+    C_MOVE: Right.RETRIEVE,
+    N_ACTION: Right.COMMIT,
+    N_EVENT_REPORT: Right.REPORT,
+}
+
+log = structlog.get_logger(__name__)
+
+
+class Gate:
+    """Knows who is inside.  maximum: associations at once, of all peers together."""
+
+    def __init__(self, peers: Peers, ae_title: str, maximum: int) -> None:
+        self._peers = peers
+        self._ae_title = ae_title
+        self._maximum = maximum
+        self._inside: dict[Association, Peer] = {}
+        self._lock = threading.Lock()
+
+    def requested(self, event: evt.Event, names: frozenset[str] | None) -> None:
+        """For EVT_REQUESTED.  names: those in the certificate of the caller, None without TLS."""
+        association = event.assoc
+        request: Any = association.requestor.primitive
+        calling, called = str(request.calling_ae_title).strip(), str(request.called_ae_title).strip()
+        address = str(association.requestor.address)
+        caller = {"calling_ae_title": calling, "host": address, "tls": names is not None}
+        if called != self._ae_title:
+            reason = f"it calls {called}, this is {self._ae_title}"
+            return _reject(association, CALLED_AE_NOT_RECOGNISED, reason, caller)
+        try:
+            peer = self._peers.recognise(calling, address, names)
+        except UnknownPeer as error:
+            return _reject(association, CALLING_AE_NOT_RECOGNISED, str(error), caller)
+        with self._lock:
+            of_peer = sum(other.name == peer.name for other in self._inside.values())
+            free = len(self._inside) < self._maximum and of_peer < peer.associations
+            if free:
+                self._inside[association] = peer
+        if not free:
+            return _reject(association, LOCAL_LIMIT_EXCEEDED, f"{of_peer} associations of it are open", caller)
+        if peer.sop_classes:
+            association.acceptor.supported_contexts = [
+                context
+                for context in association.acceptor.supported_contexts
+                if context.abstract_syntax in peer.sop_classes or not _is_storage(context)
+            ]
+        _serve_only_what_is_due(association, peer)
+        return None
+
+    def peer(self, association: Association) -> Peer:
+        """Whose association it is.  Raises KeyError for one that was not let in."""
+        with self._lock:
+            return self._inside[association]
+
+    def left(self, association: Association) -> None:
+        """An association has ended."""
+        with self._lock:
+            self._inside.pop(association, None)
+
+
+def _reject(association: Association, answer: tuple[int, int, int], reason: str, caller: dict[str, Any]) -> None:
+    log.warning("association_rejected", reason=reason, **caller)
+    association.acse.send_reject(*answer)
+    association.kill()
+
+
+def _serve_only_what_is_due(association: Association, peer: Peer) -> None:
+    """Every request of an association passes `_serve_request` of pynetdicom 3.0.4, whatever service it is for."""
+    serve = association._serve_request
+
+    def serve_what_is_due(message: Any, context_id: int) -> None:
+        needed = _NEEDED.get(type(message))
+        if needed is None or needed in peer.may or not message.is_valid_request:
+            return serve(message, context_id)
+        log.warning("not_authorised", peer=peer.name, asked_for=message.msg_type, right=needed.value)
+        answer = type(message)()
+        answer.MessageIDBeingRespondedTo = message.MessageID
+        requested = getattr(message, "AffectedSOPClassUID", None) or message.RequestedSOPClassUID
+        answer.AffectedSOPClassUID = requested
+        if hasattr(answer, "AffectedSOPInstanceUID"):
+            answer.AffectedSOPInstanceUID = getattr(message, "AffectedSOPInstanceUID", None) or getattr(
+                message, "RequestedSOPInstanceUID", None
+            )
+        answer.Status = NOT_AUTHORISED
+        association.dimse.send_msg(answer, context_id)
+
+    association._serve_request = serve_what_is_due  # type: ignore[method-assign,assignment]  # there is no other place for it
+
+
+def _is_storage(context: PresentationContext) -> bool:
+    assert context.abstract_syntax is not None
+    return issubclass(uid_to_service_class(context.abstract_syntax), StorageServiceClass)

@@ -1,0 +1,183 @@
+"""The gate over real associations, dcmtk's among them: who is let in, who is told why not, and what each may ask."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import structlog
+from pydicom.dataset import Dataset
+from pydicom.uid import EnhancedMRImageStorage, MRImageStorage
+from pynetdicom import AE, evt
+from pynetdicom.association import Association
+from pynetdicom.presentation import build_context
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at import
+    StorageCommitmentPushModel,
+    StudyRootQueryRetrieveInformationModelFind,
+    StudyRootQueryRetrieveInformationModelGet,
+    StudyRootQueryRetrieveInformationModelMove,
+)
+
+from dicom_node.checkpoint import install_checkpoint
+from dicom_node.identity import VERIFICATION
+from dicom_node.peers import Peer, Peers, Right
+from dicom_node.receive import ReceiveSettings, Service
+from tests.objects import mr_image, write
+from tests.peers import Node, running_node, wait_until
+
+SETTINGS = ReceiveSettings(port=0, drain_timeout=1.0, maximum_associations=3)
+SCANNER = Peer("scanner", "SCANNER", "127.0.0.0/8", frozenset({Right.STORE}), associations=2)
+ELSEWHERE = Peer("elsewhere", "ELSEWHERE", "192.0.2.0/24", frozenset({Right.STORE}))
+VIEWER = Peer("viewer", "VIEWER", "127.0.0.1", frozenset({Right.QUERY}))
+NARROW = Peer("narrow", "NARROW", "127.0.0.1", frozenset({Right.STORE}), sop_classes=frozenset({MRImageStorage}))
+ASKABLE = {
+    StudyRootQueryRetrieveInformationModelFind: ["1.2.840.10008.1.2"],
+    StudyRootQueryRetrieveInformationModelMove: ["1.2.840.10008.1.2"],
+    StudyRootQueryRetrieveInformationModelGet: ["1.2.840.10008.1.2"],
+    StorageCommitmentPushModel: ["1.2.840.10008.1.2"],
+}
+
+
+def _must_not_be_asked(event: evt.Event) -> None:
+    raise AssertionError("a request without a right reached its service")
+
+
+SERVICE = Service(
+    ASKABLE,
+    [
+        (event, _must_not_be_asked)
+        for event in (evt.EVT_C_FIND, evt.EVT_C_MOVE, evt.EVT_C_GET, evt.EVT_N_ACTION, evt.EVT_N_EVENT_REPORT)
+    ],
+)
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Node]:
+    with running_node(
+        tmp_path / "spool", SETTINGS, peers=Peers([SCANNER, ELSEWHERE, VIEWER, NARROW]), services=[SERVICE]
+    ) as running:
+        yield running
+
+
+def ask(node: Node, calling: str, called: str = "QSMNODE", *contexts: str) -> Association:
+    entity = AE(calling)
+    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 20
+    return entity.associate(
+        "127.0.0.1",
+        node.receiver.port,
+        contexts=[build_context(uid) for uid in (VERIFICATION, *contexts)],
+        ae_title=called,
+        evt_handlers=[(evt.EVT_CONN_OPEN, install_checkpoint)],
+    )
+
+
+@contextmanager
+def associated(node: Node, calling: str, *contexts: str) -> Iterator[Association]:
+    association = ask(node, calling, "QSMNODE", *contexts)
+    assert association.is_established
+    try:
+        yield association
+    finally:
+        association.release()
+
+
+@pytest.mark.parametrize(
+    ("calling", "called", "answer"),
+    [
+        ("STRANGER", "QSMNODE", (1, 1, 3)),
+        ("ELSEWHERE", "QSMNODE", (1, 1, 3)),
+        ("SCANNER", "OTHERNODE", (1, 1, 7)),
+    ],
+)
+def test_who_is_not_known_is_rejected_with_the_reason(
+    node: Node, calling: str, called: str, answer: tuple[int, int, int]
+) -> None:
+    with structlog.testing.capture_logs() as logged:
+        association = ask(node, calling, called)
+    assert association.is_rejected
+    told = association.acceptor.primitive
+    assert told is not None
+    assert (told.result, told.result_source, told.diagnostic) == answer
+    [line] = [line for line in logged if line["event"] == "association_rejected"]
+    assert (line["calling_ae_title"], line["host"]) == (calling, "127.0.0.1")
+    with associated(node, "SCANNER") as known:
+        assert known.send_c_echo().Status == 0x0000
+
+
+def test_each_peer_has_so_many_associations_and_all_have_so_many(node: Node) -> None:
+    with associated(node, "SCANNER"):
+        with associated(node, "SCANNER"):
+            third = ask(node, "SCANNER")
+            assert third.is_rejected
+            told = third.acceptor.primitive
+            assert told is not None
+            assert (told.result, told.result_source, told.diagnostic) == (2, 3, 2)
+            with associated(node, "VIEWER"):
+                assert ask(node, "NARROW").is_rejected, "three are open, of all peers"
+        wait_until(lambda: len(node.released) == 2, "two have gone")
+        with associated(node, "SCANNER"):
+            pass
+
+
+def test_connections_without_a_word_take_nobody_s_place(node: Node) -> None:
+    """Stock pynetdicom counts them among the associations until the time for a request is over."""
+    silent = [socket.create_connection(("127.0.0.1", node.receiver.port)) for _ in range(5)]
+    with associated(node, "SCANNER") as association:
+        assert association.send_c_echo().Status == 0x0000
+    for connection in silent:
+        connection.close()
+
+
+def test_one_address_has_so_many_connections(node: Node) -> None:
+    with structlog.testing.capture_logs() as logged:
+        silent = [socket.create_connection(("127.0.0.1", node.receiver.port), timeout=5) for _ in range(7)]
+        assert silent[-1].recv(1) == b"", "closed without being read from"
+        assert not ask(node, "SCANNER").is_established
+        for connection in silent:
+            connection.close()
+    assert {line["event"] for line in logged if line["log_level"] == "warning"} >= {"connection_refused"}
+    wait_until(lambda: ask(node, "SCANNER").is_established, "there is room again")
+
+
+def test_what_a_peer_has_no_right_to_is_not_authorised(node: Node, tmp_path: Path) -> None:
+    (file,) = write(tmp_path, mr_image())
+    with associated(node, "VIEWER", MRImageStorage) as association:
+        assert association.send_c_store(file).Status == 0x0124
+        assert association.send_c_echo().Status == 0x0000, "the association goes on"
+    assert (node.stored, node.refused) == ([], [])
+    assert list(node.spool.images()) == []
+    query = Dataset()
+    query.QueryRetrieveLevel = "STUDY"
+    query.StudyInstanceUID = ""
+    with associated(node, "SCANNER", *ASKABLE) as association:
+        answers = [
+            *association.send_c_find(query, StudyRootQueryRetrieveInformationModelFind),
+            *association.send_c_get(query, StudyRootQueryRetrieveInformationModelGet),
+            *association.send_c_move(query, "SCANNER", StudyRootQueryRetrieveInformationModelMove),
+            association.send_n_action(query, 1, StorageCommitmentPushModel, "1.2.840.10008.1.20.1.1"),
+            association.send_n_event_report(query, 1, StorageCommitmentPushModel, "1.2.840.10008.1.20.1.1"),
+        ]
+    assert [status.Status for status, _ in answers] == [0x0124] * 5
+
+
+def test_a_peer_may_be_narrowed_to_classes(node: Node, tmp_path: Path) -> None:
+    with associated(node, "NARROW", MRImageStorage, EnhancedMRImageStorage) as association:
+        assert [context.abstract_syntax for context in association.rejected_contexts] == [EnhancedMRImageStorage]
+        (file,) = write(tmp_path, mr_image())
+        assert association.send_c_store(file).Status == 0x0000
+
+
+@pytest.mark.dcmtk
+def test_dcmtk_hears_why(node: Node, storescu_command: Path) -> None:
+    def echoscu(calling: str, called: str) -> str:
+        line = [str(storescu_command.with_name("echoscu")), "-aet", calling, "-aec", called]
+        line += ["127.0.0.1", str(node.receiver.port)]
+        return subprocess.run(line, capture_output=True, text=True, timeout=30).stderr
+
+    assert "Calling AE Title Not Recognized" in echoscu("STRANGER", "QSMNODE")
+    assert "Called AE Title Not Recognized" in echoscu("SCANNER", "OTHER")
+    assert echoscu("SCANNER", "QSMNODE") == ""
