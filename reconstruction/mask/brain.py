@@ -12,8 +12,8 @@ from scipy import ndimage
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 from reconstruction.errors import NotReconstructible
 from reconstruction.intensity import even_intensity
+from reconstruction.mask._coherence import coherence, largest_piece, opened
 from reconstruction.mask.bet import MINIMUM_CM3, surface_mask
-from reconstruction.region_growing import edge_costs, voxel_quality
 
 SIGNAL = 0.25
 """Part of the local mean below which a voxel at the rim is bone or air: compact bone gives 0.1, CSF 0.5 and more."""
@@ -43,17 +43,15 @@ def brain(
     image = even_intensity(magnitude, geometry)
     surface = surface_mask(image, geometry, fraction)
     box = ndimage.find_objects(surface.astype(np.uint8))[0]
-    coherence = _coherence(phase[:, *box], magnitude[0][box], echo_times)
-    typical = float(np.median(coherence[surface[box]]))
-    reliable = surface[box] & (image[box] > SIGNAL) & (coherence > quality * typical)
-    opened = _open(reliable, geometry, opening_mm)
-    pieces, count = ndimage.label(opened)
-    if typical < INCOHERENT or count == 0:
+    coherent = coherence(phase[:, *box], magnitude[0][box], echo_times)
+    typical = float(np.median(coherent[surface[box]]))
+    reliable = surface[box] & (image[box] > SIGNAL) & (coherent > quality * typical)
+    largest = largest_piece(opened(reliable, geometry, opening_mm))
+    if typical < INCOHERENT or not largest.any():
         raise NotReconstructible(
             "the phase inside the brain is incoherent everywhere; expected coherent phase: check that the phase images "
             "belong to the magnitude and were not scaled or filtered"
         )
-    largest = pieces == 1 + int(np.argmax(np.bincount(pieces.ravel())[1:]))
     filled = np.zeros(geometry.shape, bool)
     filled[box] = ndimage.binary_fill_holes(largest)
     volume = filled.sum() * geometry.voxel_volume / 1000
@@ -63,22 +61,3 @@ def brain(
             "the phase images belong to the magnitude"
         )
     return filled
-
-
-def _coherence(phase: FloatArray, magnitude: FloatArray, echo_times: tuple[float, ...]) -> FloatArray:
-    """ROMEO's quality of the first echo, all voxels taken as neighbours.  phase: (echo, x, y, z)."""
-    later, ratio = (phase[1], echo_times[0] / echo_times[1]) if len(echo_times) > 1 else (None, 1.0)
-    return voxel_quality(edge_costs(phase[0], magnitude, np.ones(magnitude.shape, bool), later, ratio))
-
-
-def _open(mask: BoolArray, geometry: Geometry, radius_mm: float) -> BoolArray:
-    """Opening with a ball; the edge of the volume is no edge of the mask."""
-    shrunk = _distance(mask, geometry) > radius_mm
-    return mask & (_distance(~shrunk, geometry) <= radius_mm)
-
-
-def _distance(mask: BoolArray, geometry: Geometry) -> FloatArray:
-    """mm from each voxel of the mask to the nearest voxel outside it; infinite where there is none."""
-    if mask.all():
-        return np.full(mask.shape, np.inf, np.float32)
-    return np.asarray(ndimage.distance_transform_edt(mask, sampling=geometry.voxel_size), np.float32)
