@@ -9,6 +9,7 @@ import numpy as np
 
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 from reconstruction.intensity import even_intensity
+from reconstruction.weighting._high_pass import high_pass
 
 BRIGHT = 0.8
 """Quantile of the evened magnitude in the mask that scales the softplus (the reference software's)."""
@@ -24,13 +25,15 @@ def clear_swi(
     geometry: Geometry,
     *,
     strength: float = 4.0,
+    high_pass_mm: float = 4.0,
     softplus: bool = True,
 ) -> FloatArray:
     """The evened root sum of squares over the echoes times the phase mask, 1 is tissue, float32 (x, y, z).
 
     magnitude: float32 (echo, x, y, z).  local_field: Hz, float32 (x, y, z), the background removed.  mask: bool
-    (x, y, z), where the field is known.  strength: larger makes a steeper sigmoid.  softplus: darken what is dark, by
-    which veins stand out.
+    (x, y, z), where the field is known.  strength: larger makes a steeper sigmoid.  high_pass_mm: standard deviation of
+    the Gaussian whose mean is taken off the field (the paper's has 4 voxels).  softplus: darken what is dark, by which
+    veins stand out.
     The sigmoid's width follows from the median of the positive field, so that echo times and field strength need no
     setting.  Shading is taken out as for the brain mask, in place of the paper's own estimate of it.
     """
@@ -39,7 +42,7 @@ def clear_swi(
         return image
     if softplus:
         image = softened(image, BEND * float(np.quantile(image[mask], BRIGHT)))
-    field = np.where(mask, local_field, np.float32(0))
+    field = high_pass(local_field, mask, geometry, high_pass_mm)
     positive = field[field > 0]
     width = 10 / strength * float(np.median(positive)) if positive.size else 1.0
     return np.asarray(image * sigmoid_mask(field / np.float32(width)), np.float32)

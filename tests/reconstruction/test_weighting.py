@@ -10,14 +10,17 @@ import pytest
 from reconstruction import stage
 from reconstruction.acquisition import FloatArray
 from reconstruction.projection import minimum_projection
+from reconstruction.weighting._high_pass import high_pass
 from reconstruction.weighting.clear_swi import sigmoid_mask, softened
 from reconstruction.weighting.swi import phase_mask, swi
 from reconstruction.weighting.tswi import susceptibility_mask, tswi
+from tests.laws import Array, assert_linear
 from tests.reconstruction.echoes import EVEN, ball, geometry, grid
 
 SHAPE = (40, 40, 24)
 GEOMETRY = geometry(SHAPE)
 BRAIN = ball(SHAPE)
+EVERYWHERE = np.ones(SHAPE, bool)
 VEIN = np.zeros(SHAPE, bool)
 VEIN[20, 20, 6:18] = True
 VEIN_HZ, VEIN_PPM, CALCIFIED_HZ = 12.0, 0.3, -12.0
@@ -90,7 +93,7 @@ def test_known_answer_of_classic_swi() -> None:
     """12 Hz turn the phase by a quarter of π in 10.4 ms, so the mask is 0.75 there."""
     time = 1 / (8 * VEIN_HZ)
     field = np.where(VEIN, VEIN_HZ, -3).astype(np.float32)
-    found = swi(np.full((1, *SHAPE), 8, np.float32), field, (time,), power=4)
+    found = swi(np.full((1, *SHAPE), 8, np.float32), field, (time,), EVERYWHERE, GEOMETRY, power=4, high_pass_mm=0)
     np.testing.assert_allclose(found[VEIN], 8 * 0.75**4, rtol=1e-5)
     np.testing.assert_allclose(found[~VEIN], 8)
 
@@ -98,15 +101,35 @@ def test_known_answer_of_classic_swi() -> None:
 def test_diamagnetic_sources_are_darkened_when_asked_for() -> None:
     magnitude = np.ones((2, *SHAPE), np.float32)
     field = np.where(VEIN, CALCIFIED_HZ, 0).astype(np.float32)
-    assert (swi(magnitude, field, EVEN[:2]) == 1).all()
-    assert (swi(magnitude, field, EVEN[:2], diamagnetic=True)[VEIN] < 0.8).all()
-    np.testing.assert_array_equal(swi(magnitude, -field, EVEN[:2]), swi(magnitude, field, EVEN[:2], diamagnetic=True))
+
+    def found(given: FloatArray, diamagnetic: bool) -> FloatArray:
+        return swi(magnitude, given, EVEN[:2], EVERYWHERE, GEOMETRY, diamagnetic=diamagnetic)
+
+    assert (found(field, False)[VEIN] == 1).all()
+    assert (found(field, True)[VEIN] < 0.8).all()
+    np.testing.assert_array_equal(found(-field, False), found(field, True))
 
 
 def test_a_field_beyond_half_a_turn_stays_dark() -> None:
     """Where a wrapped phase would turn bright again."""
     magnitude, steep = np.ones((1, *SHAPE), np.float32), np.full(SHAPE, 60, np.float32)
-    assert not swi(magnitude, steep, (20e-3,)).any()
+    assert not swi(magnitude, steep, (20e-3,), EVERYWHERE, GEOMETRY, high_pass_mm=0).any()
+
+
+@pytest.mark.parametrize("method", ["swi", "clear_swi"])
+def test_what_is_wide_in_the_field_is_not_darkened(method: str) -> None:
+    """A field of 5 Hz over the whole brain is neither vein nor bleed."""
+    np.testing.assert_allclose(weighted(method, local_field=scene()["local_field"] + 5), weighted(method), rtol=1e-3)
+
+
+def test_high_pass_is_linear_and_knows_no_outside() -> None:
+    def passed(volume: Array) -> Array:
+        return high_pass(volume.astype(np.float32), BRAIN, GEOMETRY, 4.0)
+
+    assert_linear(passed, SHAPE)
+    assert not passed(np.ones(SHAPE, np.float32))[~BRAIN].any()
+    beyond = np.where(BRAIN, 1, 1000).astype(np.float32)
+    np.testing.assert_allclose(passed(beyond), 0, atol=1e-5)
 
 
 def test_known_answer_of_the_susceptibility_mask() -> None:

@@ -1,0 +1,24 @@
+"""The field without its wide parts: what nuclei and cortex do to the field round them is no vein."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from reconstruction.acquisition import BoolArray, FloatArray, Geometry
+from reconstruction.smoothing import smooth
+
+LEAST_WEIGHT = 1e-3
+"""Share of the mask under the Gaussian; a voxel of the mask always has more."""
+
+
+def high_pass(field: FloatArray, mask: BoolArray, geometry: Geometry, sigma_mm: float) -> FloatArray:
+    """The field less its Gaussian mean over the mask, float32 (x, y, z), 0 outside the mask.
+
+    sigma_mm: standard deviation; 0 leaves the field as it is.
+    """
+    zero = np.float32(0)
+    inside = np.where(mask, field, zero)
+    if sigma_mm <= 0:
+        return inside
+    weight = np.maximum(smooth(mask.astype(np.float32), geometry, sigma_mm), np.float32(LEAST_WEIGHT))
+    return np.where(mask, inside - smooth(inside, geometry, sigma_mm) / weight, zero)
