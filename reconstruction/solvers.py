@@ -33,30 +33,35 @@ def conjugate_gradient(
     *,
     tolerance: float,
     max_iterations: int,
+    precondition: Callable[[NDArray[Real]], NDArray[Real]] = lambda residual: residual,
 ) -> tuple[NDArray[Real], Convergence]:
     """Solves A x = b for a symmetric positive semidefinite A (Hestenes & Stiefel 1952, doi:10.6028/jres.049.044).
 
-    Stops when ‖b − A x‖ ≤ tolerance · ‖b‖.  Runs in the precision of its arrays.
+    Stops when ‖b − A x‖ ≤ tolerance · ‖b‖.  Runs in the precision of its arrays.  precondition: a symmetric positive
+    definite approximation of A⁻¹.
     """
     xp = array_namespace(right_side)
     x = xp.asarray(start, copy=True)
     residual = right_side - operator(x)
-    direction = xp.asarray(residual, copy=True)
-    energy = _dot(residual, residual)
+    ahead = precondition(residual)
+    direction = xp.asarray(ahead, copy=True)
+    energy, left = _dot(residual, ahead), _dot(residual, residual)
     scale = _dot(right_side, right_side)
     if scale == 0:
         return xp.zeros_like(x), Convergence(0, 0.0, tolerance)
     iterations = 0
-    while energy > tolerance**2 * scale and iterations < max_iterations:
+    while left > tolerance**2 * scale and iterations < max_iterations:
         image = operator(direction)
         step = energy / _dot(direction, image)
         x += step * direction
         residual -= step * image
-        previous, energy = energy, _dot(residual, residual)
+        ahead = precondition(residual)
+        left = _dot(residual, residual)
+        previous, energy = energy, left if ahead is residual else _dot(residual, ahead)
         direction *= energy / previous
-        direction += residual
+        direction += ahead
         iterations += 1
-    return x, Convergence(iterations, (energy / scale) ** 0.5, tolerance)
+    return x, Convergence(iterations, (left / scale) ** 0.5, tolerance)
 
 
 def _dot(a: NDArray[Real], b: NDArray[Real]) -> float:

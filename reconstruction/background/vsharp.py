@@ -12,11 +12,9 @@ from scipy import ndimage
 
 from reconstruction import fourier
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
-from reconstruction.arrays import Array, like, to_numpy
+from reconstruction.arrays import like, to_numpy
 from reconstruction.fourier import Shape, Spectrum, Window
-
-SUBSAMPLES = 5
-"""Points along each edge of a voxel by which the share of it within a sphere is found."""
+from reconstruction.sphere import transfer_function
 
 
 def vsharp(
@@ -54,7 +52,7 @@ def vsharp(
         here = inside & (depth > float(radius)) & ~done
         if not xp.any(here):
             continue
-        sphere = _sphere(window.shape, geometry.voxel_size, float(radius), field)
+        sphere = transfer_function(window.shape, geometry.voxel_size, float(radius), field)
         largest = 1 - sphere if largest is None else largest
         done = done | here
         here = here & known
@@ -81,22 +79,6 @@ def _deconvolve(difference: FloatArray, transfer: Spectrum, threshold: float) ->
     divided = fourier.forward(difference, _shape(difference))
     divided = xp.where(steady, divided / xp.where(steady, transfer, 1.0), 0.0)
     return fourier.inverse(divided, _shape(difference))
-
-
-def _sphere(shape: Shape, voxel_size: tuple[float, float, float], radius: float, of: Array) -> Spectrum:
-    """The half spectrum of the mean over a ball, each voxel weighted by its share inside; an array like `of`."""
-    fine = (np.arange(SUBSAMPLES) + 0.5) / SUBSAMPLES - 0.5
-    squares = []
-    for n, h in zip(shape, voxel_size, strict=True):
-        reach = min(int(np.ceil(radius / h)) + 1, (n - 1) // 2)
-        points = (np.arange(-reach, reach + 1)[:, None] + fine).ravel() * h
-        squares.append(points**2)
-    ball = (squares[0][:, None, None] + squares[1][None, :, None] + squares[2][None, None, :]) <= radius**2
-    counts = [s.size // SUBSAMPLES for s in squares]
-    share = ball.reshape(counts[0], SUBSAMPLES, counts[1], SUBSAMPLES, counts[2], SUBSAMPLES).mean(axis=(1, 3, 5))
-    kernel = np.zeros(shape, np.float32)
-    kernel[: counts[0], : counts[1], : counts[2]] = share / share.sum()
-    return fourier.forward(like(np.roll(kernel, [-(c // 2) for c in counts], axis=(0, 1, 2)), of), shape)
 
 
 def _shape(volume: FloatArray) -> Shape:

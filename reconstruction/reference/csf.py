@@ -46,8 +46,7 @@ def csf(
     if r2star is None:
         quality.warn("reference: no R2* to find CSF by (a single echo); χ is relative to the whole brain")
         return whole_brain(chi, r2star, mask, geometry)
-    limit = max(max_r2star, SHARE_OF_TISSUE * float(np.median(r2star[mask])))
-    region = _ventricles(r2star, mask, geometry, limit)
+    region = ventricles(r2star, mask, geometry, max_r2star)
     if region.any():
         median = np.median(chi[region])
         spread = 1.4826 * np.median(np.abs(chi[region] - median))
@@ -63,13 +62,17 @@ def csf(
     return Reference("csf", region, float(chi[region].mean() - chi[mask].mean()), float(chi[region].std()))
 
 
-def _ventricles(r2star: FloatArray, mask: BoolArray, geometry: Geometry, max_r2star: float) -> BoolArray:
-    """The largest connected regions of slow decay near the brain's centroid, without their rim."""
+def ventricles(r2star: FloatArray, mask: BoolArray, geometry: Geometry, max_r2star: float) -> BoolArray:
+    """The largest connected regions of slow decay near the brain's centroid, without their rim.
+
+    r2star: 1/s, float32 (x, y, z).  mask: bool.  max_r2star: as in `csf`.
+    """
+    limit = max(max_r2star, SHARE_OF_TISSUE * float(np.median(r2star[mask])))
     voxel_size = np.array(geometry.voxel_size)
     centroid = np.array(ndimage.center_of_mass(mask))
     offsets = [((np.arange(n) - c) * s) ** 2 for n, c, s in zip(mask.shape, centroid, voxel_size, strict=True)]
     distance_squared = offsets[0][:, None, None] + offsets[1][None, :, None] + offsets[2][None, None, :]
-    slow = mask & (r2star < max_r2star) & (distance_squared < CENTRAL_RADIUS_MM**2)
+    slow = mask & (r2star < limit) & (distance_squared < CENTRAL_RADIUS_MM**2)
     labels, count = ndimage.label(slow)
     if count == 0:
         return np.zeros_like(mask)

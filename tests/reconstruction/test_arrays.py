@@ -39,6 +39,8 @@ def scene() -> dict[str, Any]:
         "magnitude": np.where(mask, 1 + 0.05 * random_volume(GEOMETRY.shape, 3), 0.1).astype(np.float32),
         "r2star": np.where(mask, 20 + random_volume(GEOMETRY.shape, 4), 0).astype(np.float32),
         "geometry": GEOMETRY,
+        "echo_times": (5e-3, 10e-3),
+        "larmor_frequency": 123.2e6,
     }
 
 
@@ -60,8 +62,10 @@ def test_background_removal_in_a_second_namespace(method: str) -> None:
 @pytest.mark.parametrize("method", stage.methods("inversion"))
 def test_inversion_in_a_second_namespace(method: str) -> None:
     data = scene()
-    expected = asked("inversion", method, data)
-    chi = asked("inversion", method, on_strict(data))
+    expected, chi = (asked("inversion", method, inputs) for inputs in (data, on_strict(data)))
+    if isinstance(expected, tuple):
+        np.testing.assert_array_equal(to_numpy(chi[1]), expected[1])
+        expected, chi = expected[0], chi[0]
     assert array_namespace(chi) is STRICT
     agree(to_numpy(chi), expected, scale=np.abs(expected).max())
 

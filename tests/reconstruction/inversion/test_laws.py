@@ -1,0 +1,114 @@
+"""What every method of inversion keeps to: sign, scale, zero, axes, unknown voxels, threads."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+import pytest
+
+from reconstruction import Geometry, NotReconstructible, quality
+from reconstruction.acquisition import FloatArray
+from tests.reconstruction.inversion.spheres import COARSE, GEOMETRIES, contrasts, given, inverted
+from tests.reconstruction.sources import OBLIQUE, ball
+
+METHODS = ("l2", "ilsqr", "rts", "ndi", "fansi")
+LOWEST = {"l2": 0.45, "ilsqr": 0.6, "rts": 0.6, "ndi": 0.5, "fansi": 0.8}
+"""Part of a sphere's contrast that the method keeps on these grids: smooth and early-stopped maps are too low."""
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+@pytest.mark.parametrize("method", METHODS)
+def test_spheres_are_found(method: str, geometry: Geometry) -> None:
+    data = given(geometry)
+    chi = inverted(method, data)
+    assert chi.dtype == np.float32
+    assert chi.shape == geometry.shape
+    assert not chi[~data["mask"]].any()
+    found = contrasts(chi, geometry)
+    assert found.min() > LOWEST[method]
+    assert found.max() < 1.15
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_nothing_gives_nothing(method: str) -> None:
+    data = given()
+    data["local_field"] = np.zeros_like(data["local_field"])
+    with quality.ledger() as ledger:
+        chi = inverted(method, data)
+    assert not chi.any()
+    assert not ledger.warnings
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_sign_of_the_field_is_sign_of_the_map(method: str) -> None:
+    data = given()
+    chi = inverted(method, data)
+    opposite = inverted(method, data | {"local_field": -data["local_field"]})
+    np.testing.assert_allclose(-opposite, chi, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", sorted({*METHODS} - {"rts"}))
+def test_units_do_not_matter(method: str) -> None:
+    """Field and noise in another unit give χ in that unit.  RTS alone counts in ppm, by ρ and μ."""
+    data = given()
+    chi = inverted(method, data)
+    tenfold = inverted(method, data | {"local_field": 10 * data["local_field"], "noise": 10 * data["noise"]})
+    np.testing.assert_allclose(tenfold / 10, chi, atol=2e-4)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_unknown_voxels_have_no_say(method: str) -> None:
+    data = given()
+    hole = ball(COARSE, 3.0, (-2.0, 8.0, -3.0))
+    data["noise"] = np.where(hole, np.float32(np.inf), data["noise"])
+    chi = inverted(method, data)
+    wild = inverted(method, data | {"local_field": np.where(hole, np.float32(7), data["local_field"])})
+    np.testing.assert_array_equal(wild, chi)
+    assert np.isfinite(chi).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_map_turns_with_the_axes(method: str) -> None:
+    geometry = Geometry((26, 28, 24), (2.2, 2.2, 2.6), OBLIQUE)
+    data = given(geometry)
+    turned_geometry = Geometry((24, 26, 28), (2.6, 2.2, 2.2), (OBLIQUE[2], OBLIQUE[0], OBLIQUE[1]))
+    turned = {name: turn(value) for name, value in data.items() if name != "geometry"} | {"geometry": turned_geometry}
+    straight, other = turn(inverted(method, data)), inverted(method, turned)
+    assert float(np.linalg.norm(other - straight)) < 5e-3 * float(np.linalg.norm(straight))
+
+
+def turn(volume: FloatArray) -> FloatArray:
+    return np.ascontiguousarray(volume.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_threads_do_not_matter(method: str) -> None:
+    data = given()
+    before = numba.get_num_threads()
+    first = inverted(method, data)
+    try:
+        numba.set_num_threads(1)
+        np.testing.assert_allclose(inverted(method, data), first, atol=1e-6)
+    finally:
+        numba.set_num_threads(before)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_nothing_known_is_refused(method: str) -> None:
+    data = given()
+    data["noise"] = np.full_like(data["noise"], np.inf)
+    with pytest.raises(NotReconstructible, match="no voxel of the mask"):
+        inverted(method, data)
+
+
+@pytest.mark.parametrize("method", sorted({*METHODS} - {"l2"}))
+def test_how_it_ended_is_told(method: str) -> None:
+    data = given()
+    with quality.ledger() as ledger:
+        inverted(method, data)
+    assert ledger.figures["inversion.iterations"] > 3
+    assert not ledger.warnings
+    with quality.ledger() as ledger:
+        inverted(method, data, max_iterations=2)
+    assert ledger.figures["inversion.iterations"] == 2
+    assert "inversion: stopped after 2 iterations" in ledger.warnings[0]
