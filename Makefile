@@ -1,10 +1,10 @@
-# make demo | make test | make test-all | make check | make bench | make lock
+# make demo | make test | make test-all | make check | make bench | make docs | make lock
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 DATA   ?=
 
-.PHONY: demo test test-all check format bench lock clean
+.PHONY: demo test test-all check format bench docs lock clean
 
 $(VENV)/.installed: requirements-dev.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
@@ -37,6 +37,9 @@ test-all: check
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks
+
+docs: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.document
 
 # The lock files carry hashes and name no index: pip's own configuration says where packages come from.
 lock: $(VENV)/.installed

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from reconstruction import quality, stage
+from reconstruction import grade, quality, stage
 from reconstruction.acquisition import Acquisition, BoolArray, FloatArray
 from reconstruction.arrays import mover, to_numpy
 from reconstruction.errors import NotReconstructible
@@ -18,7 +18,6 @@ from reconstruction.projection import minimum_projection
 from reconstruction.recipe import Recipe
 from reconstruction.reliability import reliable
 from reconstruction.steepness import steepness_noise
-
 
 ON_DEVICE = ("background", "inversion")
 """Stages that are written against the array's own namespace."""
@@ -102,12 +101,16 @@ def reconstruct(
         sources = run("separation", chi=chi, local_field=local_field, noise=noise, mask=valid, **shared)
 
     chi_para, chi_dia = (None, None) if sources is None else sources
-    figures = {
+    figures = ledger.figures | {
         "mask.brain_ml": brain.sum() * acquisition.geometry.voxel_volume / 1000,
         "mask.covered": valid.sum() / brain.sum(),
         "mask.excluded": (brain & ~trusted).sum() / brain.sum(),
-        "combine.residual": float(np.median(residual[brain])),
     }
+    if valid.any():
+        figures |= grade.figures(
+            chi, r2star, local_field, noise_hz, magnitude, acquisition.echo_times, valid, acquisition.geometry
+        )
+    verdict, grounds = grade.judge(figures)
     return Maps(
         geometry=acquisition.geometry,
         chi=_within(valid, chi),
@@ -119,12 +122,14 @@ def reconstruct(
         mask=valid,
         reference=reference,
         timings=timings,
-        quality={name: float(value) for name, value in (figures | ledger.figures).items()},
+        quality={name: float(value) for name, value in figures.items()},
         warnings=tuple(ledger.warnings),
         swi=swi,
         swi_projection=None if swi is None else minimum_projection(swi, valid, acquisition.geometry),
         chi_para=chi_para,
         chi_dia=chi_dia,
+        grade=verdict,
+        grounds=grounds,
     )
 
 

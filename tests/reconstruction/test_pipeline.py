@@ -70,7 +70,7 @@ def test_volumes_belong_together() -> None:
     assert not maps.chi[~maps.mask].any()
     assert maps.reference.mask.any()
     assert maps.chi[maps.reference.mask].mean() == pytest.approx(0, abs=1e-5)
-    for figure in ("mask.covered", "mask.excluded", "combine.residual", "inversion.iterations", "background.residual"):
+    for figure in ("mask.covered", "mask.excluded", "combine.misfit", "inversion.iterations", "background.residual"):
         assert np.isfinite(maps.quality[figure])
 
 

@@ -1,0 +1,191 @@
+"""What the figures of a reconstruction make of it: good, to be looked at, or failed.
+
+Each figure has two bounds.  `python -m benchmarks.grade` prints the figures of simulated heads, whole and spoilt one
+way at a time, beside the error that each came to: whole ones lie within the first bound, and what loses its nuclei's
+values lies beyond it; beyond the second the map shows something else than this brain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from scipy import ndimage
+
+from reconstruction import dipole, fourier
+from reconstruction.acquisition import BoolArray, FloatArray, Geometry
+from reconstruction.background._harmonics import fit_harmonics
+from reconstruction.maps import Grade
+from reconstruction.noise import noise_of_detail
+
+EDGE_MM = 6.0
+"""The shell below the surface where a background that was not removed is strongest."""
+
+ENOUGH_MM = 2.0
+"""Voxels nearer than this are left out where the edge is looked at: what is sought is smooth."""
+
+EDGE_ORDER = 4
+"""What far sources make over a head is told by its first 25 solid harmonics."""
+
+CENTRAL_MM = 40.0
+"""Round the brain's middle: the basal ganglia lie within, the air of the sinuses beyond."""
+
+IRON_QUANTILES = (0.95, 0.995)
+"""Of R2* in the central brain: the iron-rich nuclei, without the few voxels of vessels and of dephasing."""
+
+CONE = 0.1
+"""|D| below which k-space holds what the inversion had to make up."""
+
+SHELLS = np.linspace(0.1, 0.45, 8)
+"""Bounds of |k|, of the sampling frequency, within which the cone is compared with the rest."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Beyond `review` a figure asks for a person, beyond `failed` the map is not to be used.
+
+    Where failed is the smaller number, smaller is worse.  meaning: what is found beyond them, and what to look at.
+    """
+
+    review: float
+    failed: float
+    meaning: str
+
+    def grade(self, value: float) -> Grade:
+        sign = 1 if self.failed > self.review else -1
+        if not sign * value <= sign * self.failed:  # NaN is no figure to trust
+            return "failed"
+        return "good" if sign * value <= sign * self.review else "review"
+
+
+BOUNDS: dict[str, Bounds] = {
+    "mask.brain_ml": Bounds(2100.0, 3000.0, "the mask holds more than a brain: look at its outline"),
+    "mask.covered": Bounds(0.9, 0.5, "much of the brain has no field that can be believed: look for motion and metal"),
+    "magnitude.snr": Bounds(20.0, 10.0, "the signal is lost in noise: look at coil and resolution"),
+    "combine.misfit": Bounds(1.6, 5.0, "the echoes do not follow one frequency: look for motion, flow, filtered phase"),
+    "edge.harmonic": Bounds(0.2, 0.5, "background is left at the brain's edge: look at the mask and the phase"),
+    "edge.ratio": Bounds(2.2, 10.0, "the field is wild at the brain's edge: look at the mask"),
+    "iron.contrast": Bounds(0.8, -0.3, "where R2* is high χ is not: look at the sign of the phase, noise and motion"),
+    "streaks": Bounds(1.0, 2.0, "the map is streaky: look at the direction of B₀ and the mask"),
+    "chi.sd_ppb": Bounds(60.0, 150.0, "χ varies more than tissue does: look at echo times and phase"),
+}
+"""By the names of the figures.  Iron rises with age: that a newborn's nuclei show no contrast is no failure."""
+
+
+def judge(figures: Mapping[str, float]) -> tuple[Grade, tuple[str, ...]]:
+    """The worst grade of all figures that have bounds, and a sentence for each that is not good, worst first.
+
+    A figure that could not be made (R2* of a single echo) has no say.
+    """
+    found: dict[Grade, list[str]] = {"failed": [], "review": [], "good": []}
+    for name, bounds in BOUNDS.items():
+        if name not in figures:
+            continue
+        value, grade = figures[name], bounds.grade(figures[name])
+        limit = bounds.failed if grade == "failed" else bounds.review
+        side = "at most" if bounds.failed > bounds.review else "at least"
+        found[grade].append(f"{name} is {value:.3g}, expected {side} {limit:g}: {bounds.meaning}")
+    worst: Grade = "failed" if found["failed"] else "review" if found["review"] else "good"
+    return worst, (*found["failed"], *found["review"])
+
+
+def figures(
+    chi: FloatArray,
+    r2star: FloatArray | None,
+    local_field: FloatArray,
+    noise: FloatArray,
+    magnitude: FloatArray,
+    echo_times: tuple[float, ...],
+    mask: BoolArray,
+    geometry: Geometry,
+) -> dict[str, float]:
+    """Those of BOUNDS that are made of the maps alone.
+
+    chi, local_field: ppm, r2star: 1/s, noise: standard deviation of the field in Hz; float32 (x, y, z).  magnitude:
+    float32 (echo, x, y, z).  mask: bool (x, y, z), where χ is valid.
+    """
+    root_sum_of_squares = np.sqrt(np.einsum("exyz,exyz->xyz", magnitude, magnitude))
+    detail = noise_of_detail(root_sum_of_squares, mask)
+    found = edge(local_field, mask, geometry) | {
+        "combine.misfit": misfit(noise, magnitude, echo_times, mask),
+        "streaks": streaks(chi, mask, geometry),
+        "chi.sd_ppb": 1000 * float(chi[mask].std()),
+    }
+    if detail > 0:
+        found["magnitude.snr"] = float(np.median(root_sum_of_squares[mask])) / detail
+    contrast = None if r2star is None else iron_contrast(chi, r2star, mask, geometry)
+    return found if contrast is None else found | {"iron.contrast": contrast}
+
+
+def misfit(noise: FloatArray, magnitude: FloatArray, echo_times: tuple[float, ...], mask: BoolArray) -> float:
+    """By how much the fitted field is less certain than the magnitude's noise explains; about 1 for clean echoes.
+
+    noise: standard deviation of the field, Hz, float32 (x, y, z).  magnitude: float32 (echo, x, y, z), arbitrary unit.
+    σ_f = σ / (2π √Σ TE² |S|²) for a frequency and no offset (Liu 2013, doi:10.1002/mrm.24272).
+    """
+    root = np.sqrt(sum(np.square(t * echo[mask]) for t, echo in zip(echo_times, magnitude, strict=True)))
+    sigma = min(noise_of_detail(echo, mask) for echo in magnitude)
+    explained = sigma / (2 * np.pi * np.maximum(root, np.finfo(np.float32).tiny))
+    return float(np.median(noise[mask] / explained)) if sigma > 0 else 1.0
+
+
+def edge(local_field: FloatArray, mask: BoolArray, geometry: Geometry) -> dict[str, float]:
+    """harmonic: part of the local field's variance in the shell below the surface that far sources explain.
+
+    ratio: its standard deviation there over that within.  local_field: ppm, float32 (x, y, z).
+    """
+    thinned = tuple(slice(None, None, max(1, int(ENOUGH_MM / size))) for size in geometry.voxel_size)
+    local_field, mask, geometry = local_field[thinned], mask[thinned], _thinned(geometry, thinned)
+    depth = ndimage.distance_transform_edt(np.pad(mask, 1), geometry.voxel_size)[1:-1, 1:-1, 1:-1]
+    shell = mask & (depth <= EDGE_MM)
+    within = mask & ~shell
+    if not within.any() or local_field[shell].std() == 0 or local_field[within].std() == 0:
+        return {}
+    fit = fit_harmonics(local_field, shell.astype(np.float32), shell, geometry, EDGE_ORDER)
+    return {
+        "edge.harmonic": float(fit[shell].var() / local_field[shell].var()),
+        "edge.ratio": float(local_field[shell].std() / local_field[within].std()),
+    }
+
+
+def _thinned(geometry: Geometry, steps: tuple[slice, ...]) -> Geometry:
+    x, y, z = (len(range(n)[step]) for n, step in zip(geometry.shape, steps, strict=True))
+    i, j, k = (size * step.step for size, step in zip(geometry.voxel_size, steps, strict=True))
+    return Geometry((x, y, z), (i, j, k), geometry.b0_direction)
+
+
+def iron_contrast(chi: FloatArray, r2star: FloatArray, mask: BoolArray, geometry: Geometry) -> float | None:
+    """χ of the central voxels with the highest R2* over that of the others, in their standard deviations.
+
+    Iron makes both high; a wrong sign makes it negative.  None where the central brain was not imaged.
+    """
+    places = np.argwhere(mask) * np.array(geometry.voxel_size)
+    near = np.linalg.norm(places - places.mean(axis=0), axis=1) <= CENTRAL_MM
+    r2star, chi = r2star[mask][near], chi[mask][near]
+    if r2star.size < 1000 or chi.std() == 0:
+        return None
+    low, high = np.quantile(r2star, IRON_QUANTILES)
+    iron, rest = (r2star >= low) & (r2star <= high), r2star < low
+    return float((chi[iron].mean() - chi[rest].mean()) / chi[rest].std())
+
+
+def streaks(chi: FloatArray, mask: BoolArray, geometry: Geometry) -> float:
+    """Power of χ in the dipole's zero cone over that beside it at the same |k|, the median over shells of |k|.
+
+    Tissue has about as much in every direction, a regulariser takes some from the cone, and streaks are power in it.
+    """
+    window = fourier.Window.around(mask, geometry.voxel_size, 0.0)
+    centred = np.where(mask, chi - chi[mask].mean(), 0).astype(np.float32)
+    power = np.abs(fourier.forward(window.cut(centred), window.shape)) ** 2
+    cone = np.abs(dipole.kernel(window.shape, geometry.voxel_size, geometry.b0_direction)) < CONE
+    kx, ky, kz = fourier.frequencies(window.shape, geometry.voxel_size)
+    k = np.sqrt(kx**2 + ky**2 + kz**2) * max(geometry.voxel_size)
+    ratios = []
+    for low, high in pairwise(SHELLS):
+        shell = (k >= low) & (k < high)
+        inside, beside = power[shell & cone], power[shell & ~cone]
+        if inside.size and beside.size and beside.mean() > 0:
+            ratios.append(inside.mean() / beside.mean())
+    return float(np.median(ratios)) if ratios else 0.0

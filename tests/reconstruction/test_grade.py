@@ -1,0 +1,134 @@
+"""A whole head is good; a head that is spoilt is noticed, and by the figure that names the cause."""
+
+from __future__ import annotations
+
+import tomllib
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reconstruction import Geometry, Maps, Recipe, dipole, fourier, reconstruct
+from reconstruction.grade import BOUNDS, Bounds, edge, figures, iron_contrast, judge, misfit, streaks
+from tests.laws import random_volume
+from tests.reconstruction.sources import OBLIQUE, ball
+from tests.simulation.scenes import small_head
+from tests.simulation.spoilt import SPOILT
+
+GEOMETRY = Geometry((32, 30, 28), (2.0, 2.0, 2.5), OBLIQUE)
+GOOD = {name: (bounds.review + np.sign(bounds.review - bounds.failed) * 1e-6) for name, bounds in BOUNDS.items()}
+
+
+@lru_cache(maxsize=1)
+def recipe() -> Recipe:
+    file = Path(__file__).parents[2] / "config" / "recipes" / "default.toml"
+    return Recipe.from_mapping(tomllib.loads(file.read_text(encoding="utf-8")))
+
+
+def maps_of(how: str) -> Maps:
+    return reconstruct(SPOILT[how](small_head()), recipe())
+
+
+def test_a_whole_head_is_good() -> None:
+    maps = maps_of("whole")
+    assert (maps.grade, maps.grounds) == ("good", ())
+    assert set(BOUNDS) <= set(maps.quality)
+
+
+@pytest.mark.parametrize(
+    ("how", "figure", "grade"),
+    [
+        ("turned", "iron.contrast", "failed"),
+        ("with_a_random_echo", "combine.misfit", "failed"),
+        ("with_another_mask", "edge.ratio", "review"),
+    ],
+)
+def test_a_spoilt_head_is_noticed(how: str, figure: str, grade: str) -> None:
+    maps = maps_of(how)
+    assert maps.grade == grade, maps.grounds
+    assert any(ground.startswith(figure) for ground in maps.grounds), maps.grounds
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", sorted(set(SPOILT) - {"whole"}))
+def test_no_spoilt_head_is_called_good(how: str) -> None:
+    maps = maps_of(how)
+    assert maps.grade in ("review", "failed")
+    assert maps.grounds
+
+
+def test_the_worst_figure_decides() -> None:
+    assert judge(GOOD) == ("good", ())
+    assert judge({}) == ("good", ())
+    one = GOOD | {"streaks": 1.5}
+    grade, grounds = judge(one)
+    assert (grade, len(grounds)) == ("review", 1)
+    assert grounds[0].startswith("streaks is 1.5, expected at most 1:")
+    grade, grounds = judge(one | {"iron.contrast": -1.0})
+    assert (grade, len(grounds)) == ("failed", 2)
+    assert grounds[0].startswith("iron.contrast is -1, expected at least -0.3:")
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_what_is_not_a_number_has_failed(name: str) -> None:
+    assert judge(GOOD | {name: float("nan")})[0] == "failed"
+
+
+def test_bounds_read_in_both_directions() -> None:
+    up, down = Bounds(1, 2, ""), Bounds(2, 1, "")
+    assert [up.grade(v) for v in (0.5, 1.5, 2.5)] == ["good", "review", "failed"]
+    assert [down.grade(v) for v in (2.5, 1.5, 0.5)] == ["good", "review", "failed"]
+
+
+def test_figures_do_not_follow_the_scale_of_the_magnitude() -> None:
+    mask = ball(GEOMETRY, 24.0)
+    magnitude = np.stack([100 * (1 + 0.02 * random_volume(GEOMETRY.shape, s)) for s in (1, 2)]).astype(np.float32)
+    noise = np.full(GEOMETRY.shape, 0.5, np.float32)
+    chi, r2star = 0.03 * random_volume(GEOMETRY.shape, 3), 20 + random_volume(GEOMETRY.shape, 4)
+
+    def of(scale: float) -> dict[str, float]:
+        return figures(
+            chi, r2star, chi, noise, (magnitude * np.float32(scale)), (0.004, 0.01), mask, GEOMETRY
+        )  # fmt: skip
+
+    assert of(1.0) == pytest.approx(of(1e4), rel=1e-3)
+
+
+def test_misfit_is_one_for_noise_alone() -> None:
+    rng, mask = np.random.default_rng(1), ball(GEOMETRY, 24.0)
+    times, sigma = (0.004, 0.010, 0.020), 0.01
+    magnitude = (1 + sigma * rng.standard_normal((3, *GEOMETRY.shape))).astype(np.float32)
+    noise = np.full(GEOMETRY.shape, sigma / (2 * np.pi * np.sqrt(sum(t * t for t in times))), np.float32)
+    assert misfit(noise, magnitude, times, mask) == pytest.approx(1, rel=0.05)
+    assert misfit(3 * noise, magnitude, times, mask) == pytest.approx(3, rel=0.05)
+    assert misfit(noise, np.ones_like(magnitude), times, mask) == 1.0
+
+
+def test_a_harmonic_rest_is_seen_at_the_edge() -> None:
+    mask = ball(GEOMETRY, 24.0)
+    x = (np.arange(GEOMETRY.shape[0], dtype=np.float32) - 16)[:, None, None] * np.ones(GEOMETRY.shape, np.float32)
+    local = random_volume(GEOMETRY.shape, 5)
+    assert edge(local, mask, GEOMETRY)["edge.harmonic"] < 0.05
+    assert edge(local + x, mask, GEOMETRY)["edge.harmonic"] > 0.9
+    assert edge(np.zeros_like(local), mask, GEOMETRY) == {}
+
+
+def test_iron_contrast_turns_with_the_sign() -> None:
+    mask, nucleus = ball(GEOMETRY, 24.0), ball(GEOMETRY, 8.0)
+    chi = np.where(nucleus, 0.1, 0).astype(np.float32) + 0.01 * random_volume(GEOMETRY.shape, 6)
+    r2star = np.where(nucleus, 40, 20).astype(np.float32) + random_volume(GEOMETRY.shape, 8)
+    contrast = iron_contrast(chi, r2star, mask, GEOMETRY)
+    assert contrast is not None
+    assert contrast > 2
+    assert iron_contrast(-chi, r2star, mask, GEOMETRY) == pytest.approx(-contrast, rel=1e-4)
+    assert iron_contrast(chi, r2star, ball(GEOMETRY, 3.0), GEOMETRY) is None
+
+
+def test_streaks_are_power_in_the_cone() -> None:
+    mask = np.ones(GEOMETRY.shape, bool)
+    noise = random_volume(GEOMETRY.shape, 7)
+    assert streaks(noise, mask, GEOMETRY) == pytest.approx(1, abs=0.15)
+    D = dipole.kernel(GEOMETRY.shape, GEOMETRY.voxel_size, GEOMETRY.b0_direction)
+    streaky = fourier.apply((np.abs(D) < 0.1).astype(np.float32), noise)
+    assert streaks(noise + 3 * streaky, mask, GEOMETRY) > 2
