@@ -91,9 +91,8 @@ def picture(head: SimulatedHead, maps: Maps) -> Image.Image:
     estimate = np.where(maps.mask, maps.chi + shift, 0)
     error = np.where(mask, estimate - head.chi, 0)
     truth = np.where(head.brain_mask, head.chi, 0)
-    centre = _centre(head)
     rows = [
-        _planes(1000 * volume, window, centre, head.acquisition.geometry.voxel_size)
+        planes(1000 * volume, window, head)
         for volume, window in ((truth, WINDOW_PPB), (estimate, WINDOW_PPB), (error, ERROR_WINDOW_PPB))
     ]
     image = Image.fromarray(np.vstack(rows))
@@ -111,14 +110,10 @@ def _centre(head: SimulatedHead) -> tuple[int, int, int]:
     return tuple(round(n) for n in at)  # type: ignore[return-value]  # three axes
 
 
-def _planes(
-    volume: NDArray[np.floating],
-    window: tuple[float, float],
-    centre: tuple[int, int, int],
-    voxel_size: tuple[float, float, float],
-) -> NDArray[np.uint8]:
-    x, y, z = centre
-    sx, sy, sz = voxel_size
+def planes(volume: NDArray[np.floating], window: tuple[float, float], head: SimulatedHead) -> NDArray[np.uint8]:
+    """Three planes of a volume in the head, through the nuclei, side by side; 1 mm pixels, grey within the window."""
+    x, y, z = _centre(head)
+    sx, sy, sz = head.acquisition.geometry.voxel_size
     cuts = (
         (volume[:, :, z].T, sx, sy),
         (volume[:, y].T[::-1], sx, sz),
@@ -133,14 +128,15 @@ def _planes(
     return np.hstack([np.pad(plane, ((0, tallest - plane.shape[0]), (0, 0))) for plane in shown])
 
 
-def timed(acquisition: Acquisition, recipe: Recipe) -> tuple[Maps, float, float]:
-    """Reconstructs; returns the maps, the seconds and the peak memory in GB of this process (on Linux)."""
+def timed(acquisition: Acquisition, recipe: Recipe) -> tuple[Maps, float, float, float]:
+    """Reconstructs; returns the maps, the seconds, those of all cores together, and the peak memory in GB of this
+    process (on Linux)."""
     # VmHWM and not ru_maxrss: that one starts with the memory of the process that forked this one.
-    began = time.perf_counter()
+    began, worked = time.perf_counter(), time.process_time()
     maps = reconstruct(acquisition, recipe)
-    seconds = time.perf_counter() - began
+    seconds, busy = time.perf_counter() - began, time.process_time() - worked
     status = dict(row.split(":", 1) for row in Path("/proc/self/status").read_text().splitlines())
-    return maps, seconds, float(status["VmHWM"].split()[0]) / 1e6
+    return maps, seconds, busy, float(status["VmHWM"].split()[0]) / 1e6
 
 
 def load_recipe(name_or_file: str) -> Recipe:
@@ -162,7 +158,7 @@ def main(arguments: list[str] | None = None) -> int:
     for name in options.scene:
         head = scene(name)
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
-            maps, seconds, peak = executor.submit(timed, head.acquisition, recipe).result()
+            maps, seconds, _, peak = executor.submit(timed, head.acquisition, recipe).result()
         print(line(name, score(head, maps), seconds, peak), flush=True)
         print("  " + "  ".join(f"{stage} {spent:.1f} s" for stage, spent in maps.timings.items()))
         for warning in maps.warnings:

@@ -17,13 +17,17 @@ from reconstruction import Recipe, stage
 
 ROOT = Path(__file__).parents[1]
 TEMPLATE, PAGE = ROOT / "docs" / "methods.in.md", ROOT / "docs" / "methods.md"
+MEASURED = ROOT / "docs" / "measured"
+"""Tables that benchmarks have written."""
+
 DOI = re.compile(r"doi:(10\.\d{4,}/[^\s;,]+)")
 
 
 def page() -> str:
     """The page as it should be."""
     text = TEMPLATE.read_text(encoding="utf-8")
-    for name, made in (("methods", methods()), ("recipes", recipes())):
+    measured = {f"measured {path.stem}": path.read_text(encoding="utf-8").strip() for path in MEASURED.glob("*.md")}
+    for name, made in {"methods": methods(), "recipes": recipes(), **measured}.items():
         text = text.replace(f"<!-- {name} -->", made)
     return text
 
@@ -37,8 +41,9 @@ def recipes() -> str:
     """A table of the recipes that come along: the method of each stage."""
     found = [
         Recipe.from_mapping(tomllib.loads(path.read_text(encoding="utf-8")))
-        for path in sorted((ROOT / "config" / "recipes").glob("*.toml"))
+        for path in (ROOT / "config" / "recipes").glob("*.toml")
     ]
+    found.sort(key=lambda recipe: (recipe.name != "default", recipe.name))
     rows = [("stage", *(recipe.name for recipe in found)), ("---",) * (len(found) + 1)]
     for name in stage.STAGES:
         steps = [recipe.steps.get(name) for recipe in found]
