@@ -13,7 +13,7 @@ from scipy import ndimage
 from reconstruction import fourier
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 from reconstruction.arrays import like, to_numpy
-from reconstruction.fourier import Shape, Spectrum, Window
+from reconstruction.fourier import Shape, Window
 from reconstruction.sphere import transfer_function
 
 
@@ -72,7 +72,7 @@ def _depth(mask: BoolArray, geometry: Geometry) -> FloatArray:
     return np.ascontiguousarray(depth, np.float32)
 
 
-def _deconvolve(difference: FloatArray, transfer: Spectrum, threshold: float) -> FloatArray:
+def _deconvolve(difference: FloatArray, transfer: FloatArray, threshold: float) -> FloatArray:
     """Truncated division by the transfer function δ − sphere."""
     xp = array_namespace(difference)
     steady = xp.abs(transfer) > threshold

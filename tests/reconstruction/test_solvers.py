@@ -35,6 +35,21 @@ def test_conjugate_gradient_says_when_it_is_not_done() -> None:
     assert outcome.residual > 1e-6
 
 
+def test_a_preconditioner_changes_the_way_and_not_the_end() -> None:
+    """Of a badly scaled matrix, the inverse of its diagonal."""
+    scales = np.logspace(0, 2, 20)
+    A = scales[:, None] * (np.eye(20) + 0.2 * positive_matrix(20) / 40) * scales
+    truth = np.arange(20) - 9.0
+    found = [
+        conjugate_gradient(lambda v: A @ v, A @ truth, np.zeros(20), tolerance=1e-8, max_iterations=200, **options)
+        for options in ({}, {"precondition": lambda residual: residual / np.diag(A)})
+    ]
+    for x, outcome in found:
+        np.testing.assert_allclose(x, truth, atol=1e-2)
+        assert outcome.converged
+    assert found[1][1].iterations < 0.8 * found[0][1].iterations
+
+
 def test_conjugate_gradient_of_nothing_is_nothing() -> None:
     zero = np.zeros(5, np.float32)
     x, outcome = conjugate_gradient(lambda v: v, zero, np.ones(5, np.float32), tolerance=1e-6, max_iterations=9)
