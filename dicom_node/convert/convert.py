@@ -33,6 +33,9 @@ _FEWEST_SLICES = 4
 
 _NOTHING = Override()
 
+_SLAB = 16
+"""Planes that go into a volume together: neighbours along z share cache lines, so one plane at a time costs twice."""
+
 
 def convert(group: Group, override: Override | None = None) -> tuple[Acquisition, Source]:
     """Reads the pixels of a complete group.
@@ -123,6 +126,24 @@ class _Content:
     findings: Findings = field(default_factory=Findings)
     candidates: set[tuple[Scale, ...]] = field(default_factory=set)
     lossy: bool = False
+    waiting: list[tuple[Cell, NDArray[np.float32]]] = field(default_factory=list)
+
+    def add(self, cell: Cell, plane: NDArray[np.float32]) -> None:
+        """plane: (row, column).  It waits for its neighbours."""
+        if self.waiting:
+            component, echo, slice_ = self.waiting[-1][0]
+            if cell != (component, echo, slice_ + 1) or len(self.waiting) == _SLAB:
+                self.flush()
+        self.waiting.append((cell, plane))
+
+    def flush(self) -> None:
+        """Puts the planes that wait into their volume."""
+        if not self.waiting:
+            return
+        component, echo, first = self.waiting[0][0]
+        slab = np.stack([plane for _, plane in self.waiting])
+        self.volumes[component][echo, :, :, first : first + len(slab)] = slab.transpose(2, 1, 0)
+        self.waiting.clear()
 
 
 def _read(matrix: Matrix, grid: Geometry, override: Override) -> _Content:
@@ -154,6 +175,7 @@ def _read(matrix: Matrix, grid: Geometry, override: Override) -> _Content:
             )
     if content is None:
         raise NotConvertible("no images")
+    content.flush()
     _settle_phase(content)
     return content
 
@@ -167,8 +189,9 @@ def _settle_phase(content: _Content) -> None:
         raise NotConvertible("the headers of the phase images differ in what they leave open of its scale")
     for candidates in content.candidates:
         scaled(phase, candidates, content.findings)
-    require_one_turn(phase)
-    np.nan_to_num(phase, copy=False, nan=0.0)
+        require_one_turn(phase)
+    for echo in phase:
+        echo[np.isnan(echo)] = 0
 
 
 def _opened(instance: Instance) -> FileDataset:
@@ -201,7 +224,7 @@ def _place(content: _Content, plane: Dataset, cell: Cell, stored: NDArray[Any], 
     volume = content.volumes[component]
     if stored.shape != volume.shape[2:0:-1]:
         raise NotConvertible(f"an image has {stored.shape} rows and columns, expected {volume.shape[2:0:-1]}")
-    volume[echo, :, :, slice_] = _values(content, plane, component, stored, override).T
+    content.add(cell, _values(content, plane, component, stored, override))
     content.findings.warnings |= dict.fromkeys(content.reader.warnings(plane, volume.shape[3]))
     if echo == 0 and slice_ not in content.headers:
         content.headers[slice_] = detached(plane)
@@ -222,28 +245,33 @@ def _values(
         # They share a unit over the whole acquisition; which one does not matter.
         scale = rescale(plane) or Scale(1, 0)
         found = rescaled(stored, scale.slope, scale.intercept)
-        found[padded | np.isnan(found)] = 0
+        if padded is not None:
+            found[padded] = 0
+        if stored.dtype.kind == "f":
+            found[np.isnan(found)] = 0
         return found
     configured = override.scale(plane)
     scales = (configured,) if configured else content.reader.radian(plane)
     if len(scales) != 1:
         content.candidates.add(scales)
         found = stored.astype(np.float32)
-        found[padded] = np.nan
+        if padded is not None:
+            found[padded] = np.nan
         return found
     say_scale(scales[0], override, content.findings)
     found = rescaled(stored, scales[0].slope, scales[0].intercept)
-    # Only what lies outside a turn is padding: within it the same stored value is a phase like any other.
-    found[padded & (np.abs(found) > PHASE_LIMIT)] = np.nan
+    if padded is not None:
+        # Only what lies outside a turn is padding: within it the same stored value is a phase like any other.
+        found[padded & (np.abs(found) > PHASE_LIMIT)] = np.nan
     require_one_turn(found)
     return found
 
 
-def _padded(plane: Dataset, stored: NDArray[Any]) -> NDArray[np.bool_]:
-    """PixelPaddingValue alone, or the range to PixelPaddingRangeLimit (PS3.3 C.7.5.1.1.2)."""
+def _padded(plane: Dataset, stored: NDArray[Any]) -> NDArray[np.bool_] | None:
+    """PixelPaddingValue alone, or the range to PixelPaddingRangeLimit (PS3.3 C.7.5.1.1.2); None without them."""
     value, limit = number(plane, "PixelPaddingValue"), number(plane, "PixelPaddingRangeLimit")
     if value is None:
-        return np.zeros(stored.shape, np.bool_)
+        return None
     lowest, highest = sorted((value, value if limit is None else limit))
     return np.asarray((stored >= lowest) & (stored <= highest))
 

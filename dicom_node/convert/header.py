@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 import struct
+from functools import cache
 
 from pydicom import config
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
+from pydicom.tag import BaseTag, Tag
 
 config.settings.reading_validation_mode = config.IGNORE
 # What a header holds is judged here; pydicom's warnings would quote patient names in the log.
@@ -34,10 +36,16 @@ MALFORMED = (
 """What touching a malformed element may raise."""
 
 
+@cache
+def _tag(keyword: str) -> BaseTag:
+    """pydicom looks keywords up anew each time, which took a third of the time of reading a header."""
+    return Tag(keyword)
+
+
 def values(header: Dataset, keyword: str) -> tuple[object, ...]:
     """The values of an element; empty if it is absent, empty or malformed."""
     try:
-        value = header[keyword].value if keyword in header else None
+        value = header[_tag(keyword)].value
         if value is None or value == "" or isinstance(value, Sequence):
             return ()
         return tuple(value) if isinstance(value, MultiValue | list | tuple) else (value,)
@@ -82,7 +90,7 @@ def whole(header: Dataset, keyword: str) -> int | None:
 def items(header: Dataset, keyword: str) -> tuple[Dataset, ...]:
     """The items of a sequence; empty if it is absent or malformed."""
     try:
-        value = header[keyword].value if keyword in header else ()
+        value = header[_tag(keyword)].value
         return tuple(value) if isinstance(value, Sequence) else ()
     except MALFORMED:
         return ()

@@ -31,7 +31,7 @@ class Findings:
 
 def require_one_turn(phase: NDArray[np.float32]) -> None:
     """Raises NotConvertible for phase (rad) beyond −π…π.  NaN is not looked at."""
-    furthest = float(np.nanmax(np.abs(phase), initial=0))
+    furthest = float(max(np.nanmax(phase, initial=0), -np.nanmin(phase, initial=0)))
     if furthest > PHASE_LIMIT:
         raise NotConvertible(
             f"phase reaches {furthest:.4g} rad after the vendor's rule; expected −π…π: the images were not "
