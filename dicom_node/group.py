@@ -15,7 +15,9 @@ The rule, in the order in which it is applied:
    decides.  InstanceNumber and EchoNumbers are never used.
 4. Of several exports of one acquisition (classic and enhanced, with and without distortion correction) one is used, the
    others are set aside: the fuller one, then the one that was there first, then the uncorrected, then the classic.
-5. The key is made from the member that was received first, so it stays while the group grows.
+5. A segmentation of the brain belongs to the acquisition of whose series it was made; of several the last to come is
+   used.  It counts neither for completeness nor for the key.
+6. The key is made from the member that was received first, so it stays while the group grows.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ def group(
             duplicates[first.sop_instance_uid].append(instance)
 
     clock = _Clock(now, quiet_time, open_associations)
-    groups = [_refused(members) for members in _by_series([i for i in known.values() if i.refusal])]
+    groups = [_refused(members) for members in _by_series([i for i in known.values() if i.refusal and not i.brain_of])]
     usable = [instance for instance in known.values() if not instance.refusal]
     uncombined = _uncombined(usable)
     groups += [
@@ -61,6 +63,8 @@ def group(
         else:
             groups.append(_acquisition(runs, clock))
     groups += [_magnitude_alone(members, clock) for members in _by_series(alone)]
+    if masks := [instance for instance in known.values() if instance.brain_of]:
+        groups = _with_masks(groups, masks)
     return sorted((_with_duplicates(found, duplicates) for found in groups), key=lambda found: found.key)
 
 
@@ -227,8 +231,25 @@ def _incomplete_reason(export: _Export) -> str:
     return "; ".join(export.holes) + hint
 
 
+def _with_masks(groups: list[Group], masks: list[Instance]) -> list[Group]:
+    """The groups with the brain that was marked in one of their series; other masks make groups of their own."""
+    found: list[Group] = []
+    placed: set[str] = set()
+    for candidate in groups:
+        series = {i.series_instance_uid for i in (*candidate.instances, *candidate.set_aside)}
+        own = [mask for mask in masks if series & set(mask.brain_of)]
+        if candidate.completeness is Completeness.FOREIGN or not own:
+            found.append(candidate)
+            continue
+        *older, last = sorted(own, key=_order)
+        placed |= {mask.sop_instance_uid for mask in own}
+        found.append(dataclasses.replace(candidate, mask=last, set_aside=(*candidate.set_aside, *_by_uid(older))))
+    homeless = [mask for mask in masks if mask.sop_instance_uid not in placed]
+    return found + [_refused(members) for members in _by_series(homeless)]
+
+
 def _with_duplicates(found: Group, duplicates: dict[str, list[Instance]]) -> Group:
-    extra = [d for i in (*found.instances, *found.set_aside) for d in duplicates.get(i.sop_instance_uid, ())]
+    extra = [d for i in (*found.used, *found.set_aside) for d in duplicates.get(i.sop_instance_uid, ())]
     if not extra:
         return found
     return dataclasses.replace(found, set_aside=(*found.set_aside, *extra))

@@ -44,6 +44,7 @@ class Instance:
     processing: what was done to the image besides ("DIS2D NORM"), which tells two renderings of one scan apart.
     protocol: repetition time and flip angle, which all images of one scan share.
     coil: the one coil element that the image is of, "" where the header names none or several.
+    brain_of: the series whose brain this object marks (a DICOM Segmentation); none for an image.
     """
 
     path: Path
@@ -66,6 +67,7 @@ class Instance:
     processing: str = ""
     protocol: str = ""
     coil: str = ""
+    brain_of: tuple[str, ...] = ()
 
 
 class Completeness(StrEnum):
@@ -86,6 +88,7 @@ class Group:
     key: stable while the group grows (hex digits).  instances: those to reconstruct from, one export of the scan only.
     set_aside: members that are not used (a second export of the same scan).
     echo_times: ms, ascending.  holes: the missing cells in words.  reason: why it is foreign or incomplete.
+    mask: a segmentation of the brain that the site made of one of its series.
     """
 
     key: str
@@ -96,3 +99,9 @@ class Group:
     echo_times: tuple[float, ...]
     holes: tuple[str, ...]
     reason: str
+    mask: Instance | None = None
+
+    @property
+    def used(self) -> tuple[Instance, ...]:
+        """All that its result is made of."""
+        return self.instances if self.mask is None else (*self.instances, self.mask)

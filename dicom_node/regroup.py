@@ -59,7 +59,7 @@ def place(store: Store, group: Group, now: float) -> None:
 
     In one transaction: a worker gets the job as it was before or with all of these images, never between.
     """
-    images = _uids(group.instances)
+    images = _uids(group.used)
     with store.transaction():
         job = store.latest(group.key)
         if job is None:
@@ -80,7 +80,7 @@ def place(store: Store, group: Group, now: float) -> None:
 
 def _is_second_export(job: Job, group: Group) -> bool:
     """The grouping prefers another export now, but the one that the job was made from is still there, as a whole."""
-    used = set(job.images)
+    used = set(job.images) - (_uids([group.mask]) if group.mask else set())
     return used.isdisjoint(_uids(group.instances)) and used <= _uids(group.set_aside)
 
 

@@ -12,6 +12,7 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from dicom_node.convert.coil import coil_element
 from dicom_node.convert.header import MALFORMED, number, numbers, text, values, whole
+from dicom_node.convert.mask import series_of_brain
 from dicom_node.convert.matrix import CARTESIAN
 from dicom_node.convert.planes import is_enhanced, planes
 from dicom_node.convert.reader import Reader, has_zero
@@ -59,6 +60,7 @@ def describe(path: Path, received_at: float, association: str) -> Instance:
         processing=reader.processing(first) if reader and frames else "",
         protocol=_protocol(first),
         coil=coil_element(first),
+        brain_of=series_of_brain(header),
     )
 
 

@@ -34,7 +34,7 @@ class Source:
     affine: 4×4, voxel (column, row, slice) → patient RAS in mm.
     encoding: the reader that understood the objects.  lossy: whether any of them was ever compressed with loss.
     warnings: sentences for the report.  decisions: how phase was read and why, in sentences: scale, sign, polarity.
-    override: what the site configured of it.
+    override: what the site configured of it.  mask: which brain mask of the site's was used, "" for none.
     """
 
     headers: tuple[Dataset, ...]
@@ -45,3 +45,4 @@ class Source:
     warnings: tuple[str, ...]
     decisions: tuple[str, ...] = ()
     override: Override = field(default_factory=Override)
+    mask: str = ""

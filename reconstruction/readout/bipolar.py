@@ -48,7 +48,8 @@ def bipolar(phase: FloatArray, magnitude: FloatArray, echo_times: tuple[float, .
     offset, slopes = fit_plane(phasor)
     alternation = _plane(geometry.shape, offset / 2, slopes / 2)
     weight = np.abs(phasor)
-    strength = math.sqrt(float(np.sum(weight * alternation**2)) / max(float(weight.sum()), np.finfo(np.float32).tiny))
+    total = float(weight.sum()) or 1.0
+    strength = math.sqrt(float(np.sum(weight * alternation**2)) / total)
     quality.figure("readout.alternation_rad", strength)
     quality.figure("readout.slope_mrad_per_mm", 1000 * float(np.linalg.norm(slopes / 2 / geometry.voxel_size)))
     if strength < NEGLIGIBLE:

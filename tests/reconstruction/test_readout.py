@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import nibabel
 import numpy as np
 import pytest
+from nibabel import load
 
 from reconstruction import quality
 from reconstruction.acquisition import FloatArray
@@ -25,7 +25,7 @@ TRAIN = (3e-3, 8e-3, 13e-3, 18e-3, 23e-3)
 def plane(offset: float, slopes: tuple[float, float, float]) -> FloatArray:
     """rad: at the grid's middle, and per voxel."""
     axes = [s * (np.arange(n) - (n - 1) / 2) for s, n in zip(slopes, SHAPE, strict=True)]
-    return (offset + axes[0][:, None, None] + axes[1][None, :, None] + axes[2]).astype(np.float32)
+    return np.asarray(offset + axes[0][:, None, None] + axes[1][None, :, None] + axes[2], np.float32)
 
 
 def acquired(echo_times: tuple[float, ...] = TRAIN, snr: float = 60) -> tuple[FloatArray, FloatArray]:
@@ -76,7 +76,7 @@ def test_a_read_out_in_one_direction_is_left_bit_identical() -> None:
 
 def test_a_real_brain_read_in_one_direction_is_left_bit_identical(romeo_brain: Path) -> None:
     phase, magnitude = (
-        np.ascontiguousarray(np.moveaxis(np.asarray(nibabel.load(path).dataobj.get_unscaled(), np.float32), -1, 0))
+        np.ascontiguousarray(np.moveaxis(np.asarray(load(path).dataobj.get_unscaled(), np.float32), -1, 0))
         for path in (romeo_brain / "small" / "Phase.nii", romeo_brain / "small" / "Mag.nii")
     )
     assert bipolar(phase, magnitude, (4e-3, 8e-3, 12e-3), geometry(phase.shape[1:], (1.0, 1.0, 1.0))) is phase

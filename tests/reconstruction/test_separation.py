@@ -66,7 +66,8 @@ def test_fluid_holds_neither() -> None:
 
 def test_faster_decay_means_more_of_both() -> None:
     chi, r2star = mixture(0.05, -0.05)
-    before, after = (chi_separation(chi, r2star + more, KNOWN, EVERYWHERE, AT_3_T) for more in np.float32([0, 10]))
+    faster = r2star + np.float32(10)
+    before, after = (chi_separation(chi, rate, KNOWN, EVERYWHERE, AT_3_T) for rate in (r2star, faster))
     assert before is not None
     assert after is not None
     assert (after[0] > before[0]).all()
