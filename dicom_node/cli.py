@@ -95,7 +95,8 @@ def _reconstruct(options: argparse.Namespace) -> int:
     from dicom_node.desk import reconstruct_folder
     from dicom_node.reconstruct import read_recipe
 
-    return reconstruct_folder(options.input, options.out, read_recipe(recipe_file), options.nifti, config.scanners)
+    recipe = read_recipe(recipe_file)
+    return reconstruct_folder(options.input, options.out, recipe, options.nifti, config.scanners, config.output)
 
 
 def _inspect(options: argparse.Namespace) -> int:

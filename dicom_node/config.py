@@ -107,6 +107,23 @@ class Reconstruct(_Table):
         return self.threads or max(1, (os.cpu_count() or 1) // self.workers)
 
 
+class Output(_Table):
+    """What is made beside the QSM, R2* and susceptibility-weighted series, the segmentation and the report.
+
+    maps: further series.  objects: a page for people ("page", as "pdf" too), the window as a presentation state
+    ("presentation", in colour too: "colour"), and for research archives float32 ("parametric") and, where the source
+    was enhanced, one multi-frame object for each map ("enhanced").  reference_ranges: a table below config/ranges or a
+    file, "" for none.
+    """
+
+    maps: tuple[Literal["t2star", "field", "local_field", "chi_para", "chi_dia"], ...] = ()
+    objects: tuple[Literal["page", "pdf", "presentation", "colour", "parametric", "enhanced"], ...] = (
+        "page",
+        "presentation",
+    )
+    reference_ranges: str = ""
+
+
 class Send(_Table):
     """Pauses grow from first_pause by pause_factor to longest_pause; trying never ends.
 
@@ -220,6 +237,7 @@ class Config(_Table):
     group: Group = Group()
     reconstruct: Reconstruct = Reconstruct()
     tls: Tls = Tls()
+    output: Output = Output()
     send: Send = Send()
     destinations: Annotated[tuple[Destination, ...], Field(alias="destination")] = ()
     peers: Annotated[tuple[Peer, ...], Field(alias="peer")] = ()
@@ -244,6 +262,12 @@ class Config(_Table):
         secure = [entry.name for entry in named if entry.certificate]
         if secure and not self.tls.certificate:
             raise ValueError(f"{', '.join(secure)} have a certificate, but this node has none; fill in [tls]")
+        return self
+
+    @model_validator(mode="after")
+    def _ranges_exist(self) -> Config:
+        if self.output.reference_ranges:
+            ranges_file(self.output.reference_ranges)
         return self
 
     @model_validator(mode="after")
@@ -289,6 +313,17 @@ def recipe_file(name: str) -> Path:
         return path
     known = ", ".join(sorted(recipe.stem for recipe in by_name.parent.glob("*.toml"))) or "(none)"
     raise InvalidConfiguration(f"recipe {name!r} is neither a file nor one of: {known}")
+
+
+def ranges_file(name: str) -> Path:
+    """The file of a table of reference ranges, by name or path.  Raises ValueError with the names there are."""
+    by_name = config_folder() / "ranges" / f"{name}.toml"
+    if "/" not in name and by_name.is_file():
+        return by_name
+    if (path := Path(name).expanduser()).is_file():
+        return path
+    known = ", ".join(sorted(table.stem for table in by_name.parent.glob("*.toml"))) or "(none)"
+    raise ValueError(f"neither a file nor one of: {known}")
 
 
 def config_folder() -> Path:

@@ -126,6 +126,7 @@ class Daemon:
             names,
             clock,
             config.scanners,
+            config.output,
         )
         self._narrate = Narrator(self.store, jobs_folder)
         self._rounds: dict[str, tuple[Callable[[], None], float]] = {

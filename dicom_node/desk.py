@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pydicom.misc import is_dicom
 
-from dicom_node.config import Scanner
+from dicom_node.config import Output, Scanner
 from dicom_node.convert import describe
 from dicom_node.encode.nifti import remove_nifti, write_nifti
 from dicom_node.errors import NotConvertible, UnreadableObject
@@ -32,11 +32,16 @@ RECEIVED = 0.0
 
 
 def reconstruct_folder(
-    input_dir: Path, out_dir: Path, recipe: Recipe, nifti: bool, scanners: Sequence[Scanner] = ()
+    input_dir: Path,
+    out_dir: Path,
+    recipe: Recipe,
+    nifti: bool,
+    scanners: Sequence[Scanner] = (),
+    output: Output | None = None,
 ) -> int:
     """Reconstructs every complete acquisition below `input_dir`; progress and reasons go to stderr.
 
-    scanners: what the site knows of them.
+    scanners: what the site knows of them.  output: what is to be made.
     Returns 0 if at least one was reconstructed, 3 if there was none that can be.  Returns 1 if one failed for another
     cause, a disk or a fault of this software; the others are done nevertheless.
     """
@@ -53,7 +58,7 @@ def reconstruct_folder(
         _say(f"{_name(acquired)}: reconstructing into {folder}")
         try:
             folder.mkdir(parents=True, exist_ok=True)  # what cannot be written should be known before the work
-            outcome = reconstruct_group(acquired, recipe, time.time(), _say, scanners)
+            outcome = reconstruct_group(acquired, recipe, time.time(), _say, scanners, output)
             remove_outputs(folder)
             remove_nifti(folder / "nifti")
             write(outcome, folder)

@@ -18,7 +18,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 
 from dicom_node.cleanup import make_anew
-from dicom_node.config import Reconstruct, Scanner
+from dicom_node.config import Output, Reconstruct, Scanner
 from dicom_node.errors import Contradicted, NotConvertible, UnreadableObject
 from dicom_node.execute import WorkerDied, WorkerStopped
 from dicom_node.outbox import Outbox, Result
@@ -50,6 +50,7 @@ class Dispatch:
         destinations: list[str],
         clock: Callable[[], float],
         scanners: Sequence[Scanner] = (),
+        output: Output | None = None,
     ) -> None:
         self._store = store
         self._outbox = outbox
@@ -61,6 +62,7 @@ class Dispatch:
         self._destinations = destinations
         self._clock = clock
         self._scanners = [scanner.model_dump() for scanner in scanners]
+        self._output = (output or Output()).model_dump(mode="json")
         self._running: set[int] = set()
         self._lock = threading.Lock()
 
@@ -124,6 +126,7 @@ class Dispatch:
             "created_at": job.created_at,
             "instances": paths,
             "scanners": self._scanners,
+            "output": self._output,
             "recipe": {"name": self._recipe.name, "digest": self._recipe.digest()},
         }
         encoded = json.dumps(content, indent=1).encode()

@@ -3,7 +3,8 @@
 A job folder holds
 
     job.json          {"instances": [path, …], "created_at": seconds since the epoch, "scanners": [what the site knows,
-                      see `config.Scanner`]}, written by whoever made the job
+                      see `config.Scanner`], "output": what is to be made, see `config.Output`}, written by whoever made
+                      the job
     progress.jsonl    one line {"at": seconds, "stage": name} for each stage that began, over all attempts
     result.part/      being written
     result/           dicom/*.dcm, report.json, map.png; appears complete or not at all
@@ -29,10 +30,9 @@ from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.filewriter import dcmwrite
 
-from dicom_node.config import Scanner
+from dicom_node.config import Output, Scanner
 from dicom_node.convert import Override, Source, convert, describe
 from dicom_node.encode import encode
-from dicom_node.encode.picture import draw
 from dicom_node.encode.record import names, record
 from dicom_node.errors import InvalidConfiguration, NotConvertible
 from dicom_node.group import group
@@ -66,7 +66,8 @@ def reconstruct_job(job_folder: Path, recipe: Recipe) -> Path:
     result, part = job_folder / "result", job_folder / "result.part"
     acquired = _sole_acquisition([Path(path) for path in job["instances"]])
     scanners = [Scanner.model_validate(scanner) for scanner in job.get("scanners", ())]
-    if _is_made_from(result, acquired, recipe, settings_of(acquired, scanners).override):
+    output = Output.model_validate(job.get("output", {}))
+    if _is_made_from(result, acquired, recipe, settings_of(acquired, scanners).override, output):
         return result
     for stale in (part, result):
         if stale.exists():
@@ -78,7 +79,7 @@ def reconstruct_job(job_folder: Path, recipe: Recipe) -> Path:
             progress.flush()
 
         created = job.get("created_at", job_file.stat().st_mtime)
-        outcome = reconstruct_group(acquired, recipe, created, on_stage, scanners)
+        outcome = reconstruct_group(acquired, recipe, created, on_stage, scanners, output)
         on_stage("write")
         write(outcome, part)
         part.rename(result)
@@ -88,7 +89,12 @@ def reconstruct_job(job_folder: Path, recipe: Recipe) -> Path:
 
 
 def reconstruct_group(
-    acquired: Group, recipe: Recipe, created: float, on_stage: OnStage, scanners: Sequence[Scanner] = ()
+    acquired: Group,
+    recipe: Recipe,
+    created: float,
+    on_stage: OnStage,
+    scanners: Sequence[Scanner] = (),
+    output: Output | None = None,
 ) -> Outcome:
     """From images to encoded results, in memory.  created: see `encode`.  on_stage: told as each stage begins.
 
@@ -107,11 +113,15 @@ def reconstruct_group(
     except (InvalidAcquisition, NotReconstructible) as error:
         raise NotConvertible(str(error)) from error
     watch("encode")
-    outputs = names(encode(maps, source, recipe, created))
-    picture = draw(maps, source.affine, recipe)
-    report = record(acquisition, maps, source, recipe, outputs, watch.stop())
+    output = output or Output()
+    encoded = encode(maps, source, recipe, created, output)
+    outputs = names(encoded.datasets)
+    report = record(
+        acquisition, maps, source, recipe, encoded.regions, encoded.comparison, outputs, watch.stop()
+    )
     report |= {"decisions": list(source.decisions), "plausibility": as_data(judged.found)}
-    return Outcome(maps, source, outputs, report, picture)
+    report |= {"output": output.model_dump(mode="json")}
+    return Outcome(maps, source, outputs, report, encoded.page)
 
 
 def write(outcome: Outcome, folder: Path) -> None:
@@ -174,13 +184,14 @@ def _sole_acquisition(paths: Sequence[Path]) -> Group:
     return complete[0]
 
 
-def _is_made_from(result: Path, acquired: Group, recipe: Recipe, override: Override) -> bool:
+def _is_made_from(result: Path, acquired: Group, recipe: Recipe, override: Override, output: Output) -> bool:
     """Whether there is a finished result of these images, read and made in this way; an unreadable one is none."""
     found = _record(result)
     return found is not None and (
         found["recipe"]["digest"] == recipe.digest()
         and found["source"]["sop_instance_uids"] == sorted(i.sop_instance_uid for i in acquired.instances)
         and found["source"].get("phase_override", {}) == override.applied()
+        and found.get("output") == output.model_dump(mode="json")
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from pydicom.dataset import Dataset
-from pydicom.uid import PYDICOM_ROOT_UID, UID, ExplicitVRLittleEndian
+from pydicom.uid import PYDICOM_ROOT_UID, UID, ExplicitVRLittleEndian, MRImageStorage
 
 from dicom_node import gate, identity
 from dicom_node.admission import (
@@ -18,12 +18,13 @@ from dicom_node.admission import (
     OUT_OF_RESOURCES,
     SOP_CLASS_NOT_SUPPORTED,
 )
-from dicom_node.config import Config, Peer
+from dicom_node.config import Config, Output, Peer
 from dicom_node.convert import readers
 from dicom_node.encode import encode
+from dicom_node.encode.record import KINDS, names
 from dicom_node.receive import SUCCESS
 from dicom_node.send import classify
-from tests.dicom_node.encode.example import CREATED, header, maps, recipe, source
+from tests.dicom_node.encode.example import CREATED, EVERYTHING, enhanced_source, header, recipe, whole_maps
 
 PAGE = (Path(__file__).parents[1] / "docs" / "conformance.md").read_text(encoding="utf-8")
 _UID = re.compile(r"(?<![\w.])[0-2](?:\.\d+){4,}(?![\w.])")
@@ -49,7 +50,8 @@ def rows(number: int, first: str) -> list[list[str]]:
 
 @pytest.fixture(scope="module")
 def outputs() -> list[Dataset]:
-    return encode(maps(), source(), recipe(), CREATED)
+    """Everything that can be made, of an enhanced source."""
+    return encode(whole_maps(), enhanced_source(), recipe(), CREATED, EVERYTHING).datasets
 
 
 def test_sop_classes_and_roles(outputs: list[Dataset]) -> None:
@@ -138,33 +140,35 @@ def test_only_what_was_read_from_real_files_is_called_validated() -> None:
 
 
 def test_what_is_sent(outputs: list[Dataset]) -> None:
-    table = {row[0].replace("\\", ""): row[1:] for row in rows(5, "object")}
-    kinds = {
-        "QSM": outputs[0],
-        "R2*": outputs[len(source().headers)],
-        "Segmentation": outputs[-2],
-        "Report": outputs[-1],
-    }
-    assert table.keys() == kinds.keys()
-    for kind, dataset in kinds.items():
-        assert dataset.SOPClassUID.name.startswith(table[kind][0]), kind
+    table = {}
+    for files, series, sop_class, content in rows(5, "file"):
+        for file, number in zip(re.findall("`(.*?)`", files), re.findall(r"7\d\d", series), strict=False):
+            table[file] = (int(number), sop_class, content.replace("\\", "\\"))
+    sent: dict[str, Dataset] = {}
+    for name, dataset in names(outputs).items():
+        sent.setdefault(name.split("-")[1], dataset)
+    assert table.keys() == sent.keys() == set(KINDS)
+    for kind, dataset in sent.items():
+        number, sop_class, content = table[kind]
+        assert dataset.SOPClassUID.name == sop_class, kind
         assert dataset.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
         assert dataset.SOPInstanceUID.startswith(PYDICOM_ROOT_UID)
-    for kind in ("QSM", "R2*"):
-        image, content = kinds[kind], table[kind][1]
-        low = int(image.WindowCenter - image.WindowWidth / 2)
-        window = f"{low}…{low + int(image.WindowWidth):+d}".replace("-", "−") if low else f"0…{image.WindowWidth:g}"
-        assert f"stored value = {image.RescaleType}" in content
-        assert f"Rescale {image.RescaleSlope:g}/{image.RescaleIntercept:g}" in content
+        assert dataset.SeriesNumber == (number if kind != "enhanced" else number + 1), kind
+        if dataset.SOPClassUID != MRImageStorage or "arbitrary unit" in content:
+            continue
+        low, high = (int(dataset.WindowCenter + sign * dataset.WindowWidth / 2) for sign in (-1, 1))
+        window = f"{low}…{high:+d}".replace("-", "−") if low else f"0…{high}"
+        assert f"stored value = {dataset.RescaleType}" in content
+        assert f"Rescale {dataset.RescaleSlope:g}/{dataset.RescaleIntercept:g}" in content
         assert f"window {window}" in content
-        assert "`{}`".format("\\".join(image.ImageType)) in content
+        assert "`{}`".format("\\".join(dataset.ImageType)) in content
+    assert header().SeriesNumber == 7
     assert PYDICOM_ROOT_UID.rstrip(".") in section(5)
 
 
-def test_series_numbers(outputs: list[Dataset]) -> None:
-    said = {int(number) for number in re.findall(r"\b7\d\d\b", section(5))}
-    assert header().SeriesNumber == 7
-    assert said == {int(dataset.SeriesNumber) for dataset in outputs}
+def test_every_option_of_the_output_is_on_the_page() -> None:
+    for option in (*Output.model_fields, *EVERYTHING.maps, *EVERYTHING.objects):
+        assert f"`{option}`" in section(5)
 
 
 def test_no_other_uid_stands_on_the_page() -> None:

@@ -1,51 +1,145 @@
-"""The door out: maps and what they inherit from their source become DICOM objects, a picture and NIfTI files."""
+"""The door out: maps and what they inherit from their source become DICOM objects, a page and NIfTI files."""
 
 from __future__ import annotations
 
+import datetime
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from PIL import Image
 from pydicom.dataset import Dataset
 
+from dicom_node.config import Output, ranges_file
+from dicom_node.convert.larmor import larmor_frequency
 from dicom_node.convert.source import Source
-from dicom_node.encode.figures import regions
+from dicom_node.encode.capture import DOCUMENT_NUMBER, PAGE_NUMBER, encode_document, encode_page
+from dicom_node.encode.drawing import PAPER
+from dicom_node.encode.enhanced import ENHANCED_NUMBER, encode_enhanced, is_enhanced
+from dicom_node.encode.figures import Region, regions
 from dicom_node.encode.identity import Identity, local_time
-from dicom_node.encode.quantity import quantities
+from dicom_node.encode.page import draw
+from dicom_node.encode.parametric import PARAMETRIC_NUMBER, encode_parametric
+from dicom_node.encode.presentation import COLOUR_NUMBER, GREY_NUMBER, encode_presentation
+from dicom_node.encode.quantity import QSM, R2STAR, Quantity, quantities
+from dicom_node.encode.ranges import Comparison, compare, read_ranges
 from dicom_node.encode.record import warnings
-from dicom_node.encode.report import REPORT_NUMBER, encode_report
+from dicom_node.encode.report import REPORT_NUMBER, encode_report, rests_on
 from dicom_node.encode.segmentation import SEGMENTATION_NUMBER, encode_segmentation
 from dicom_node.encode.series import encode_series, series_number
 from reconstruction import Maps, Recipe
 
+FIELDS = frozenset({"field", "local_field"})
+PRINT_SCALE = 2
 
-def encode(maps: Maps, source: Source, recipe: Recipe, created: float) -> list[Dataset]:
-    """The QSM series, the R2* series, the segmentation of the reported regions and the report, in sending order.
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """datasets: in sending order.  page: to look at.  regions, comparison: what stands in the report."""
+
+    datasets: list[Dataset]
+    page: Image.Image
+    regions: tuple[Region, ...]
+    comparison: Comparison | None
+
+
+def encode(maps: Maps, source: Source, recipe: Recipe, created: float, output: Output | None = None) -> Encoded:
+    """The series of the maps, the segmentation of the reported regions, the report, and what `output` asks for.
 
     created: seconds since the epoch, when the job was made.  It is all that the objects know of time, so that equal
-    maps, sources, recipe and `created` give equal bytes.
+    maps, sources, recipe, output and `created` give equal bytes.
     """
+    output = output or Output()
     header = source.headers[0]
     when = local_time(created, header)
-    images = [image for quantity in quantities(maps) for image in encode_series(maps, quantity, source, recipe, when)]
+    identity = Identity.of(source, recipe)
+    frequency = larmor_frequency(header)[0] if FIELDS & set(output.maps) else 0.0
+    series = {
+        quantity: encode_series(maps, quantity, source, recipe, when)
+        for quantity in quantities(maps, output.maps, frequency)
+    }
     found = regions(maps)
-    segmentation = encode_segmentation(
-        found,
-        images[: len(source.headers)],
-        header,
-        Identity.of(source, recipe),
-        recipe,
-        series_number(header, SEGMENTATION_NUMBER),
-        when,
+    comparison = (
+        compare(read_ranges(ranges_file(output.reference_ranges)), found, maps.reference.name, header)
+        if output.reference_ranges
+        else None
     )
+    segmentation = encode_segmentation(
+        found, series[QSM], header, identity, recipe, series_number(header, SEGMENTATION_NUMBER), when
+    )
+    measured = [image for quantity in (QSM, R2STAR) for image in series.get(quantity, [])]
     report = encode_report(
         maps,
         found,
         source,
-        images,
+        measured,
         segmentation,
         recipe,
         warnings(maps, source),
+        comparison,
         series_number(header, REPORT_NUMBER),
         when,
     )
-    return [*images, segmentation, report]
+    page = draw(maps, source.affine, recipe, found, comparison)
+    datasets = [image for images in series.values() for image in images]
+    return Encoded(
+        [
+            *datasets,
+            *_images(maps, source, recipe, identity, series, output, when),
+            segmentation,
+            report,
+            *_for_people(maps, source, recipe, identity, series[QSM], found, comparison, page, output, when),
+        ],
+        page,
+        found,
+        comparison,
+    )
 
 
-__all__ = ["encode"]
+def _images(
+    maps: Maps,
+    source: Source,
+    recipe: Recipe,
+    identity: Identity,
+    series: dict[Quantity, list[Dataset]],
+    output: Output,
+    when: datetime.datetime,
+) -> Iterator[Dataset]:
+    """The same maps in the forms that research archives ask for."""
+    header = source.headers[0]
+    for quantity, images in series.items():
+        if "parametric" in output.objects and quantity.unit is not None:
+            number = series_number(header, PARAMETRIC_NUMBER)
+            yield encode_parametric(maps, quantity, images, header, identity, recipe, number, when)
+    for quantity, images in series.items():
+        if "enhanced" in output.objects and is_enhanced(source):
+            number = series_number(header, ENHANCED_NUMBER + quantity.number)
+            yield encode_enhanced(maps, quantity, source, images, identity, recipe, number, when)
+
+
+def _for_people(
+    maps: Maps,
+    source: Source,
+    recipe: Recipe,
+    identity: Identity,
+    images: Sequence[Dataset],
+    found: tuple[Region, ...],
+    comparison: Comparison | None,
+    page: Image.Image,
+    output: Output,
+    when: datetime.datetime,
+) -> Iterator[Dataset]:
+    """What shows the map: the page, on paper too, and its window in grey and in colour."""
+    header, basis = source.headers[0], rests_on(comparison)
+    if "page" in output.objects:
+        yield encode_page(page, header, identity, recipe, series_number(header, PAGE_NUMBER), when, basis)
+    if "pdf" in output.objects:
+        printed = draw(maps, source.affine, recipe, found, comparison, theme=PAPER, scale=PRINT_SCALE)
+        yield encode_document(printed, header, identity, recipe, series_number(header, DOCUMENT_NUMBER), when, basis)
+    for wanted, number, colour in (("presentation", GREY_NUMBER, False), ("colour", COLOUR_NUMBER, True)):
+        if wanted in output.objects:
+            yield encode_presentation(
+                QSM, images, header, identity, recipe, series_number(header, number), when, colour=colour
+            )
+
+
+__all__ = ["Encoded", "encode"]

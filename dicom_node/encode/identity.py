@@ -1,9 +1,9 @@
 """Who an output is and who made it: derived UIDs, the software's name, the patient and study it belongs to.
 
-UIDs are derived from all that the content follows from: the source SOP instances, the recipe's digest, and what the
-site configured of the phase.  So doing a job again names the same objects and a PACS that has them keeps one copy, and
-a map that was made otherwise never hides behind one that is there (PS3.5 B.2 leaves the choice of suffix to the root's
-owner; the root is pydicom's, given out for this use).
+UIDs are derived from all that the content follows from: the source SOP instances, the recipe's digest, what the site
+configured of the phase, and its own brain mask.  So doing a job again names the same objects and a PACS that has them
+keeps one copy, and a map that was made otherwise never hides behind one that is there (PS3.5 B.2 leaves the choice of
+suffix to the root's owner; the root is pydicom's, given out for this use).
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ from reconstruction import Recipe
 
 SOFTWARE = "QSM node"
 RESEARCH_ONLY = "For research, not for diagnosis."
+
+LOCAL_SCHEME = "99QSMNODE"
+"""For what no published code says (PS3.16 8); objects that use it declare it."""
 
 DEVICE_UID = generate_uid(entropy_srcs=["qsm-node", "device", version("qsm-node")])
 """The observer of the report: this software in this version, wherever it runs."""
@@ -80,6 +83,7 @@ class Identity:
     def of(cls, source: Source, recipe: Recipe) -> Identity:
         uids = sorted(sop_instance for _, _, sop_instance in source_images(source))
         configured = [f"{name}={value}" for name, value in sorted(source.override.applied().items())]
+        configured += [f"mask={source.mask}"] if source.mask else []
         return cls(hashlib.sha256("\n".join([*uids, recipe.digest(), *configured]).encode()).hexdigest())
 
     def uid(self, *what: str | int) -> UID:

@@ -1,18 +1,22 @@
 """The quantities that go out as images: how a value becomes a stored integer, what unit it has, how it is shown.
 
-The stored integer *is* the value in its unit (ppb, 1/s): slope 1, intercept 0.  A viewer that ignores Rescale, which
-the MR Image IOD does not know (PS3.3 A.4.3), still shows right numbers.
+The stored integer *is* the value in its unit (ppb, 1/s, ms, Hz): slope 1, intercept 0.  A viewer that ignores Rescale,
+which the MR Image IOD does not know (PS3.3 A.4.3), still shows right numbers.  Susceptibility-weighted images are in
+no unit: they are scaled by one power of two, the same for the images and their projection.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
+from dicom_node.encode.anatomy import in_words
 from reconstruction import Maps
 
 INT16 = np.iinfo(np.int16)
@@ -22,7 +26,8 @@ INT16 = np.iinfo(np.int16)
 class Quantity:
     """name: of the volume in `Maps`.  title: for people.  label: ImageType's fourth value.  number: place among the
     outputs.
-    per_unit: what a value of `Maps` is multiplied with to be in `unit`.  window: shown from black to white, in `unit`.
+    unit: None where a value means nothing by itself.  per_unit: what a value of `Maps` is multiplied with to be in
+    `unit`.  window: shown from black to white, in `unit`.
     """
 
     name: str
@@ -30,10 +35,18 @@ class Quantity:
     label: str
     number: int
     concept: Code
-    unit: Code
+    unit: Code | None
     per_unit: float
     window: tuple[int, int]
 
+    @property
+    def description(self) -> str:
+        """Of the series, for people: "QSM (ppb)"."""
+        return f"{self.title} ({self.unit.meaning})" if self.unit else self.title
+
+
+PPB = Code("[ppb]", "UCUM", "ppb")
+MILLISECOND = Code("ms", "UCUM", "ms")
 
 QSM = Quantity(
     name="chi",
@@ -41,7 +54,7 @@ QSM = Quantity(
     label="QSM",
     number=1,
     concept=codes.DCM.MagneticSusceptibility,
-    unit=Code("[ppb]", "UCUM", "ppb"),
+    unit=PPB,
     per_unit=1000.0,
     window=(-150, 200),
 )
@@ -57,11 +70,86 @@ R2STAR = Quantity(
     per_unit=1.0,
     window=(0, 100),
 )
+SWI = Quantity(
+    name="swi",
+    title="SWI",
+    label="SWI",
+    number=6,
+    concept=codes.DCM.T2StarWeightedMRSignalIntensity,
+    unit=None,
+    per_unit=1.0,
+    window=(0, 1),
+)
+SWI_PROJECTION = replace(
+    SWI, name="swi_projection", title="SWI minimum intensity projection", label="SWIMINIP", number=7
+)
+T2STAR = Quantity(
+    name="t2star",
+    title="T2*",
+    label="T2STAR",
+    number=8,
+    concept=codes.DCM.T2Star,
+    unit=MILLISECOND,
+    per_unit=1000.0,
+    window=(0, 100),
+)
+FIELD = Quantity(
+    name="field",
+    title="Field",
+    label="FIELD",
+    number=9,
+    concept=codes.DCM.FieldMapMRSignalIntensity,
+    unit=Code("Hz", "UCUM", "Hz"),
+    per_unit=1.0,
+    window=(-100, 100),
+)
+LOCAL_FIELD = replace(FIELD, name="local_field", title="Local field", label="LOCALFIELD", number=10, window=(-10, 10))
+CHI_PARA = replace(QSM, name="chi_para", title="QSM paramagnetic", label="CHIPARA", number=11, window=(0, 200))
+CHI_DIA = replace(QSM, name="chi_dia", title="QSM diamagnetic", label="CHIDIA", number=12, window=(-150, 0))
+
+ALWAYS = (QSM, R2STAR, SWI, SWI_PROJECTION)
+"""Sent wherever the maps hold them."""
+CHOSEN = {quantity.name: quantity for quantity in (T2STAR, FIELD, LOCAL_FIELD, CHI_PARA, CHI_DIA)}
+"""Sent where the site wants them, too."""
+
+SWI_LEVELS = 4095
+"""Of the brightest voxel at most: 12 bit, as magnitude images have."""
+SWI_WHITE = 0.99
+"""Quantile of the brain that is shown white; the scalp may be brighter."""
 
 
-def quantities(maps: Maps) -> tuple[Quantity, ...]:
-    """Those that these maps hold."""
-    return (QSM,) if maps.r2star is None else (QSM, R2STAR)
+def quantities(maps: Maps, chosen: Sequence[str] = (), larmor_frequency: float = 0.0) -> tuple[Quantity, ...]:
+    """Those that these maps hold, in the order in which they are sent.
+
+    chosen: of CHOSEN.  larmor_frequency: Hz, for the fields.
+    """
+    wanted = [*ALWAYS, *(quantity for name, quantity in CHOSEN.items() if name in chosen)]
+    held = [quantity for quantity in wanted if _volume(maps, quantity) is not None]
+    return tuple(_scaled(maps, quantity, larmor_frequency) for quantity in held)
+
+
+def _scaled(maps: Maps, quantity: Quantity, larmor_frequency: float) -> Quantity:
+    """With the factor and the window that follow from this scan."""
+    if quantity.name in (FIELD.name, LOCAL_FIELD.name):
+        return replace(quantity, per_unit=larmor_frequency * 1e-6)
+    if quantity.unit is None and maps.swi is not None:
+        brightest = float(maps.swi.max())
+        factor = 2.0 ** math.floor(math.log2(SWI_LEVELS / brightest)) if brightest > 0 else 1.0
+        inside = maps.swi[maps.brain_mask] if maps.brain_mask.any() else maps.swi
+        return replace(
+            quantity, per_unit=factor, window=(0, max(1, round(float(np.quantile(inside, SWI_WHITE)) * factor)))
+        )
+    return quantity
+
+
+def _volume(maps: Maps, quantity: Quantity) -> NDArray[np.float32] | None:
+    """As `Maps` holds it; T2* in s, 0 where R2* is not positive and there is none."""
+    if quantity.name != T2STAR.name:
+        volume: NDArray[np.float32] | None = getattr(maps, quantity.name)
+        return volume
+    if maps.r2star is None:
+        return None
+    return np.divide(np.float32(1), maps.r2star, out=np.zeros_like(maps.r2star), where=maps.r2star > 0)
 
 
 def zero(maps: Maps) -> str:
@@ -71,21 +159,25 @@ def zero(maps: Maps) -> str:
     return f"relative to {in_words(maps.reference.name)}"
 
 
-def in_words(region: str) -> str:
-    """A region's name for people: "whole brain", "CSF"."""
-    return {"csf": "CSF"}.get(region, region.replace("_", " "))
-
-
 def values(maps: Maps, quantity: Quantity) -> NDArray[np.float64]:
-    """(x, y, z), in the quantity's unit, 0 where it is not known: χ outside the mask, R2* outside the brain.
+    """(x, y, z), in the quantity's unit, 0 where it is not known.
 
+    χ and what is made of it is known in the mask, R2* and T2* in the brain, what is measured everywhere.
     Raises ValueError for NaN or infinity where it is known.
     """
-    known = maps.mask if quantity is QSM else maps.mask | maps.brain_mask
-    inside = np.where(known, np.asarray(getattr(maps, quantity.name), np.float64) * quantity.per_unit, 0.0)
+    volume = np.asarray(_volume(maps, quantity), np.float64) * quantity.per_unit
+    inside = np.where(_known(maps, quantity), volume, 0.0)
     if not np.isfinite(inside).all():
         raise ValueError(f"{quantity.name} holds NaN or infinity inside the mask; expected finite numbers")
     return inside
+
+
+def _known(maps: Maps, quantity: Quantity) -> NDArray[np.bool_]:
+    if quantity.name in (SWI.name, SWI_PROJECTION.name):
+        return np.ones(maps.geometry.shape, np.bool_)
+    if quantity.name in (R2STAR.name, T2STAR.name, FIELD.name):
+        return maps.mask | maps.brain_mask
+    return maps.mask
 
 
 def stored(maps: Maps, quantity: Quantity) -> NDArray[np.int16]:
@@ -94,12 +186,12 @@ def stored(maps: Maps, quantity: Quantity) -> NDArray[np.int16]:
 
 
 def clipped(maps: Maps) -> tuple[str, ...]:
-    """A warning for each quantity with voxels beyond int16."""
+    """A warning for each measured quantity with voxels beyond int16."""
     warnings = []
     for quantity in quantities(maps):
         rounded = np.rint(values(maps, quantity))
         beyond = int(np.count_nonzero((rounded < INT16.min) | (rounded > INT16.max)))
-        if beyond:
+        if beyond and quantity.unit:
             warnings.append(
                 f"{beyond} voxels of {quantity.title} lie outside {INT16.min}..{INT16.max} {quantity.unit.meaning} "
                 "and were clipped"

@@ -2,19 +2,54 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
 from pydicom.dataset import Dataset
+from pydicom.uid import (
+    Comprehensive3DSRStorage,
+    EncapsulatedPDFStorage,
+    EnhancedMRImageStorage,
+    GrayscaleSoftcopyPresentationStateStorage,
+    ParametricMapStorage,
+    PseudoColorSoftcopyPresentationStateStorage,
+    SecondaryCaptureImageStorage,
+    SegmentationStorage,
+)
 
 from dicom_node.convert.source import Source
-from dicom_node.encode.figures import regions
+from dicom_node.encode.figures import Region, asymmetries
 from dicom_node.encode.identity import RESEARCH_ONLY, source_images
-from dicom_node.encode.quantity import QSM, clipped
+from dicom_node.encode.quantity import ALWAYS, CHOSEN, QSM, clipped
+from dicom_node.encode.ranges import Comparison
 from reconstruction import Acquisition, Maps, Recipe
 
-OUTPUT_ORDER = {"qsm": 1, "r2star": 2, "seg": 3, "sr": 4}
+KINDS = (
+    *(quantity.label.lower() for quantity in (*ALWAYS, *CHOSEN.values())),
+    "parametric",
+    "enhanced",
+    "seg",
+    "sr",
+    "page",
+    "pdf",
+    "window",
+    "colours",
+)
+"""Of outputs, in sending order: images before what refers to them."""
+
+KIND_OF_CLASS = {
+    ParametricMapStorage: "parametric",
+    EnhancedMRImageStorage: "enhanced",
+    SegmentationStorage: "seg",
+    Comprehensive3DSRStorage: "sr",
+    SecondaryCaptureImageStorage: "page",
+    EncapsulatedPDFStorage: "pdf",
+    GrayscaleSoftcopyPresentationStateStorage: "window",
+    PseudoColorSoftcopyPresentationStateStorage: "colours",
+}
 
 
 def record(
@@ -22,10 +57,15 @@ def record(
     maps: Maps,
     source: Source,
     recipe: Recipe,
+    regions: Sequence[Region],
+    comparison: Comparison | None,
     outputs: Mapping[str, Dataset],
     timings: Mapping[str, float],
 ) -> dict[str, Any]:
-    """Plain data for JSON.  outputs: file name → dataset.  timings: seconds by stage."""
+    """Plain data for JSON.  regions, comparison: see `encode.Encoded`.  outputs: file name → dataset.
+
+    timings: seconds by stage.
+    """
     header = source.headers[0]
     images = source_images(source)
     return {
@@ -46,14 +86,19 @@ def record(
             "sop_instance_uids": sorted(sop_instance for _, _, sop_instance in images),
             "lossy": source.lossy,
             "phase_override": source.override.applied(),
+            "mask": source.mask,
         },
-        "units": {"chi": "ppb", "r2star": "1/s", "volume": "ml"},
+        "grade": {"grade": maps.grade, "grounds": list(maps.grounds)},
+        "units": {"chi": "ppb", "r2star": "1/s", "volume": "mm3"},
         "reference": {
             "name": maps.reference.name,
             "mean_relative_to_whole_brain": maps.reference.mean * QSM.per_unit,
             "sd": maps.reference.sd * QSM.per_unit,
         },
-        "regions": {region.name: region.figures() for region in regions(maps)},
+        "regions": {region.name: region.figures() for region in regions},
+        "asymmetries": {found.structure: asdict(found) for found in asymmetries(regions)},
+        "atlas": _atlas(maps),
+        "reference_ranges": _reference_ranges(comparison),
         "quality": dict(maps.quality),
         "warnings": warnings(maps, source),
         "timings_s": dict(timings),
@@ -64,6 +109,25 @@ def record(
 def warnings(maps: Maps, source: Source) -> list[str]:
     """Those of the conversion, of the physics and of the encoding, in that order."""
     return [*source.warnings, *maps.warnings, *clipped(maps)]
+
+
+def _atlas(maps: Maps) -> dict[str, Any] | None:
+    if maps.regions is None:
+        return None
+    return {"trusted": maps.regions.trusted, "reason": maps.regions.reason, "match": dict(maps.regions.match)}
+
+
+def _reference_ranges(comparison: Comparison | None) -> dict[str, Any] | None:
+    """It names no age: that is the patient's."""
+    if comparison is None:
+        return None
+    return {
+        "name": comparison.ranges.name,
+        "source": comparison.ranges.source,
+        "sha256": comparison.ranges.digest(),
+        "withheld": comparison.withheld,
+        "expected": {name: asdict(expectation) for name, expectation in comparison.expected.items()},
+    }
 
 
 def _output(name: str, dataset: Dataset) -> dict[str, str]:
@@ -79,7 +143,9 @@ def _output(name: str, dataset: Dataset) -> dict[str, str]:
 def names(datasets: Sequence[Dataset]) -> dict[str, Dataset]:
     """A file name for each output; sorted by name they are in sending order, images before what refers to them."""
     named = {}
+    counted: Counter[str] = Counter()
     for dataset in datasets:
-        kind = str(dataset.ImageType[3]).lower() if dataset.Modality == "MR" else str(dataset.Modality).lower()
-        named[f"{OUTPUT_ORDER[kind]}-{kind}-{int(dataset.InstanceNumber):04d}.dcm"] = dataset
+        kind = KIND_OF_CLASS.get(dataset.SOPClassUID) or str(dataset.ImageType[3]).lower()
+        counted[kind] += 1
+        named[f"{KINDS.index(kind) + 1:02d}-{kind}-{counted[kind]:04d}.dcm"] = dataset
     return named

@@ -2,6 +2,8 @@
 
 It says what the QSM consensus asks of a report (doi:10.1002/mrm.30006): the unit, the reference region with its mean
 and SD relative to the whole brain, software and version, algorithm and parameters of every step, changes of geometry.
+Each region is a group of TID 1411 that points at its segment, each structure with two sides has a group of TID 1501 for
+left minus right besides.  All words are ASCII, and so right in every character set that a patient's name may need.
 """
 
 from __future__ import annotations
@@ -18,10 +20,11 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
 from dicom_node.convert.source import Source
-from dicom_node.encode.figures import WHOLE_BRAIN, Region, Summary
+from dicom_node.encode.anatomy import WHOLE_BRAIN, laterality, structure
+from dicom_node.encode.figures import Asymmetry, Region, Summary, asymmetries
 from dicom_node.encode.identity import (
     DEVICE_UID,
-    RESEARCH_ONLY,
+    LOCAL_SCHEME,
     SOFTWARE,
     Identity,
     describe_recipe,
@@ -31,27 +34,38 @@ from dicom_node.encode.identity import (
     source_images,
     stamp,
 )
-from dicom_node.encode.quantity import QSM, R2STAR, Quantity, zero
-from dicom_node.encode.segmentation import anatomy, anonymous
+from dicom_node.encode.quantity import PPB, QSM, R2STAR, Quantity
+from dicom_node.encode.ranges import Comparison, Expectation
+from dicom_node.encode.segmentation import anonymous
 from dicom_node.encode.series import file_meta
+from dicom_node.encode.statements import statements
 from reconstruction import Maps, Recipe
 
 REPORT_NUMBER = 4
 """Its place among the outputs' series numbers."""
 
 BRAIN_MRI = Code("24590-2", "LN", "MR Brain")
-MILLILITER = Code("ml", "UCUM", "ml")
 QUALITATIVE_EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")
 """TID 1500, row 12."""
 
-LOCAL_SCHEME = "99QSMNODE"
+ENGLISH = Code("en", "RFC5646", "English")
+
 RELATIVE_SUSCEPTIBILITY = Code("1001", LOCAL_SCHEME, "Unreferenced susceptibility relative to whole-brain mean")
-"""No published code says this; the scheme is declared in the object (PS3.16 8)."""
+LEFT_MINUS_RIGHT = Code("1002", LOCAL_SCHEME, "Left minus right difference of means")
+VOLUME_ASYMMETRY = Code("1003", LOCAL_SCHEME, "Left minus right volume relative to the mean of both")
+EXPECTED = Code("1004", LOCAL_SCHEME, "Mean expected at the age of the patient")
+GRADES = {
+    "good": Code("2001", LOCAL_SCHEME, "Good: no ground for doubt was found"),
+    "review": Code("2002", LOCAL_SCHEME, "Review: somebody should look before the figures are used"),
+    "failed": Code("2003", LOCAL_SCHEME, "Failed: the figures should not be used"),
+}
 
 DERIVATIONS = {
     "mean": codes.SCT.Mean,
     "sd": codes.SCT.StandardDeviation,
     "median": codes.SCT.Median,
+    "p5": codes.cid226._5thPercentileValueOfPopulation,
+    "p95": codes.cid226._95thPercentileValueOfPopulation,
     "minimum": codes.SCT.Minimum,
     "maximum": codes.SCT.Maximum,
 }
@@ -65,10 +79,11 @@ def encode_report(
     segmentation: Dataset,
     recipe: Recipe,
     warnings: Sequence[str],
+    comparison: Comparison | None,
     number: int,
     when: datetime.datetime,
 ) -> Dataset:
-    """The report over `regions`, segment n of `segmentation` being region n; images: every derived image."""
+    """The report over `regions`, segment n of `segmentation` being region n; images: those that were measured."""
     header = source.headers[0]
     identity = Identity.of(source, recipe)
     qsm_series = next(i.SeriesInstanceUID for i in images if i.ImageType[3] == QSM.label)
@@ -77,19 +92,23 @@ def encode_report(
         procedure_reported=BRAIN_MRI,
         title=codes.DCM.ImagingMeasurementReport,
         imaging_measurements=[
-            _group(maps, region, place, segmentation, qsm_series, identity, recipe)
-            for place, region in enumerate(regions, 1)
+            *(
+                _group(maps, region, place, segmentation, qsm_series, identity, recipe, comparison)
+                for place, region in enumerate(regions, 1)
+            ),
+            *(_sides(asymmetry, identity) for asymmetry in asymmetries(regions)),
         ],
+        language_of_content_item_and_descendants=hd.sr.LanguageOfContentItemAndDescendants(ENGLISH),
     )
     content = report[0].ContentSequence
     content.insert(len(content) - 1, _image_library(source, images))
-    content.append(_statements(maps, recipe, warnings))
+    content.append(_evaluations(maps, statements(maps, recipe, warnings, comparison)))
     document = hd.sr.Comprehensive3DSR(
         evidence=_evidence(source, *images, segmentation),
         content=report[0],
-        series_instance_uid=identity.uid("report", "series"),
+        series_instance_uid=identity.uid("report", "series", *rests_on(comparison)),
         series_number=number,
-        sop_instance_uid=identity.uid("report", "instance"),
+        sop_instance_uid=identity.uid("report", "instance", *rests_on(comparison)),
         instance_number=1,
         manufacturer=SOFTWARE,
         manufacturer_model_name="qsm-node",
@@ -124,21 +143,25 @@ def _group(
     qsm_series: str,
     identity: Identity,
     recipe: Recipe,
+    comparison: Comparison | None,
 ) -> hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations:
     """TID 1411: the figures of one region, which is one segment."""
-    category, kind = anatomy(region.name)
+    what, side = structure(region.name), laterality(region.name)
+    expected = comparison.expected.get(region.name) if comparison else None
     measurements = [
-        hd.sr.Measurement(name=codes.SCT.Volume, value=_number(region.volume), unit=MILLILITER),
-        *_measurements(QSM, region.chi),
+        hd.sr.Measurement(name=codes.SCT.Volume, value=_number(region.volume), unit=codes.UCUM.CubicMillimeter),
+        *_measurements(QSM, region.chi, _properties(comparison, expected)),
         *([] if region.r2star is None else _measurements(R2STAR, region.r2star)),
     ]
+    if expected is not None:
+        measurements.append(_measurement(QSM, expected.mean, EXPECTED))
     if region.name == maps.reference.name != WHOLE_BRAIN:
         relative = {"mean": maps.reference.mean, "sd": maps.reference.sd}
         measurements += [
             hd.sr.Measurement(
                 name=RELATIVE_SUSCEPTIBILITY,
                 value=_number(value * QSM.per_unit),
-                unit=QSM.unit,
+                unit=PPB,
                 derivation=DERIVATIONS[name],
             )
             for name, value in relative.items()
@@ -153,8 +176,9 @@ def _group(
             segment_number=segment,
             source_series=hd.sr.SourceSeriesForSegmentation(qsm_series),
         ),
-        finding_category=category,
-        finding_type=kind,
+        finding_category=what.category,
+        finding_type=what.kind,
+        finding_sites=None if side is None else [hd.sr.FindingSite(what.kind, side)],
         algorithm_id=hd.sr.AlgorithmIdentification(
             name=plain(f"qsm-node, recipe {recipe.name}"),
             version=version("qsm-node"),
@@ -164,16 +188,70 @@ def _group(
     )
 
 
-def _measurements(quantity: Quantity, summary: Summary) -> list[hd.sr.Measurement]:
+def _sides(asymmetry: Asymmetry, identity: Identity) -> hd.sr.MeasurementsAndQualitativeEvaluations:
+    """TID 1501: left minus right of one structure."""
+    what = structure(asymmetry.structure)
+    measurements = [
+        _measurement(QSM, asymmetry.chi, LEFT_MINUS_RIGHT),
+        hd.sr.Measurement(name=VOLUME_ASYMMETRY, value=_number(asymmetry.volume), unit=codes.UCUM.Percent),
+    ]
+    if asymmetry.r2star is not None:
+        measurements.insert(1, _measurement(R2STAR, asymmetry.r2star, LEFT_MINUS_RIGHT))
+    return hd.sr.MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=hd.sr.TrackingIdentifier(
+            uid=identity.uid("asymmetry", asymmetry.structure), identifier=plain(f"{asymmetry.structure} asymmetry")
+        ),
+        finding_category=what.category,
+        finding_type=what.kind,
+        measurements=measurements,
+    )
+
+
+def _measurements(
+    quantity: Quantity, summary: Summary, properties: hd.sr.MeasurementProperties | None = None
+) -> list[hd.sr.Measurement]:
+    """properties: of the mean."""
     return [
-        hd.sr.Measurement(
-            name=quantity.concept,
-            value=_number(getattr(summary, name)),
-            unit=quantity.unit,
-            derivation=derivation,
-        )
+        _measurement(quantity, getattr(summary, name), derivation, properties if name == "mean" else None)
         for name, derivation in DERIVATIONS.items()
     ]
+
+
+def _measurement(
+    quantity: Quantity, value: float, derivation: Code, properties: hd.sr.MeasurementProperties | None = None
+) -> hd.sr.Measurement:
+    return hd.sr.Measurement(
+        name=quantity.concept,
+        value=_number(value),
+        unit=quantity.unit or codes.UCUM.NoUnits,
+        derivation=derivation,
+        properties=properties,
+    )
+
+
+def _properties(comparison: Comparison | None, expected: Expectation | None) -> hd.sr.MeasurementProperties | None:
+    """The reference range of a mean (TID 310, TID 312), where the table has one."""
+    if comparison is None or expected is None or expected.low is None or expected.high is None:
+        return None
+    bounds = {
+        codes.cid223.NormalRangeLowerLimit: expected.low,
+        codes.cid223.NormalRangeUpperLimit: expected.high,
+    }
+    return hd.sr.MeasurementProperties(
+        normal_range_properties=hd.sr.NormalRangeProperties(
+            [
+                hd.sr.NumContentItem(name, _number(value), PPB, relationship_type="HAS PROPERTIES")
+                for name, value in bounds.items()
+            ],
+            description=plain(f"{comparison.ranges.name}, at the age of {comparison.age:.0f} years"),
+            authority=plain(comparison.ranges.source),
+        )
+    )
+
+
+def rests_on(comparison: Comparison | None) -> tuple[str, ...]:
+    """What the UIDs of the report and the page follow from beside sources and recipe: the table of reference ranges."""
+    return () if comparison is None else (comparison.ranges.digest(),)
 
 
 def _number(value: float) -> float:
@@ -202,37 +280,14 @@ def _image_library(source: Source, images: Sequence[Dataset]) -> hd.sr.Container
     return library
 
 
-def _statements(maps: Maps, recipe: Recipe, warnings: Sequence[str]) -> hd.sr.ContainerContentItem:
-    """What a reader must know beside the numbers, in sentences."""
+def _evaluations(maps: Maps, sentences: Sequence[str]) -> hd.sr.ContainerContentItem:
+    """The grade as a code, and what a reader must know beside the numbers, in sentences."""
     container = _container(QUALITATIVE_EVALUATIONS)
-    for sentence in statements(maps, recipe, warnings):
+    grade = CodedConcept.from_code(GRADES[maps.grade])
+    container.ContentSequence.append(hd.sr.CodeContentItem(codes.DCM.QualityAssessment, grade, "CONTAINS"))
+    for sentence in sentences:
         container.ContentSequence.append(hd.sr.TextContentItem(codes.DCM.Comment, plain(sentence), "CONTAINS"))
     return container
-
-
-def statements(maps: Maps, recipe: Recipe, warnings: Sequence[str]) -> tuple[str, ...]:
-    """Purpose, unit, reference, geometry, quality and warnings as sentences."""
-    voxel = " x ".join(f"{size:.4g}" for size in maps.geometry.voxel_size)
-    grid = " x ".join(map(str, maps.geometry.shape))
-    return (
-        RESEARCH_ONLY,
-        _zero(maps),
-        f"Geometry unchanged: {grid} voxels of {voxel} mm, as acquired; no resampling, rotation or cropping.",
-        f"Software qsm-node {version('qsm-node')}, recipe {recipe.name}, SHA-256 {recipe.digest()}.",
-        *(f"Quality: {name} = {value:.6g}." for name, value in sorted(maps.quality.items())),
-        *(f"Warning: {warning}" for warning in warnings),
-    )
-
-
-def _zero(maps: Maps) -> str:
-    reference = maps.reference
-    if not reference.mask.any():
-        return "Susceptibility is in ppb without reference: its zero is arbitrary."
-    return (
-        f"Susceptibility is in ppb {zero(maps)}; before referencing that region had a mean of "
-        f"{reference.mean * QSM.per_unit:.1f} ppb and an SD of {reference.sd * QSM.per_unit:.1f} ppb relative to the "
-        "mean of the whole brain's reliable voxels."
-    )
 
 
 def _evidence(source: Source, *made: Dataset) -> list[Dataset]:

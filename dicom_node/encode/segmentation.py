@@ -10,9 +10,9 @@ import highdicom as hd
 import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
-from pydicom.sr.coding import Code
 
-from dicom_node.encode.figures import WHOLE_BRAIN, Region
+from dicom_node.encode.anatomy import in_words, laterality, structure
+from dicom_node.encode.figures import Region
 from dicom_node.encode.identity import (
     SOFTWARE,
     Identity,
@@ -22,24 +22,14 @@ from dicom_node.encode.identity import (
     processing_equipment,
     stamp,
 )
-from dicom_node.encode.quantity import in_words
-from dicom_node.encode.series import PLANE, SPACE, file_meta
+from dicom_node.encode.series import PLANE, SPACE, code_item, file_meta
 from reconstruction import Recipe
 
 SEGMENTATION_NUMBER = 3
 """Its place among the outputs' series numbers."""
 
-ANATOMY = {
-    WHOLE_BRAIN: (codes.SCT.AnatomicalStructure, codes.SCT.Brain),
-    "csf": (codes.cid7150.BodySubstance, codes.SCT.CerebrospinalFluid),
-}
-TISSUE = (codes.cid7150.Tissue, codes.SCT.Tissue)
-"""Category and type of a reference region that has no code of its own here; its label names it."""
-
-
-def anatomy(name: str) -> tuple[Code, Code]:
-    """Segmented property category and type (PS3.16 CID 7150, CID 7151) of a region."""
-    return ANATOMY.get(name, TISSUE)
+DEFORMED, THRESHOLDED = codes.cid7162.DeformableModels, codes.cid7162.MorphologicalOperations
+"""Families of algorithms (CID 7162): an atlas deformed onto the brain, and masks; the recipe names every step."""
 
 
 def encode_segmentation(
@@ -51,24 +41,12 @@ def encode_segmentation(
     number: int,
     when: datetime.datetime,
 ) -> Dataset:
-    """One segment for each region, numbered from 1 in their order, over the slices of `images` (the QSM series)."""
+    """One segment for each region, numbered from 1 in their order, over the slices of `images` (the QSM series).
+
+    Both sides of a structure are segments of their own, of one code, one colour (CIELab) and each its laterality.
+    """
     frames = np.stack([region.mask.transpose(2, 1, 0) for region in regions], axis=-1)
-    algorithm = hd.AlgorithmIdentificationSequence(
-        name="qsm-node", family=codes.cid7162.MorphologicalOperations, version=version("qsm-node"), source=SOFTWARE
-    )
-    segments = [
-        hd.seg.SegmentDescription(
-            segment_number=place,
-            segment_label=plain(in_words(region.name)),
-            segmented_property_category=anatomy(region.name)[0],
-            segmented_property_type=anatomy(region.name)[1],
-            algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
-            algorithm_identification=algorithm,
-            tracking_uid=identity.uid("region", region.name),
-            tracking_id=plain(region.name),
-        )
-        for place, region in enumerate(regions, 1)
-    ]
+    segments = [_segment(region, place, identity) for place, region in enumerate(regions, 1)]
     segmentation = hd.seg.Segmentation(
         source_images=[anonymous(image) for image in images],
         pixel_array=frames,
@@ -86,13 +64,37 @@ def encode_segmentation(
         content_description="Regions of the QSM report",
         series_description="QSM regions",
     )
-    _derive_dimension_uid(segmentation, identity)
+    derive_dimension_uid(segmentation, identity, "segmentation")
     inherit_patient_and_study(segmentation, header)
     stamp(segmentation, when)
     segmentation.ContentQualification = "RESEARCH"
     segmentation.ContributingEquipmentSequence = [processing_equipment(recipe, when)]
     segmentation.file_meta = file_meta(segmentation)
     return segmentation
+
+
+def _segment(region: Region, number: int, identity: Identity) -> hd.seg.SegmentDescription:
+    what = structure(region.name)
+    segment = hd.seg.SegmentDescription(
+        segment_number=number,
+        segment_label=plain(in_words(region.name)),
+        segmented_property_category=what.category,
+        segmented_property_type=what.kind,
+        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=hd.AlgorithmIdentificationSequence(
+            name="qsm-node",
+            family=DEFORMED if laterality(region.name) else THRESHOLDED,
+            version=version("qsm-node"),
+            source=SOFTWARE,
+        ),
+        tracking_uid=identity.uid("region", region.name),
+        tracking_id=plain(region.name),
+        display_color=hd.color.CIELabColor.from_rgb(*what.colour),
+    )
+    if (side := laterality(region.name)) is not None:
+        # (0062,0011), CID 244: highdicom has no parameter for it.
+        segment.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [code_item(side)]
+    return segment
 
 
 def anonymous(image: Dataset) -> Dataset:
@@ -119,8 +121,8 @@ def anonymous(image: Dataset) -> Dataset:
     return stand_in
 
 
-def _derive_dimension_uid(segmentation: Dataset, identity: Identity) -> None:
+def derive_dimension_uid(dataset: Dataset, identity: Identity, *what: str) -> None:
     """highdicom draws this one UID at random."""
-    uid = identity.uid("segmentation", "dimensions")
-    for item in (*segmentation.DimensionOrganizationSequence, *segmentation.DimensionIndexSequence):
+    uid = identity.uid(*what, "dimensions")
+    for item in (*dataset.DimensionOrganizationSequence, *dataset.DimensionIndexSequence):
         item.DimensionOrganizationUID = uid

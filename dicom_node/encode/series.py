@@ -89,6 +89,9 @@ SERIES_NUMBERS_PER_SOURCE = 100
 LARGEST_SERIES_NUMBER = 2**31 - 1
 """IS, PS3.5 table 6.2-1."""
 
+UNSPECIFIED = "US"
+"""Of a stored value without a unit (PS3.3 C.11.1.1.2)."""
+
 
 def encode_series(
     maps: Maps, quantity: Quantity, source: Source, recipe: Recipe, when: datetime.datetime
@@ -114,7 +117,7 @@ def encode_series(
         _identify(dataset, quantity, source, identity, index)
         stamp(dataset, when)
         _describe(dataset, quantity, source, relative, recipe, when)
-        _refer(dataset, references, header.StudyInstanceUID)
+        _refer(dataset, references)
         _fill(dataset, quantity, plane)
         datasets.append(dataset)
     return datasets
@@ -153,12 +156,13 @@ def _identify(dataset: Dataset, quantity: Quantity, source: Source, identity: Id
 def _describe(
     dataset: Dataset, quantity: Quantity, source: Source, relative: str, recipe: Recipe, when: datetime.datetime
 ) -> None:
-    unit = quantity.unit.meaning
+    unit = f" in {quantity.unit.meaning}" if quantity.unit else ", arbitrary unit"
     methods = ", ".join(f"{stage} {step.method}" for stage, step in recipe.steps.items())
     dataset.ImageType = ["DERIVED", "PRIMARY", "OTHER", quantity.label]
-    dataset.SeriesDescription = f"{quantity.title} ({unit})"
+    dataset.SeriesDescription = quantity.description
     dataset.DerivationDescription = plain(
-        f"{quantity.concept.meaning} in {unit}{relative}, 0 outside the mask; recipe {recipe.name}: {methods}"
+        f"{quantity.title}: {quantity.concept.meaning}{unit}{relative}, 0 where it is not known; recipe {recipe.name}: "
+        f"{methods}"
     )[:1024]
     dataset.ContentQualification = "RESEARCH"
     dataset.BurnedInAnnotation = "NO"
@@ -172,7 +176,7 @@ def _describe(
     dataset.BodyPartExamined = "BRAIN"
 
 
-def _refer(dataset: Dataset, references: Iterable[Reference], study_instance_uid: str) -> None:
+def _refer(dataset: Dataset, references: Iterable[Reference]) -> None:
     """Source Image Sequence (C.7.6.1) and Referenced Series Sequence (C.12.2) over every image of this slice."""
     frames: dict[tuple[str, str, str], list[int]] = {}
     for reference in references:
@@ -215,22 +219,23 @@ def _fill(dataset: Dataset, quantity: Quantity, plane: NDArray[np.int16]) -> Non
     dataset.WindowWidth = high - low
     dataset.RescaleIntercept = 0
     dataset.RescaleSlope = 1
-    dataset.RescaleType = quantity.unit.meaning
-    dataset.RealWorldValueMappingSequence = [_real_world_value_mapping(quantity)]
+    dataset.RescaleType = quantity.unit.meaning if quantity.unit else UNSPECIFIED
+    if quantity.unit:
+        dataset.RealWorldValueMappingSequence = [real_world_value_mapping(quantity, quantity.unit)]
     dataset.PixelData = np.ascontiguousarray(plane, "<i2").tobytes()
     dataset["PixelData"].VR = "OW"
 
 
-def _real_world_value_mapping(quantity: Quantity) -> Dataset:
+def real_world_value_mapping(quantity: Quantity, unit: Code) -> Dataset:
     """Stored value = value in the unit, and what the value is of (PS3.3 C.7.6.16.2.11)."""
     what = Dataset()
     what.ValueType = "CODE"
     what.ConceptNameCodeSequence = [code_item(codes.SCT.Quantity)]
     what.ConceptCodeSequence = [code_item(quantity.concept)]
     mapping = Dataset()
-    mapping.LUTExplanation = f"{quantity.concept.meaning} in {quantity.unit.meaning}"
+    mapping.LUTExplanation = f"{quantity.concept.meaning} in {unit.meaning}"
     mapping.LUTLabel = quantity.label
-    mapping.MeasurementUnitsCodeSequence = [code_item(quantity.unit)]
+    mapping.MeasurementUnitsCodeSequence = [code_item(unit)]
     mapping.QuantityDefinitionSequence = [what]
     mapping.add_new("RealWorldValueFirstValueMapped", "SS", INT16.min)
     mapping.add_new("RealWorldValueLastValueMapped", "SS", INT16.max)

@@ -40,10 +40,12 @@ def test_writes_the_result_folder(job: Path) -> None:
     assert result == job / "result"
     names = [path.name for path in sorted((result / "dicom").iterdir())]
     assert names == [
-        *(f"1-qsm-{k:04d}.dcm" for k in range(1, 8)),
-        *(f"2-r2star-{k:04d}.dcm" for k in range(1, 8)),
-        "3-seg-0001.dcm",
-        "4-sr-0001.dcm",
+        *(f"01-qsm-{k:04d}.dcm" for k in range(1, 8)),
+        *(f"02-r2star-{k:04d}.dcm" for k in range(1, 8)),
+        "12-seg-0001.dcm",
+        "13-sr-0001.dcm",
+        "14-page-0001.dcm",
+        "16-window-0001.dcm",
     ]
     assert {path.name for path in result.iterdir()} == {"dicom", "report.json", "map.png"}
     assert not (job / "result.part").exists()
@@ -55,7 +57,7 @@ def test_the_record_holds_recipe_figures_timings_and_sources(job: Path) -> None:
     assert record["recipe"]["digest"] == recipe().digest()
     assert record["acquisition"]["echo_times_s"] == pytest.approx([0.004, 0.012])
     assert record["regions"].keys() == {"whole_brain", "csf"}
-    assert record["regions"]["csf"].keys() == {"voxels", "volume", "chi", "r2star"}
+    assert record["regions"]["csf"].keys() == {"voxels", "volume", "covered", "chi", "r2star"}
     assert record["reference"]["mean_relative_to_whole_brain"] == pytest.approx(10)
     assert record["timings_s"].keys() == {"convert", "check", "mask", "inversion", "encode"}
     assert len(record["source"]["sop_instance_uids"]) == 28
@@ -120,7 +122,7 @@ def test_what_says_nothing_of_the_phase_changes_no_result(job: Path) -> None:
     assert _content(reconstruct_job(job, recipe())) == before
 
 
-@pytest.mark.parametrize("killed_at", ["draw", "write", "_sync"])
+@pytest.mark.parametrize("killed_at", ["encode", "write", "_sync"])
 def test_a_job_that_was_cut_short_leaves_no_result_and_is_done_anew(
     killed_at: str, job: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

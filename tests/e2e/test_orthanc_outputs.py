@@ -14,14 +14,14 @@ from dicom_node import reconstruct
 from dicom_node.call import SendSettings
 from dicom_node.desk import reconstruct_folder
 from dicom_node.send import send
-from tests.dicom_node.encode.example import SHAPE, STUDY, recipe
+from tests.dicom_node.encode.example import EVERYTHING, SHAPE, STUDY, recipe
 from tests.dicom_node.study import instant_physics, write_study
 from tests.peers import Orthanc, running_orthanc
 
 pytestmark = pytest.mark.orthanc
 
-INSTANCES = 2 * SHAPE[2] + 2
-"""QSM, R2*, segmentation and report."""
+INSTANCES = 5 * SHAPE[2] + 5 + 6
+"""QSM, R2*, T2* and two fields, in float32 too; segmentation, report, page, document and two presentation states."""
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     write_study(root / "in")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reconstruct, "reconstruct", instant_physics)
-        assert reconstruct_folder(root / "in", root / "out", recipe(), nifti=False) == 0
+        assert reconstruct_folder(root / "in", root / "out", recipe(), nifti=False, output=EVERYTHING) == 0
     return sorted((root / "out" / "dicom").iterdir())
 
 
@@ -44,7 +44,7 @@ def archive(orthanc_command: Path, outputs: list[Path], tmp_path_factory: pytest
 
 def test_orthanc_stores_every_output(archive: Orthanc) -> None:
     counts = {what: archive.count(what) for what in ("Patients", "Studies", "Series", "Instances")}
-    assert counts == {"Patients": 1, "Studies": 1, "Series": 4, "Instances": INSTANCES}
+    assert counts == {"Patients": 1, "Studies": 1, "Series": 12, "Instances": INSTANCES}
 
 
 def test_a_second_sending_adds_nothing(archive: Orthanc, outputs: list[Path]) -> None:
@@ -59,11 +59,19 @@ def test_orthanc_finds_the_series(archive: Orthanc) -> None:
         ("MR", "R2* (1/s)", "702"),
         ("SEG", "QSM regions", "703"),
         ("SR", "QSM report", "704"),
+        ("OT", "QSM page", "705"),
+        ("MR", "T2* (ms)", "708"),
+        ("MR", "Field (Hz)", "709"),
+        ("MR", "Local field (Hz)", "710"),
+        ("MR", "Maps in float32", "713"),
+        ("PR", "QSM window", "714"),
+        ("PR", "QSM colours", "715"),
+        ("DOC", "QSM page", "716"),
     }
 
 
 def test_orthanc_finds_them_by_study_and_modality(archive: Orthanc) -> None:
-    for modality, series in (("MR", 2), ("SEG", 1), ("SR", 1)):
+    for modality, series in (("MR", 6), ("SEG", 1), ("SR", 1), ("OT", 1), ("DOC", 1), ("PR", 2)):
         query = {"Level": "Series", "Query": {"StudyInstanceUID": STUDY, "Modality": modality}}
         assert len(archive.post("tools/find", query)) == series
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 from pathlib import Path
 
@@ -11,9 +12,11 @@ from pydicom import dcmwrite
 from pydicom.dataset import Dataset
 from pydicom.uid import EnhancedMRImageStorage, MRImageStorage
 
+from dicom_node.config import Output
 from dicom_node.convert.source import Reference, Source
 from reconstruction import Geometry, Maps, Recipe, Step
 from reconstruction.maps import Reference as Zero
+from reconstruction.maps import Regions
 
 SHAPE = (12, 16, 7)
 VOXEL_SIZE = (0.5, 0.75, 2.5)
@@ -26,6 +29,39 @@ COLUMN = np.array([-0.1710100717, 0.9698463104, 0.1736481777])
 NORMAL = np.cross(ROW, COLUMN)
 
 CREATED = 1_700_000_000.0
+
+PLAIN = Output(objects=())
+"""Series, segmentation and report, and nothing besides."""
+EVERYTHING = Output(
+    maps=("t2star", "field", "local_field", "chi_para", "chi_dia"),
+    objects=("page", "pdf", "presentation", "colour", "parametric", "enhanced"),
+    reference_ranges="hallgren_sourander_1958",
+)
+
+NUCLEI = (
+    "left_caudate",
+    "right_caudate",
+    "left_globus_pallidus_external",
+    "right_globus_pallidus_external",
+    "left_red_nucleus",
+    "right_red_nucleus",
+    "left_a structure of the site's own",
+    "white_matter",
+)
+
+
+IODS = {
+    "MRImage",
+    "EnhancedMRImage",
+    "ParametricMap",
+    "Segmentation",
+    "Comprehensive3DSR",
+    "SCImage",
+    "EncapsulatedPDF",
+    "GrayscaleSoftcopyPresentationState",
+    "PseudoColorSoftcopyPresentationState",
+}
+"""As dciodvfy names what it takes an object for."""
 
 
 def recipe(**settings: float) -> Recipe:
@@ -59,6 +95,7 @@ def header(slice_index: int = 0) -> Dataset:
     dataset.SliceThickness = "2.50"
     dataset.ScanningSequence, dataset.SequenceVariant, dataset.MRAcquisitionType = "GR", "SP", "3D"
     dataset.EchoTime, dataset.RepetitionTime = "4", "35"
+    dataset.ImagingFrequency = "123.2"
     dataset.Rows, dataset.Columns = SHAPE[1], SHAPE[0]
     return dataset
 
@@ -121,6 +158,27 @@ def maps(*, r2star: bool = True, chi: NDArray[np.float32] | None = None, referen
     )
 
 
+def whole_maps(*, trusted: bool = True) -> Maps:
+    """The same with everything that maps may hold."""
+    given = maps()
+    labels = np.zeros(SHAPE, np.uint8)
+    for place in range(len(NUCLEI)):
+        # Each nucleus one column of voxels wide, from left (high column indices) to right, of growing length.
+        labels[9 - place, 4 : 7 + place, 2:5] = place + 1
+    found = Regions(NUCLEI, labels, {"correlation": 0.93}, True)
+    lost = Regions((), np.zeros_like(labels), {"correlation": 0.31}, False, "the correlation is 0.31, below 0.6")
+    return dataclasses.replace(
+        given,
+        regions=found if trusted else lost,
+        swi=given.magnitude * 0.75,
+        swi_projection=given.magnitude * 0.5,
+        chi_para=np.maximum(given.chi, 0),
+        chi_dia=np.minimum(given.chi, 0),
+        grade="review",
+        grounds=("the field of the sinuses is weak",),
+    )
+
+
 def save(datasets: list[Dataset], folder: Path) -> list[Path]:
     paths = []
     for number, dataset in enumerate(datasets):
@@ -134,5 +192,5 @@ def dciodvfy_errors(command: Path, path: Path) -> list[str]:
     """The validator's errors on one file, in its words; it must have looked at the object, too."""
     found = subprocess.run([command, path], capture_output=True, text=True, errors="replace", check=False)
     lines = (found.stdout + found.stderr).splitlines()
-    assert any(line in ("MRImage", "Segmentation", "Comprehensive3DSR") for line in lines), lines
+    assert any(line in IODS for line in lines), lines
     return [line for line in lines if line.startswith("Error")]

@@ -22,6 +22,7 @@ from dicom_node.encode import encode
 from dicom_node.encode.identity import Identity, local_time
 from tests.dicom_node.encode.example import (
     CREATED,
+    PLAIN,
     SHAPE,
     STUDY,
     dciodvfy_errors,
@@ -51,14 +52,16 @@ DISPENSABLE = sorted(
 def test_dciodvfy_finds_no_error(
     made_from: Source, reference: str, r2star: bool, tmp_path: Path, dciodvfy_command: Path
 ) -> None:
-    paths = save(encode(maps(r2star=r2star, reference=reference), made_from, recipe(), CREATED), tmp_path)
+    paths = save(
+        encode(maps(r2star=r2star, reference=reference), made_from, recipe(), CREATED, PLAIN).datasets, tmp_path
+    )
     assert len(paths) == SHAPE[2] * (2 if r2star else 1) + 2
     for path in (paths[0], *paths[-3:]):  # the slices of a series are alike
         assert dciodvfy_errors(dciodvfy_command, path) == []
 
 
 def test_the_same_job_makes_the_same_bytes() -> None:
-    once, again = (encode(maps(), source(), recipe(), CREATED) for _ in range(2))
+    once, again = (encode(maps(), source(), recipe(), CREATED, PLAIN).datasets for _ in range(2))
     assert [_bytes(d) for d in once] == [_bytes(d) for d in again]
 
 
@@ -81,7 +84,7 @@ def test_whatever_a_source_leaves_out_the_objects_are_whole(absent: set[str]) ->
     for dataset in headers:
         for keyword in absent:
             delattr(dataset, keyword)
-    outputs = encode(maps(), source(headers), recipe(), CREATED)
+    outputs = encode(maps(), source(headers), recipe(), CREATED, PLAIN).datasets
     assert len(outputs) == 2 * SHAPE[2] + 2
     for dataset in outputs:
         assert _bytes(dataset)
@@ -96,16 +99,16 @@ def test_the_order_of_references_does_not_matter() -> None:
 
 
 def test_other_sources_or_another_recipe_make_other_objects() -> None:
-    first = {d.SOPInstanceUID for d in encode(maps(), source(), recipe(), CREATED)}
-    other_recipe = {d.SOPInstanceUID for d in encode(maps(), source(), recipe(threshold=0.2), CREATED)}
-    other_source = {d.SOPInstanceUID for d in encode(maps(), enhanced_source(), recipe(), CREATED)}
+    first = {d.SOPInstanceUID for d in encode(maps(), source(), recipe(), CREATED, PLAIN).datasets}
+    other_recipe = {d.SOPInstanceUID for d in encode(maps(), source(), recipe(threshold=0.2), CREATED, PLAIN).datasets}
+    other_source = {d.SOPInstanceUID for d in encode(maps(), enhanced_source(), recipe(), CREATED, PLAIN).datasets}
     assert not first & other_recipe
     assert not first & other_source
 
 
 def test_time_is_only_in_the_dates() -> None:
     """A job made anew for the same images names the same objects: a PACS that has them keeps the ones it has."""
-    one, other = (encode(maps(), source(), recipe(), created) for created in (CREATED, CREATED + 86400))
+    one, other = (encode(maps(), source(), recipe(), created, PLAIN).datasets for created in (CREATED, CREATED + 86400))
     assert [d.SOPInstanceUID for d in one] == [d.SOPInstanceUID for d in other]
     assert one[0].ContentDate != other[0].ContentDate
 
@@ -117,7 +120,7 @@ def test_dates_are_in_the_zone_that_the_source_names() -> None:
 
 
 def test_every_object_belongs_to_the_patient_and_the_study() -> None:
-    for dataset in encode(maps(), source(), recipe(), CREATED):
+    for dataset in encode(maps(), source(), recipe(), CREATED, PLAIN).datasets:
         for keyword in ("PatientName", "PatientID", "PatientBirthDate", "StudyInstanceUID", "AccessionNumber"):
             assert dataset[keyword].value == header()[keyword].value
 
@@ -125,7 +128,9 @@ def test_every_object_belongs_to_the_patient_and_the_study() -> None:
 def test_an_empty_reference_region_makes_no_segment() -> None:
     emptied = maps()
     empty = dataclasses.replace(emptied.reference, mask=emptied.reference.mask & False)
-    segmentation = encode(dataclasses.replace(emptied, reference=empty), source(), recipe(), CREATED)[-2]
+    segmentation = encode(dataclasses.replace(emptied, reference=empty), source(), recipe(), CREATED, PLAIN).datasets[
+        -2
+    ]
     assert [s.SegmentLabel for s in segmentation.SegmentSequence] == ["whole brain"]
 
 
@@ -136,7 +141,7 @@ def _bytes(dataset: Dataset) -> bytes:
 
 
 def bytes_of_all() -> bytes:
-    return b"".join(map(_bytes, encode(maps(), source(), recipe(), CREATED)))
+    return b"".join(map(_bytes, encode(maps(), source(), recipe(), CREATED, PLAIN).datasets))
 
 
 def test_malformed_patient_values_are_passed_on_and_not_talked_about(
@@ -153,7 +158,7 @@ def test_malformed_patient_values_are_passed_on_and_not_talked_about(
         ):
             tag = Tag(keyword)
             dataset._dict[tag] = RawDataElement(tag, vr, len(value), value, 0, False, True)
-    for dataset in encode(maps(), source(headers), recipe(), CREATED):
+    for dataset in encode(maps(), source(headers), recipe(), CREATED, PLAIN).datasets:
         assert b"SECRET" * 20 in _bytes(dataset)
         assert dataset.PatientBirthDate == "SECRET"
     said = "".join(capfd.readouterr()) + "".join(str(warning.message) for warning in recwarn)

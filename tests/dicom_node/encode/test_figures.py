@@ -14,7 +14,7 @@ def test_known_answers() -> None:
     chi[4, 5, 2], chi[5, 5, 2] = 0.018, -0.018  # ppm, in the reference region of 3 x 3 x 2 voxels
     brain, csf = regions(dataclasses.replace(maps(), chi=chi))
     assert (csf.name, csf.voxels) == ("csf", 18)
-    assert csf.volume == pytest.approx(18 * 0.5 * 0.75 * 2.5 / 1000)
+    assert csf.volume == pytest.approx(18 * 0.5 * 0.75 * 2.5)
     assert csf.chi.mean == pytest.approx(0)
     assert csf.chi.sd == pytest.approx(np.sqrt(2 * 18**2 / 18))
     assert (csf.chi.median, csf.chi.minimum, csf.chi.maximum) == pytest.approx((0, -18, 18))

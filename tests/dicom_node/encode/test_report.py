@@ -11,12 +11,12 @@ from pydicom.sr.codedict import codes
 
 from dicom_node.encode import encode
 from dicom_node.encode.figures import regions
-from tests.dicom_node.encode.example import CREATED, maps, recipe, save, source
+from tests.dicom_node.encode.example import CREATED, PLAIN, maps, recipe, save, source
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    return save(encode(maps(), source(), recipe(), CREATED), tmp_path_factory.mktemp("outputs"))
+    return save(encode(maps(), source(), recipe(), CREATED, PLAIN).datasets, tmp_path_factory.mktemp("outputs"))
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +41,8 @@ def test_every_figure_stands_in_its_group(report: hd.sr.Comprehensive3DSR) -> No
         codes.SCT.Mean: "mean",
         codes.SCT.StandardDeviation: "sd",
         codes.SCT.Median: "median",
+        codes.SCT.FifthPercentile: "p5",
+        codes.SCT.NinetyFifthPercentile: "p95",
         codes.SCT.Minimum: "minimum",
         codes.SCT.Maximum: "maximum",
     }

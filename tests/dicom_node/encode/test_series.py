@@ -16,6 +16,7 @@ from tests.dicom_node.encode.example import (
     CREATED,
     MAGNITUDE_SERIES,
     PHASE_SERIES,
+    PLAIN,
     SHAPE,
     SPACE,
     STUDY,
@@ -115,7 +116,7 @@ def test_says_what_it_is() -> None:
 
 
 def test_series_are_new_and_numbered_after_their_source() -> None:
-    outputs = encode(maps(), source(), recipe(), CREATED)
+    outputs = encode(maps(), source(), recipe(), CREATED, PLAIN).datasets
     numbers = {dataset.SeriesInstanceUID: dataset.SeriesNumber for dataset in outputs}
     assert sorted(numbers.values()) == [701, 702, 703, 704]
     assert not {MAGNITUDE_SERIES, PHASE_SERIES} & set(numbers)
@@ -173,7 +174,7 @@ def test_names_keep_their_character_set(character_set: object, name: str, tmp_pa
         if character_set:
             dataset.SpecificCharacterSet = character_set
         dataset.PatientName = name
-    for path in save(encode(maps(), source(headers), recipe(), CREATED), tmp_path):
+    for path in save(encode(maps(), source(headers), recipe(), CREATED, PLAIN).datasets, tmp_path):
         written = dcmread(path)
         assert str(written.PatientName) == name
         assert written.get("SpecificCharacterSet") == (character_set or None)
@@ -191,7 +192,7 @@ def test_odd_headers_make_sound_objects(tmp_path: Path, dciodvfy_command: Path) 
         dataset.ReferencedStudySequence = []
         dataset.RequestAttributesSequence = [Dataset()]
     odd_recipe = dataclasses.replace(recipe(), name="my\\réçipe")
-    paths = save(encode(maps(), source(headers), odd_recipe, CREATED), tmp_path)
+    paths = save(encode(maps(), source(headers), odd_recipe, CREATED, PLAIN).datasets, tmp_path)
     for path in (paths[0], *paths[-3:]):
         assert dciodvfy_errors(dciodvfy_command, path) == []
         written = dcmread(path)
@@ -203,7 +204,7 @@ def test_a_sex_that_the_standard_does_not_know_is_kept() -> None:
     headers = tuple(header(i) for i in range(SHAPE[2]))
     for dataset in headers:
         dataset.PatientSex = "U"
-    assert {d.PatientSex for d in encode(maps(), source(headers), recipe(), CREATED)} == {"U"}
+    assert {d.PatientSex for d in encode(maps(), source(headers), recipe(), CREATED, PLAIN).datasets} == {"U"}
 
 
 def _with_meta(dataset: Dataset) -> Dataset:

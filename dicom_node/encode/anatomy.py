@@ -1,0 +1,145 @@
+"""What the regions of a report are called, coded and coloured: one table for segmentation, report, page and tables.
+
+Codes: SNOMED CT as DICOM publishes it in PS3.16 (CID 7140, 7151, 7153).  What DICOM has no code for (red nucleus,
+subthalamic nucleus, the two segments of the globus pallidus, dentate nucleus) carries that of Uberon
+(doi:10.1186/gb-2012-13-1-r5), a published ontology that PS3.16 table 8-1 names among its coding schemes.  A structure
+of a site's own atlas that is not in the table is a "Tissue" that its label names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+
+WHOLE_BRAIN = "whole_brain"
+
+STRUCTURE = codes.SCT.AnatomicalStructure
+SUBSTANCE = codes.cid7150.BodySubstance
+TISSUE = codes.cid7150.Tissue
+
+SIDES = {"left": codes.SCT.Left, "right": codes.SCT.Right}
+
+Colour = tuple[int, int, int]
+"""Red, green, blue, 0 to 255."""
+
+ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE = (
+    (230, 159, 0),
+    (86, 180, 233),
+    (0, 158, 115),
+    (240, 228, 66),
+    (0, 114, 178),
+    (213, 94, 0),
+    (204, 121, 167),
+)
+"""The palette of Okabe and Ito (Wong 2011, doi:10.1038/nmeth.1618): told apart with every kind of colour vision."""
+GREY = (153, 153, 153)
+
+
+@dataclass(frozen=True)
+class Structure:
+    """title: for people.  short: for a narrow column.  category, kind: PS3.16 CID 7150 and 7151.
+
+    colour: of both sides.  nucleus: whether it is one of the iron-rich nuclei that the page is about.
+    """
+
+    title: str
+    short: str
+    category: Code
+    kind: Code
+    colour: Colour
+    nucleus: bool = False
+
+
+STRUCTURES = {
+    "caudate": Structure("Caudate nucleus", "Caudate", STRUCTURE, codes.SCT.CaudateNucleus, ORANGE, nucleus=True),
+    "putamen": Structure("Putamen", "Putamen", STRUCTURE, codes.SCT.Putamen, SKY, nucleus=True),
+    "globus_pallidus": Structure(
+        "Globus pallidus", "Pallidum", STRUCTURE, codes.SCT.GlobusPallidus, GREEN, nucleus=True
+    ),
+    "globus_pallidus_external": Structure(
+        "Globus pallidus, external",
+        "Pallidum ext.",
+        STRUCTURE,
+        Code("UBERON:0002476", "UBERON", "lateral globus pallidus"),
+        GREEN,
+        nucleus=True,
+    ),
+    "globus_pallidus_internal": Structure(
+        "Globus pallidus, internal",
+        "Pallidum int.",
+        STRUCTURE,
+        Code("UBERON:0002477", "UBERON", "medial globus pallidus"),
+        YELLOW,
+        nucleus=True,
+    ),
+    "nucleus_accumbens": Structure(
+        "Nucleus accumbens", "Accumbens", STRUCTURE, codes.SCT.NucleusAccumbens, PURPLE, nucleus=True
+    ),
+    "subthalamic_nucleus": Structure(
+        "Subthalamic nucleus",
+        "Subthalamic",
+        STRUCTURE,
+        Code("UBERON:0001906", "UBERON", "subthalamic nucleus"),
+        PURPLE,
+        nucleus=True,
+    ),
+    "red_nucleus": Structure(
+        "Red nucleus",
+        "Red nucleus",
+        STRUCTURE,
+        Code("UBERON:0001947", "UBERON", "red nucleus"),
+        VERMILION,
+        nucleus=True,
+    ),
+    "substantia_nigra": Structure(
+        "Substantia nigra", "Subst. nigra", STRUCTURE, codes.SCT.SubstantiaNigra, BLUE, nucleus=True
+    ),
+    "dentate_nucleus": Structure(
+        "Dentate nucleus",
+        "Dentate",
+        STRUCTURE,
+        Code("UBERON:0002132", "UBERON", "dentate nucleus"),
+        ORANGE,
+        nucleus=True,
+    ),
+    "thalamus": Structure("Thalamus", "Thalamus", STRUCTURE, codes.SCT.Thalamus, GREY),
+    "white_matter": Structure("White matter", "White matter", STRUCTURE, codes.SCT.CerebralWhiteMatter, GREY),
+    "lateral_ventricle": Structure("Lateral ventricle", "Lat. ventricle", STRUCTURE, codes.SCT.LateralVentricle, SKY),
+    "csf": Structure("CSF", "CSF", SUBSTANCE, codes.SCT.CerebrospinalFluid, SKY),
+    WHOLE_BRAIN: Structure("Whole brain", "Whole brain", STRUCTURE, codes.SCT.Brain, GREY),
+}
+"""In the order in which they are listed to people."""
+
+
+def split(name: str) -> tuple[str, str]:
+    """ "left_caudate" is ("caudate", "left"); what has no side has "" for it."""
+    side, _, structure = name.partition("_")
+    return (structure, side) if side in SIDES and structure else (name, "")
+
+
+def structure(name: str) -> Structure:
+    """Of a region, with or without its side."""
+    plain, _ = split(name)
+    words = plain.replace("_", " ")
+    return STRUCTURES.get(plain) or Structure(words[:1].upper() + words[1:], words, TISSUE, codes.SCT.Tissue, GREY)
+
+
+def laterality(name: str) -> Code | None:
+    return SIDES.get(split(name)[1])
+
+
+def place(name: str) -> tuple[int, str, str]:
+    """Sorts regions as they are listed: by the table, what it does not have behind, left before right."""
+    plain, side = split(name)
+    order = list(STRUCTURES)
+    return (order.index(plain) if plain in order else len(order), plain, side)
+
+
+def in_words(name: str) -> str:
+    """A region's name within a sentence: "left caudate nucleus", "whole brain", "CSF"."""
+    plain, side = split(name)
+    title = structure(plain).title
+    words = title if title.isupper() else title[:1].lower() + title[1:]
+    return f"{side} {words}".strip()
