@@ -32,17 +32,39 @@ def kernel(
     D(0) is 0: the field of a χ that is the same everywhere cannot be seen, so χ has no zero of its own.
     of: an array whose library and device the kernel shall have; NumPy's without.
     """
-    b = [float(np.float32(component / np.linalg.norm(b0_direction))) for component in b0_direction]
-    first, second = [], []
     axes = frequencies(shape, voxel_size, of)
     xp = array_namespace(*axes)
-    for k, h in zip(axes, voxel_size, strict=True):
-        angle = np.pi * h * k
-        first.append(xp.sin(2 * angle) / h)
-        second.append((2 * xp.sin(angle) / h) ** 2)
+    angles = [np.pi * h * k for k, h in zip(axes, voxel_size, strict=True)]
+    first = [xp.sin(2 * angle) / h for angle, h in zip(angles, voxel_size, strict=True)]
+    second = [(2 * xp.sin(angle) / h) ** 2 for angle, h in zip(angles, voxel_size, strict=True)]
+    return _kernel(first, second, b0_direction)
+
+
+def sampled(
+    shape: Shape,
+    voxel_size: tuple[float, float, float],
+    b0_direction: tuple[float, float, float],
+    of: Array | None = None,
+) -> FloatArray:
+    """The continuous kernel at the grid's frequencies, as published methods use it.  Arguments as for `kernel`.
+
+    A Nyquist frequency stands for both its signs, so that it has no part in products with another axis.
+    """
+    axes = frequencies(shape, voxel_size, of)
+    xp = array_namespace(*axes)
+    first = [
+        xp.where(xp.abs(k) * h < 0.5 - 1e-6, k, 0.0)  # in units of the sampling rate, where Nyquist's is 0.5
+        for k, h in zip(axes, voxel_size, strict=True)
+    ]
+    return _kernel(first, [k**2 for k in axes], b0_direction)
+
+
+def _kernel(first: list[FloatArray], second: list[FloatArray], b0_direction: tuple[float, float, float]) -> FloatArray:
+    """1/3 − (k·b)²/k² from each axis' k (in products with another's) and k²; 0 at k = 0."""
+    b = [float(np.float32(component / np.linalg.norm(b0_direction))) for component in b0_direction]
     k_squared = second[0] + second[1] + second[2]
     k_squared[0, 0, 0] = 1
-    along_b_squared = xp.zeros_like(k_squared)
+    along_b_squared = array_namespace(k_squared).zeros_like(k_squared)
     for i in range(3):
         along_b_squared += b[i] ** 2 * second[i]
         for j in range(i):

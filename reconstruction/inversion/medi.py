@@ -9,7 +9,8 @@ harmonic has no say, at the cost of a sphere's radius of brain.  m is 1/σ with 
 
 λ is in the authors' unit, in which χ is the phase that it makes in one echo spacing: φ = 2π f₀ ΔTE χ (χ in ppm, f₀ in
 MHz), 4 rad per ppm at 3 T and 5 ms.  Their λ of 1000 thus means a data weight that does not know the noise: σ_φ = 0.022
-rad in the typical voxel.  For the same map from a field in ppm, λ grows as (2π f₀ ΔTE)².
+rad in the typical voxel.  With χ in ppm the same cost has λ · 2π f₀ ΔTE in the place of λ.  The dipole is the
+continuous one at the grid's frequencies, as theirs.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ def medi(
     radian_per_ppm = 2 * math.pi * larmor_frequency * 1e-6 * _spacing(echo_times)
     phase = xp.where(known, radian_per_ppm * window.cut(local_field), 0.0)
     sigma = xp.where(known, xp.clip(window.cut(noise), LEAST_PPM, None), 0.0)
-    D = dipole.kernel(window.shape, voxel_size, geometry.b0_direction, local_field)
+    D = dipole.sampled(window.shape, voxel_size, geometry.b0_direction, local_field)
     sphere = None
     if sphere_mm > 0:
         sphere = transfer_function(window.shape, voxel_size, sphere_mm, local_field)
@@ -86,8 +87,8 @@ def medi(
         D = (1 - sphere) * D
     if not xp.any(known & inside):
         raise NotReconstructible(
-            f"no voxel of the mask ({int(xp.count_nonzero(mask))} voxels) is known and has a sphere of {sphere_mm:g} mm in the "
-            "brain; expected a brain: check the mask, or set a smaller sphere_mm"
+            f"no voxel of the mask ({int(xp.count_nonzero(mask))} voxels) is known and has a sphere of "
+            f"{sphere_mm:g} mm in the brain; expected a brain: check the mask, or set a smaller sphere_mm"
         )
 
     def trust(sigma: FloatArray) -> FloatArray:

@@ -127,3 +127,23 @@ def test_window_gives_back_what_it_cut(shape: tuple[int, int, int], margin: floa
     sizes = [s.stop - s.start for s in window.box]
     for total, size, step in zip(window.shape, sizes, (1.0, 2.0, 3.0), strict=True):
         assert total >= size + margin / step
+
+
+def test_sampled_dipole_is_the_continuous_one() -> None:
+    """On odd sizes, which have no Nyquist frequency, it is what the whole complex transform makes of the formula."""
+    shape, voxel_size, b = (15, 13, 11), (1.0, 1.2, 2.5), (0.0, -0.6, 0.8)
+    k = np.meshgrid(*(np.fft.fftfreq(n, h) for n, h in zip(shape, voxel_size, strict=True)), indexing="ij")
+    k_squared = np.sum(np.square(k), axis=0)
+    k_squared[0, 0, 0] = np.inf
+    D = 1 / 3 - np.tensordot(b, k, 1) ** 2 / k_squared
+    D[0, 0, 0] = 0
+    chi = random_volume(shape, 1)
+    expected = np.fft.ifftn(D * np.fft.fftn(chi)).real
+    np.testing.assert_allclose(fourier.apply(dipole.sampled(shape, voxel_size, b), chi), expected, atol=1e-5)
+
+
+def test_sampled_dipole_is_self_adjoint_at_the_nyquist_frequency() -> None:
+    shape = (12, 10, 8)
+    D = dipole.sampled(shape, (1.0, 1.2, 2.5), (0.0, -0.6, 0.8))
+    assert D.dtype == np.float32
+    assert_self_adjoint(lambda x: fourier.apply(D, x), shape)
