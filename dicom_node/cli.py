@@ -57,6 +57,13 @@ def _parser() -> argparse.ArgumentParser:
     reconstruct.add_argument("--out", type=Path, required=True, metavar="OUT_DIR")
     reconstruct.add_argument("--recipe", metavar="NAME_OR_FILE", help="default: the configuration's")
     reconstruct.add_argument("--nifti", action="store_true", help="write NIfTI volumes too")
+    reconstruct.add_argument(
+        "--mask",
+        type=Path,
+        metavar="FILE",
+        help="the brain, as NIfTI or DICOM Segmentation on the images' grid (default: a segmentation in INPUT_DIR, or "
+        "what the recipe's method finds)",
+    )
     reconstruct.set_defaults(command=_reconstruct)
 
     inspect = commands.add_parser("inspect", help="tell what would be made of a folder of DICOM files, and why")
@@ -89,6 +96,8 @@ def _serve(options: argparse.Namespace) -> int:
 def _reconstruct(options: argparse.Namespace) -> int:
     if not options.input.is_dir():
         raise InvalidConfiguration(f"{options.input} is no folder; expected a folder of DICOM files")
+    if options.mask is not None and not options.mask.is_file():
+        raise InvalidConfiguration(f"{options.mask} is no file; expected a mask as NIfTI or DICOM Segmentation")
     config = configuration.load(options.config)
     recipe_file = configuration.recipe_file(options.recipe or config.reconstruct.recipe)
     log.configure(config.log.style, "warning")
@@ -96,7 +105,9 @@ def _reconstruct(options: argparse.Namespace) -> int:
     from dicom_node.reconstruct import read_recipe
 
     recipe = read_recipe(recipe_file)
-    return reconstruct_folder(options.input, options.out, recipe, options.nifti, config.scanners, config.output)
+    return reconstruct_folder(
+        options.input, options.out, recipe, options.nifti, config.scanners, config.output, options.mask
+    )
 
 
 def _inspect(options: argparse.Namespace) -> int:

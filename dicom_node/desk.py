@@ -38,10 +38,11 @@ def reconstruct_folder(
     nifti: bool,
     scanners: Sequence[Scanner] = (),
     output: Output | None = None,
+    mask: Path | None = None,
 ) -> int:
     """Reconstructs every complete acquisition below `input_dir`; progress and reasons go to stderr.
 
-    scanners: what the site knows of them.  output: what is to be made.
+    scanners: what the site knows of them.  output: what is to be made.  mask: a file with the brain.
     Returns 0 if at least one was reconstructed, 3 if there was none that can be.  Returns 1 if one failed for another
     cause, a disk or a fault of this software; the others are done nevertheless.
     """
@@ -58,7 +59,7 @@ def reconstruct_folder(
         _say(f"{_name(acquired)}: reconstructing into {folder}")
         try:
             folder.mkdir(parents=True, exist_ok=True)  # what cannot be written should be known before the work
-            outcome = reconstruct_group(acquired, recipe, time.time(), _say, scanners, output)
+            outcome = reconstruct_group(acquired, recipe, time.time(), _say, scanners, output, mask)
             remove_outputs(folder)
             remove_nifti(folder / "nifti")
             write(outcome, folder)

@@ -32,6 +32,7 @@ from pydicom.filewriter import dcmwrite
 
 from dicom_node.config import Output, Scanner
 from dicom_node.convert import Override, Source, convert, describe
+from dicom_node.convert.mask import named, with_mask
 from dicom_node.encode import encode
 from dicom_node.encode.record import names, record
 from dicom_node.errors import InvalidConfiguration, NotConvertible
@@ -95,9 +96,10 @@ def reconstruct_group(
     on_stage: OnStage,
     scanners: Sequence[Scanner] = (),
     output: Output | None = None,
+    mask: Path | None = None,
 ) -> Outcome:
     """From images to encoded results, in memory.  created: see `encode`.  on_stage: told as each stage begins.
-
+    mask: a file with the brain, which goes before a segmentation among the images.
     Raises NotConvertible for images from which no map can be made, Contradicted for a phase that cannot be what its
     header says, with the reason.
     """
@@ -106,6 +108,7 @@ def reconstruct_group(
     try:
         scanner = settings_of(acquired, scanners)
         acquisition, source = convert(acquired, scanner.override)
+        acquisition, source = with_mask(acquisition, source, mask or (acquired.mask and acquired.mask.path))
         watch("check")
         judged = check(acquisition, source, scanner)
         source = replace(source, warnings=(*source.warnings, *judged.warnings))
@@ -191,6 +194,7 @@ def _is_made_from(result: Path, acquired: Group, recipe: Recipe, override: Overr
         found["recipe"]["digest"] == recipe.digest()
         and found["source"]["sop_instance_uids"] == sorted(i.sop_instance_uid for i in acquired.instances)
         and found["source"].get("phase_override", {}) == override.applied()
+        and found["source"].get("mask", "") == (named(acquired.mask.sop_instance_uid) if acquired.mask else "")
         and found.get("output") == output.model_dump(mode="json")
     )
 
