@@ -37,12 +37,18 @@ from pydicom.uid import (
     LegacyConvertedEnhancedMRImageStorage,
     MRImageStorage,
     RLELossless,
+    SegmentationStorage,
 )
 
 from dicom_node.errors import UnreadableObject
 from dicom_node.structure import PIXEL_DATA, Skeleton
 
-ADMITTED_SOP_CLASSES = (MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage)
+ADMITTED_SOP_CLASSES = (
+    MRImageStorage,
+    EnhancedMRImageStorage,
+    LegacyConvertedEnhancedMRImageStorage,
+    SegmentationStorage,
+)
 ADMITTED_TRANSFER_SYNTAXES = (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -71,6 +77,8 @@ _MULTI_FRAME = ("NumberOfFrames", *_FUNCTIONAL_GROUPS)
 _USED_LATER = ("EchoTime", "ImagingFrequency", "RescaleSlope", "RescaleIntercept", "SeriesNumber")
 """May be absent or empty; a value must be the number it claims to be."""
 _BITS_ALLOCATED = (8, 16, 32)
+_BITS_OF_SEGMENTATION = (1, 8)
+"""BINARY and FRACTIONAL (PS3.3 C.8.20.2)."""
 _PHOTOMETRIC_INTERPRETATIONS = frozenset(term.value for term in PhotometricInterpretation)
 
 _T = TypeVar("_T")
@@ -256,7 +264,8 @@ def _require_pixels(header: _Header, skeleton: Skeleton, transfer_syntax: UID, m
     for keyword, size in sizes.items():
         if size < 1:
             raise _mismatch(f"{keyword} is {size}, expected 1 or more")
-    if sizes["BitsAllocated"] not in _BITS_ALLOCATED or sizes["BitsStored"] > sizes["BitsAllocated"]:
+    known = _BITS_OF_SEGMENTATION if header.text("SOPClassUID") == SegmentationStorage else _BITS_ALLOCATED
+    if sizes["BitsAllocated"] not in known or sizes["BitsStored"] > sizes["BitsAllocated"]:
         raise _mismatch(f"{sizes['BitsStored']} bits stored in {sizes['BitsAllocated']} cannot be read")
     if header.number("PixelRepresentation") not in (0, 1):
         raise _mismatch(f"PixelRepresentation is {header.number('PixelRepresentation')}, expected 0 or 1")

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 from pydicom import dcmread
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from dicom_node import reconstruct
+from dicom_node.admission import NotAdmitted, admit
 from dicom_node.cli import main
 from dicom_node.convert import describe
 from dicom_node.desk import reconstruct_folder
@@ -24,6 +26,7 @@ from reconstruction import Acquisition, Maps
 from tests.dicom_node.convert.test_mask import converted, nifti, segmentation, some_mask
 from tests.dicom_node.encode.example import CREATED, SHAPE, recipe
 from tests.dicom_node.study import instant_physics, write_study
+from tests.objects import encode
 
 Seen = list[Acquisition]
 
@@ -122,3 +125,21 @@ def test_what_the_store_keeps_of_a_segmentation_is_what_was_described(tmp_path: 
     store.add_instance(drawn)
     assert store.instances(drawn.study_instance_uid) == [drawn]
     assert drawn.brain_of
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+def test_the_receiver_admits_a_segmentation_of_one_bit(tmp_path: Path, syntax: UID) -> None:
+    drawn = dcmread(segmentation(tmp_path / "drawn", some_mask(SHAPE)))
+    encoded = encode(drawn, syntax)
+
+    def admitted(content: bytes) -> str:
+        return admit(
+            content,
+            sop_class_uid=drawn.SOPClassUID,
+            sop_instance_uid=drawn.SOPInstanceUID,
+            transfer_syntax=syntax,
+        )
+
+    assert admitted(encoded) == drawn.StudyInstanceUID
+    with pytest.raises(NotAdmitted):
+        admitted(encoded[:-60])
