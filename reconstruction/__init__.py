@@ -1,9 +1,11 @@
 """Quantitative susceptibility mapping: arrays in, maps out.  Knows no DICOM, no files, no network, no database."""
 
 from reconstruction.acquisition import GYROMAGNETIC_RATIO, Acquisition, Geometry
+from reconstruction.atlas import Atlas, Mixture
 from reconstruction.errors import (
     DeviceUnavailable,
     InvalidAcquisition,
+    InvalidAtlas,
     InvalidRecipe,
     NotReconstructible,
     ReconstructionError,
@@ -17,12 +19,15 @@ from reconstruction.recipe import Recipe, Step
 __all__ = [
     "GYROMAGNETIC_RATIO",
     "Acquisition",
+    "Atlas",
     "DeviceUnavailable",
     "Evidence",
     "Geometry",
     "InvalidAcquisition",
+    "InvalidAtlas",
     "InvalidRecipe",
     "Maps",
+    "Mixture",
     "NotReconstructible",
     "Plausibility",
     "Recipe",

@@ -2,6 +2,7 @@
 
 ReconstructionError
 ├── InvalidAcquisition    arrays, echo times or geometry that cannot belong together
+├── InvalidAtlas          templates and regions that cannot belong together
 ├── InvalidRecipe         a recipe that names no stage, no method or no setting that exists
 ├── DeviceUnavailable     a device was asked for that no installed library can use
 └── NotReconstructible    a sound acquisition from which no map can be made (no brain found, no signal)
@@ -16,6 +17,10 @@ class ReconstructionError(Exception):
 
 class InvalidAcquisition(ReconstructionError, ValueError):
     """Arrays, echo times or geometry that cannot belong together."""
+
+
+class InvalidAtlas(ReconstructionError, ValueError):
+    """Templates and regions that cannot belong together."""
 
 
 class InvalidRecipe(ReconstructionError, ValueError):

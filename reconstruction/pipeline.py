@@ -12,6 +12,7 @@ from scipy import ndimage
 from reconstruction import grade, quality, stage
 from reconstruction.acquisition import Acquisition, BoolArray, FloatArray
 from reconstruction.arrays import mover, to_numpy
+from reconstruction.atlas import Atlas
 from reconstruction.errors import NotReconstructible
 from reconstruction.maps import Maps
 from reconstruction.projection import minimum_projection
@@ -24,11 +25,17 @@ ON_DEVICE = ("background", "inversion")
 
 
 def reconstruct(
-    acquisition: Acquisition, recipe: Recipe, on_stage: Callable[[str], None] | None = None, *, device: str = "cpu"
+    acquisition: Acquisition,
+    recipe: Recipe,
+    on_stage: Callable[[str], None] | None = None,
+    atlas: Atlas | None = None,
+    *,
+    device: str = "cpu",
 ) -> Maps:
     """Makes χ, R2* and what lies between from a multi-echo gradient echo.
 
-    on_stage: is told each stage's name when it begins.  device: one of `arrays.DEVICES`, on which the stages of
+    on_stage: is told each stage's name when it begins.  atlas: what the stage `regions` lays the brain over; without
+    one there are no regions.  device: one of `arrays.DEVICES`, on which the stages of
     ON_DEVICE run; the others are loops of the CPU.  Raises NotReconstructible when no brain or signal is found,
     DeviceUnavailable when the device is not there.
     """
@@ -91,7 +98,10 @@ def reconstruct(
         if isinstance(chi, tuple):
             chi, mask = chi
         valid = _without_open_holes(mask, trusted)
-        reference = run("reference", chi=chi, mask=valid & trusted, regions=None, **shared)
+        regions = None
+        if atlas is not None:
+            regions = run("regions", atlas=atlas, chi=_within(valid, chi), mask=brain, **shared)
+        reference = run("reference", chi=chi, mask=valid & trusted, regions=regions, **shared)
         if reference.mask.any():
             chi = chi - chi[reference.mask].mean()
         swi = run(
@@ -128,6 +138,7 @@ def reconstruct(
         swi_projection=None if swi is None else minimum_projection(swi, valid, acquisition.geometry),
         chi_para=chi_para,
         chi_dia=chi_dia,
+        regions=regions,
         grade=verdict,
         grounds=grounds,
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-TABLE = Path(__file__).parents[2] / "config" / "atlas" / "subcortical_nuclei.csv"
+TABLE = Path(__file__).parents[2] / "config" / "atlas" / "icbm152" / "mixtures.csv"
 
 REACH_MM = 14.0
 """A Gaussian of the table (largest variance about 20 mm²) adds nothing to its structure beyond three deviations."""

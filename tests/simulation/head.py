@@ -90,6 +90,7 @@ def simulate_head(
     centre_mm: tuple[float, float, float] = ISOCENTRE_MM,
     lesions: bool = False,
     sharpening: float = 1.0,
+    warp: FloatArray | None = None,
 ) -> SimulatedHead:
     """Simulates a 3D multi-echo gradient echo of a head that `seed` makes.
 
@@ -97,11 +98,14 @@ def simulate_head(
     snr: mean magnitude of the brain at the first echo over the noise SD of one channel (inf for none).
     rotation: 3×3, turns the slab from axial in R, A, S; the head stays in line with B₀.  centre_mm: the slab's middle.
     lesions: adds a microbleed of 1.2 ppm and a calcification of −1.5 ppm.  sharpening: see `anatomy`.
+    warp: displacements added to those that the seed makes, see `tests.simulation.warps`.
     """
     random = np.random.default_rng(seed)
     head = anatomy(sharpening)
     field_strength = larmor_frequency / 42.577e6
     control = _warp(random)
+    if warp is not None:
+        control += warp
     chi, amplitude, r2star, shift = _properties(head, random, field_strength, echo_times[-1], lesions)
     step = _field_step(min(voxel_size))
     field = _field(chi, shift, control, step)

@@ -1,0 +1,90 @@
+"""The template as this brain would look in it: each contrast is mixed from what the atlas knows of the tissues.
+
+What a gradient echo shows of grey matter, white matter, fluid and iron depends on echo times, flip angle and field.
+So the template gets the brain's own contrasts: as much of each tissue as a regression of the brain's image on the
+tissues, laid over it, finds (the idea of the correlation ratio, Roche 1998, doi:10.1007/BFb0056301, with tissues for
+grey levels).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from reconstruction.acquisition import BoolArray, FloatArray
+from reconstruction.atlas import Atlas, structure
+from reconstruction.regions._mixtures import density_ratio
+
+EDGE = 1.0
+"""log(density/threshold) grows by about 1 for each mm into a structure of subcortical size."""
+
+RIDGE = 1e-4
+"""Of the mean power of the tissues: keeps a structure of a few voxels from taking any value."""
+
+
+@dataclass(frozen=True, eq=False)
+class Template:
+    """What brains are mixed from: float32 (x, y, z) each.  affine: voxel → mm.  tissues: fluid last among the
+    tissues, then the structures, both sides together."""
+
+    affine: NDArray[np.float64]
+    brain: FloatArray
+    tissues: tuple[FloatArray, ...]
+
+    @property
+    def step(self) -> float:
+        """mm: the cube root of a voxel's volume."""
+        return float(np.cbrt(np.linalg.det(self.affine[:3, :3])))
+
+    def voxels(self, places: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Voxel indices of places (3, …) in mm."""
+        inverse = np.linalg.inv(self.affine)
+        offset = inverse[:3, 3].reshape(3, *[1] * (places.ndim - 1))
+        return np.tensordot(inverse[:3, :3], places, 1) + offset
+
+
+def template_of(atlas: Atlas) -> Template:
+    """An atlas' tissues and structures as fractions of its voxels: a structure displaces the tissue it lies in."""
+    structures: dict[str, FloatArray] = {}
+    affine = np.array(atlas.affine)
+    axes = np.meshgrid(*(np.arange(n) for n in atlas.brain.shape), indexing="ij")
+    places = np.tensordot(affine[:3, :3], np.stack(axes), 1) + affine[:3, 3].reshape(3, 1, 1, 1)
+    for name, mixture in atlas.mixtures.items():
+        fraction = np.clip(0.5 + np.log(density_ratio(mixture, places)) / EDGE, 0, 1).astype(np.float32)
+        structures[structure(name)] = structures.get(structure(name), np.float32(0)) + fraction
+    rest = 1 - np.clip(sum(structures.values(), start=np.float32(0)), 0, 1)
+    brain = atlas.brain.astype(np.float32)
+    fluid = np.clip(brain - sum(atlas.tissues.values(), start=np.float32(0)), 0, 1)
+    tissues = (*(image * rest for image in atlas.tissues.values()), fluid * rest, *structures.values())
+    return Template(affine, brain, tuple(t.astype(np.float32) for t in tissues))
+
+
+def mixing(images: Mapping[str, FloatArray], laid_over: FloatArray, where: BoolArray) -> dict[str, FloatArray]:
+    """How much of each tissue (tissue,) every image holds, by least squares over the voxels marked.
+
+    laid_over: (tissue, x, y, z), the template's tissues on the images' grid.
+    """
+    A = laid_over[:, where].astype(np.float64)
+    normal, whole = A @ A.T, A.sum(0)
+    # Shrinks structures towards the mean of the tissues they lie in, not towards 0.
+    damped = normal + RIDGE * np.trace(normal) / len(normal) * np.eye(len(normal))
+    found = {}
+    for name, image in images.items():
+        values = image[where].astype(np.float64)
+        mean = (values @ whole) / max(whole @ whole, 1e-12)
+        found[name] = (mean + np.linalg.solve(damped, A @ (values - mean * whole))).astype(np.float32)
+    return found
+
+
+def mixed(tissues: FloatArray | tuple[FloatArray, ...], amounts: FloatArray) -> FloatArray:
+    """The image that has so much of each tissue."""
+    return np.asarray(sum(a * t for a, t in zip(amounts, tissues, strict=True)), np.float32)
+
+
+def smoothed(volume: FloatArray, width_mm: float, step: float) -> FloatArray:
+    """Gaussian of a full width at half maximum in mm."""
+    return ndimage.gaussian_filter(volume, width_mm / 2.3548 / step)
