@@ -30,6 +30,7 @@ from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.filewriter import dcmwrite
 
+from dicom_node.atlas import read_atlas
 from dicom_node.config import Output, Scanner
 from dicom_node.convert import Override, Source, convert, describe
 from dicom_node.convert.mask import named, with_mask
@@ -39,7 +40,7 @@ from dicom_node.errors import InvalidConfiguration, NotConvertible
 from dicom_node.group import group
 from dicom_node.model import Completeness, Group
 from dicom_node.review import as_data, check, settings_of
-from reconstruction import InvalidAcquisition, InvalidRecipe, Maps, NotReconstructible, Recipe, reconstruct
+from reconstruction import Atlas, InvalidAcquisition, InvalidRecipe, Maps, NotReconstructible, Recipe, reconstruct
 
 __all__ = ["Outcome", "Recipe", "read_recipe", "reconstruct_group", "reconstruct_job", "remove_outputs", "write"]
 
@@ -112,16 +113,14 @@ def reconstruct_group(
         watch("check")
         judged = check(acquisition, source, scanner)
         source = replace(source, warnings=(*source.warnings, *judged.warnings))
-        maps = reconstruct(acquisition, recipe, watch)
+        maps = reconstruct(acquisition, recipe, watch, atlas_of(recipe))
     except (InvalidAcquisition, NotReconstructible) as error:
         raise NotConvertible(str(error)) from error
     watch("encode")
     output = output or Output()
     encoded = encode(maps, source, recipe, created, output)
     outputs = names(encoded.datasets)
-    report = record(
-        acquisition, maps, source, recipe, encoded.regions, encoded.comparison, outputs, watch.stop()
-    )
+    report = record(acquisition, maps, source, recipe, encoded.regions, encoded.comparison, outputs, watch.stop())
     report |= {"decisions": list(source.decisions), "plausibility": as_data(judged.found)}
     report |= {"output": output.model_dump(mode="json")}
     return Outcome(maps, source, outputs, report, encoded.page)
@@ -152,9 +151,17 @@ def remove_outputs(folder: Path) -> None:
 def read_recipe(file: Path) -> Recipe:
     """Reads a TOML recipe.  Raises InvalidConfiguration with every fault at once."""
     try:
-        return Recipe.from_mapping(tomllib.loads(file.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, InvalidRecipe) as error:
+        recipe = Recipe.from_mapping(tomllib.loads(file.read_text(encoding="utf-8")))
+        atlas_of(recipe)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, InvalidRecipe, InvalidConfiguration) as error:
         raise InvalidConfiguration(f"{file}: {error}") from error
+    return recipe
+
+
+def atlas_of(recipe: Recipe) -> Atlas | None:
+    """The atlas that a recipe names; None where it asks for no regions.  Raises InvalidConfiguration."""
+    step = recipe.steps.get("regions")
+    return None if step is None else read_atlas(step.settings["name"])
 
 
 class Stopwatch:
