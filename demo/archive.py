@@ -76,12 +76,7 @@ class Archive:
 
     def __enter__(self) -> Archive:
         self.folder.mkdir(parents=True, exist_ok=True)
-        handlers: list[Any] = [
-            (evt.EVT_C_ECHO, lambda event: _SUCCESS),
-            (evt.EVT_C_STORE, self._store),
-            (evt.EVT_C_FIND, self._find),
-        ]
-        server = self._entity.start_server((self.host, self.port), block=False, evt_handlers=handlers)
+        server = self._entity.start_server((self.host, self.port), block=False, evt_handlers=self._handlers())
         assert server is not None
         self.port = int(server.server_address[1])
         return self
@@ -90,6 +85,13 @@ class Archive:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._entity.shutdown()
+
+    def _handlers(self) -> list[Any]:
+        return [
+            (evt.EVT_C_ECHO, lambda event: _SUCCESS),
+            (evt.EVT_C_STORE, self._store),
+            (evt.EVT_C_FIND, self._find),
+        ]
 
     @property
     def paths(self) -> dict[str, Path]:

@@ -78,18 +78,10 @@ def associate(
     entity.network_timeout = settings.idle_timeout
     connected = False
 
-    def tune(event: evt.Event) -> None:
+    def opened(event: evt.Event) -> None:
         nonlocal connected
         connected = True
-        install_checkpoint(event)
-        wrapped = event.assoc.dul.socket
-        assert wrapped is not None
-        stream = wrapped.socket
-        assert stream is not None
-        # Nagle's algorithm waits for the acknowledgement of the peer.
-        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # pynetdicom 3.0.4 leaves none: half a PDU, or a peer that does not read, would hold the thread for ever.
-        stream.settimeout(settings.idle_timeout)
+        tune(event, settings.idle_timeout)
 
     try:
         association = entity.associate(
@@ -99,7 +91,7 @@ def associate(
             ae_title=destination.ae_title,
             ext_neg=list(roles),
             tls_args=_tls(destination, settings),
-            evt_handlers=[(evt.EVT_CONN_OPEN, tune), *handlers],
+            evt_handlers=[(evt.EVT_CONN_OPEN, opened), *handlers],
         )
     except OSError as error:
         raise PeerFailure(f"{destination.words} cannot be found: {error.strerror}; is its host right?") from error
@@ -115,6 +107,19 @@ def associate(
         raise
     if association.is_established:
         association.release()
+
+
+def tune(event: evt.Event, idle_timeout: float) -> None:
+    """For EVT_CONN_OPEN of an association that we request."""
+    install_checkpoint(event)
+    wrapped = event.assoc.dul.socket
+    assert wrapped is not None
+    stream = wrapped.socket
+    assert stream is not None
+    # Nagle's algorithm waits for the acknowledgement of the peer.
+    stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    # pynetdicom 3.0.4 leaves none: half a PDU, or a peer that does not read, would hold the thread for ever.
+    stream.settimeout(idle_timeout)
 
 
 def echo(destination: Destination, settings: SendSettings) -> None:

@@ -15,8 +15,9 @@ from dicom_node.states import State
 from dicom_node.store import Store
 
 SECONDS_OF_A_DAY = 86400.0
-FINISHED = (State.SENT, State.FAILED, State.REVIEW)
-"""Nothing of these is still to be sent, and what `retry` needs is made anew.
+FINISHED = (State.SENT, State.ARCHIVED, State.FAILED, State.REVIEW)
+"""Nothing of these is still to be sent, and what `retry` needs is made anew.  What a destination has yet to commit
+itself to is kept: it may have to be sent again.
 
 Not refused: somebody may ask for it to be sent again.  Not reconstructed: without a destination, its folder is the only
 place where the result is.
@@ -34,14 +35,20 @@ def clean_up(store: Store, jobs_folder: Path, retention: Retention, now: float) 
         if now - job.changed_at <= retention.jobs * SECONDS_OF_A_DAY or not folder.is_dir():
             continue
         with store.transaction():
-            if store.job(job.id) != job:
-                continue  # somebody has asked for it meanwhile
+            if store.job(job.id) != job or _awaits_commitment(store, job.id):
+                continue  # somebody has asked for it meanwhile, or may have to
             try:
                 shutil.rmtree(folder)
             except OSError as error:
                 log.error("not_cleaned_up", job=job.id, error=str(error))
                 continue
         log.info("cleaned_up", job=job.id)
+
+
+def _awaits_commitment(store: Store, job: int) -> bool:
+    return bool(
+        store.rows("SELECT 1 FROM deliveries WHERE job = :job AND commitment IN ('due', 'asked') LIMIT 1", {"job": job})
+    )
 
 
 def make_anew(store: Store, jobs_folder: Path, job: int, source: State, now: float, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""The command line: serve, reconstruct, inspect, status, retry.
+"""The command line: serve, reconstruct, inspect, status, retry, export, compare, fetch.
 
 Exit codes: 0 done, 1 failure, 2 wrong usage or configuration, 3 nothing reconstructible.  What goes wrong is one
 message on stderr.  Heavy imports wait until a command needs them, so that `status` answers at once.
@@ -12,6 +12,7 @@ import shutil
 import sqlite3
 import sys
 import time
+from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
@@ -79,7 +80,31 @@ def _parser() -> argparse.ArgumentParser:
     retry.add_argument("job", type=int, metavar="JOB", help="its number, as status shows it")
     retry.set_defaults(command=_retry)
 
-    for command in (serve, reconstruct, inspect, status, retry):
+    export = commands.add_parser("export", help="write results as BIDS derivatives, or as a table over a cohort")
+    export.add_argument("jobs", nargs="+", metavar="JOB", help="a job's number, or a folder of results")
+    export.add_argument("--bids", type=Path, metavar="FOLDER", help="a BIDS derivative dataset, begun or added to")
+    export.add_argument("--csv", type=Path, metavar="FILE", help="a row for each region of each result")
+    export.add_argument("--subject", type=_label, metavar="LABEL", help="instead of a pseudonym")
+    export.set_defaults(command=_export)
+
+    compare = commands.add_parser("compare", help="table two time points of one patient, region by region")
+    compare.add_argument("one", metavar="JOB", help="a job's number, or a folder of results")
+    compare.add_argument("other", metavar="JOB")
+    compare.add_argument("--json", action="store_true", help="for machines")
+    compare.set_defaults(command=_compare)
+
+    fetch = commands.add_parser("fetch", help="find multi-echo gradient echoes in an archive and have them fetched")
+    fetch.add_argument("--from", dest="peer", metavar="PEER", help="a [[peer]] with a port; default: [fetch] peer")
+    fetch.add_argument("--patient", default="", metavar="ID", help="of this patient; * and ? are wild")
+    fetch.add_argument("--study", default="", metavar="UID", help="this study")
+    fetch.add_argument("--accession", default="", metavar="NUMBER", help="of this request")
+    fetch.add_argument("--since", type=_date, metavar="DATE", help="not older, such as 2026-01-31")
+    fetch.add_argument("--until", type=_date, metavar="DATE", help="not newer")
+    fetch.add_argument("--dry-run", action="store_true", help="only tell what is found")
+    fetch.add_argument("--list", action="store_true", help="list what was found, fetched, done and refused so far")
+    fetch.set_defaults(command=_fetch)
+
+    for command in (serve, reconstruct, inspect, status, retry, export, compare, fetch):
         command.add_argument("--config", type=Path, metavar="FILE", help="a TOML file like config/node.toml")
     return parser
 
@@ -148,15 +173,90 @@ def _retry(options: argparse.Namespace) -> int:
         done = "is sent to its destinations at once"
     elif job.state is State.REFUSED and outbox.again(job.id, now):
         done = "is sent again where it was turned down"
-    elif job.state in (State.FAILED, State.REVIEW, State.SENT) and store.run_again(job, now):
+    elif job.state in (State.FAILED, State.REVIEW, State.SENT, State.ARCHIVED) and store.run_again(job, now):
         done = "is run again"
     else:
         raise NothingToRetry(
-            f"job {job.id} is {job.state} ({job.reason}): there is nothing to run again; failed, refused and sent "
-            "jobs and those in review can be, and the pauses of a sending job can be ended"
+            f"job {job.id} is {job.state} ({job.reason}): there is nothing to run again; failed, refused, sent and "
+            "archived jobs and those in review can be, and the pauses of a sending job can be ended"
         )
     print(f"job {job.id} {done}")
     return DONE
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    config = configuration.load(options.config)
+    log.configure(config.log.style, "warning")
+    from dicom_node import exchange
+    from dicom_node.fetch import Fetches
+    from dicom_node.fetch_text import found_in_words, listed_in_words
+    from dicom_node.seek import Wanted, seek
+    from dicom_node.store import Store
+
+    if options.list:
+        store = Store(_state_folder(options.config) / "node.db", owner=False)
+        print(listed_in_words(Fetches(store).listed(), time.time()))
+        return DONE
+    archives = exchange.archives(config)
+    name = options.peer or config.fetch.peer
+    if name not in archives:
+        known = ", ".join(archives) or "(none)"
+        raise InvalidConfiguration(f"--from {name!r} is no [[peer]] with a port; expected one of {known}")
+    wanted = Wanted(options.patient, options.study, options.accession, options.since or "", options.until or "")
+    if wanted == Wanted():
+        raise InvalidConfiguration("all of an archive is asked for; name --patient, --study, --accession or --since")
+    found = list(seek(wanted, archives[name], exchange.send_settings(config, exchange.identity(config))))
+    print(found_in_words(found))
+    if not options.dry_run:
+        store = Store(_state_folder(options.config) / "node.db", owner=False)
+        new = Fetches(store).add(name, found, time.time())
+        print(f"{new} series are to be fetched, when the node runs; qsm-node fetch --list tells how far it is")
+    return DONE
+
+
+def _date(value: str) -> str:
+    """As DICOM has it (DA)."""
+    try:
+        return date.fromisoformat(value).strftime("%Y%m%d")
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{value!r} is no date; expected such as 2026-01-31") from error
+
+
+def _export(options: argparse.Namespace) -> int:
+    if options.bids is None and options.csv is None:
+        raise InvalidConfiguration("nothing to export to; name a folder with --bids, a file with --csv, or both")
+    from dicom_node.export import Label, export_bids, export_csv
+    from dicom_node.finished import find_result
+    from dicom_node.pseudonym import read_pseudonyms
+
+    state_folder = configuration.load(options.config).node.state_folder
+    results = [find_result(job, state_folder) for job in options.jobs]
+    pseudonyms = read_pseudonyms(state_folder)
+    labelled = [(result, Label.of(result, pseudonyms, options.subject or "")) for result in results]
+    for job, (result, label) in zip(options.jobs, labelled, strict=True):
+        if options.bids is not None:
+            files = export_bids(result, label, options.bids)
+            print(f"{job}: {len(files)} files of {label.stem} below {options.bids}")
+    if options.csv is not None:
+        print(f"{export_csv(labelled, options.csv)} rows in {options.csv}")
+    return DONE
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from dicom_node.compare import compare, in_words_of
+    from dicom_node.finished import find_result
+
+    state_folder = configuration.load(options.config).node.state_folder
+    found = compare(*(find_result(job, state_folder) for job in (options.one, options.other)))
+    print(json.dumps(found.as_data(), indent=1) if options.json else in_words_of(found))
+    return DONE
+
+
+def _label(text: str) -> str:
+    """A BIDS label: letters and digits."""
+    if not (text.isascii() and text.isalnum()):
+        raise argparse.ArgumentTypeError(f"{text!r} is no label; expected letters and digits")
+    return text
 
 
 def _state_folder(config: Path | None) -> Path:

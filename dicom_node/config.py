@@ -127,7 +127,7 @@ class Output(_Table):
 class Send(_Table):
     """Pauses grow from first_pause by pause_factor to longest_pause; trying never ends.
 
-    The timeouts are those of `send.SendSettings`.
+    The timeouts are those of `call.SendSettings`; commitment_timeout: until storage commitment is asked for anew.
     """
 
     first_pause: Seconds = 5.0
@@ -137,6 +137,7 @@ class Send(_Table):
     association_timeout: Seconds = 30.0
     response_timeout: Seconds = 60.0
     idle_timeout: Seconds = 60.0
+    commitment_timeout: Seconds = 3600.0
 
     def pause(self, attempts: int) -> float:
         """Seconds to wait after so many attempts."""
@@ -226,6 +227,33 @@ class Retention(_Table):
     jobs: Days = 14.0
 
 
+class Fetch(_Table):
+    """What the node brings itself from an archive.
+
+    peer: the archive, by the name of a [[peer]] with a port.  by: C-MOVE to ourselves, or C-GET.  schedule: when it
+    looks for new studies, as in crontab, in the machine's time; "" for never.  days: how far back it looks then.
+    """
+
+    peer: str = ""
+    by: Literal["move", "get"] = "move"
+    schedule: str = ""
+    days: Count = 2
+    studies_per_hour: Annotated[float, Field(gt=0, le=3600)] = 60.0
+
+    @model_validator(mode="after")
+    def _can_be_scheduled(self) -> Fetch:
+        if self.schedule:
+            from apscheduler.triggers.cron import CronTrigger
+
+            if not self.peer:
+                raise ValueError("schedule needs a peer to look in; name a [[peer]]")
+            try:
+                CronTrigger.from_crontab(self.schedule)
+            except ValueError as error:
+                raise ValueError(f"schedule is no line of crontab: {error}; expected such as '0 2 * * *'") from error
+        return self
+
+
 class Log(_Table):
     style: Literal["console", "json"] = "console"
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -236,12 +264,13 @@ class Config(_Table):
     receive: Receive = Receive()
     group: Group = Group()
     reconstruct: Reconstruct = Reconstruct()
-    tls: Tls = Tls()
     output: Output = Output()
+    tls: Tls = Tls()
     send: Send = Send()
     destinations: Annotated[tuple[Destination, ...], Field(alias="destination")] = ()
     peers: Annotated[tuple[Peer, ...], Field(alias="peer")] = ()
     scanners: Annotated[tuple[Scanner, ...], Field(alias="scanner")] = ()
+    fetch: Fetch = Fetch()
     retention: Retention = Retention()
     log: Log = Log()
 
@@ -268,6 +297,14 @@ class Config(_Table):
     def _ranges_exist(self) -> Config:
         if self.output.reference_ranges:
             ranges_file(self.output.reference_ranges)
+        return self
+
+    @model_validator(mode="after")
+    def _archive_can_be_asked(self) -> Config:
+        named = {peer.name: peer for peer in self.peers}
+        if self.fetch.peer and not (self.fetch.peer in named and named[self.fetch.peer].port):
+            callable_ = ", ".join(name for name, peer in named.items() if peer.port) or "(none)"
+            raise ValueError(f"fetch.peer is {self.fetch.peer!r}: expected a [[peer]] with a port, one of {callable_}")
         return self
 
     @model_validator(mode="after")

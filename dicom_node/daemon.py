@@ -23,15 +23,20 @@ from typing import IO
 import structlog
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.cron import CronTrigger
 
 from dicom_node import exchange
+from dicom_node.answer import Answerer
+from dicom_node.catalogue import Catalogue
 from dicom_node.cleanup import clean_up
+from dicom_node.commit import Commitments, Committer, ask
 from dicom_node.config import Config, recipe_file
 from dicom_node.convert import describe
 from dicom_node.deliver import Courier, SendFunction
 from dicom_node.dispatch import Dispatch, Work
-from dicom_node.errors import NodeError
+from dicom_node.errors import NodeError, PeerFailure
 from dicom_node.execute import ProcessPerJob
+from dicom_node.fetch import Arrivals, Fetcher, Fetches, retriever
 from dicom_node.group import group
 from dicom_node.index import Index
 from dicom_node.log import configure
@@ -43,6 +48,7 @@ from dicom_node.regroup import regroup
 from dicom_node.send import send
 from dicom_node.spool import Spool
 from dicom_node.store import Store
+from dicom_node.vouch import Vouch
 
 CLEAN_UP_EVERY = 3600.0
 """Seconds."""
@@ -51,9 +57,6 @@ LOOK_AROUND = 0.2
 LOCK_FILE = "node.lock"
 LOCK_PATIENCE, LOCK_PAUSE = 1.0, 0.05
 """Seconds to wait for the lock, and between two tries: `status` holds it for the moment in which it looks."""
-OTHER_ROUNDS = 4
-"""Threads besides those of the destinations: grouping, dispatch, narration, clean-up."""
-
 log = structlog.get_logger(__name__)
 
 
@@ -93,19 +96,29 @@ class Daemon:
         jobs_folder = root / "jobs"
         jobs_folder.mkdir(parents=True, exist_ok=True)
         self.store = Store(root / "node.db")
-        outbox = Outbox(self.store)
+        committing = exchange.committing(config)
+        outbox = Outbox(self.store, frozenset(committing))
         spool = Spool(root)
         recipe = read_recipe(recipe_file(config.reconstruct.recipe))
         self.index = Index(self.store, spool, describe)
         identity = exchange.identity(config)
+        peers = exchange.peers(config)
+        calling = exchange.send_settings(config, identity)
+        self._commitments = Commitments(self.store, outbox, committing, config.send, clock)
+        vouch = Vouch(self.store, peers, calling, config.send, lambda: bool(self.index.pending), clock)
+        services = [exchange.commitment_service(self._commitments, vouch)]
+        catalogue = Catalogue(self.store, jobs_folder)
+        if exchange.is_queried(config):
+            services.append(Answerer(catalogue, peers, calling).service())
         self.receiver = Receiver(
             exchange.receive_settings(config),
             spool,
             self.index.take,
             self.index.object_to,
             clock,
-            peers=exchange.peers(config),
+            peers=peers,
             secure=exchange.secure(config, identity),
+            services=services,
         )
         self._executor = ProcessPerJob(
             config.reconstruct.workers,
@@ -133,21 +146,44 @@ class Daemon:
             "group": (self._regroup, config.node.tick),
             "dispatch": (self.dispatch, config.node.tick),
             "narrate": (lambda: self._narrate(self.dispatch.running), config.node.tick),
+            "vouch": (vouch, config.node.tick),
             "clean up": (lambda: clean_up(self.store, jobs_folder, config.retention, clock()), CLEAN_UP_EVERY),
         }
+        if exchange.is_queried(config):
+            self._rounds["catalogue"] = (catalogue, config.node.tick)
+        self._fetches = Fetches(self.store)
+        self._calling = calling
+        if archives := exchange.archives(config):
+            arrivals = Arrivals(self.receiver.store, self.receiver.hears)
+            fetcher = Fetcher(
+                self._fetches,
+                archives,
+                retriever(config.fetch.by, arrivals, lambda: self._stopping),
+                calling,
+                config.send,
+                config.fetch.studies_per_hour,
+                clock,
+                lambda: self._stopping,
+            )
+            self._rounds["fetch"] = (fetcher, config.node.tick)
         for destination in config.destinations:
             courier = Courier(
                 self.store,
                 outbox,
                 exchange.destination(destination),
                 config.send,
-                exchange.send_settings(config, identity),
+                calling,
                 send_function,
                 jobs_folder,
                 clock,
                 lambda: self._stopping,
             )
             self._rounds[f"deliver to {destination.name}"] = (courier, config.node.tick)
+            if destination.commitment:
+                committer = Committer(
+                    self._commitments, exchange.destination(destination), calling, ask, lambda: self._stopping
+                )
+                self._rounds[f"commit {destination.name}"] = (committer, config.node.tick)
         self._outbox = outbox
         self._destination_names = names
 
@@ -156,6 +192,7 @@ class Daemon:
         self.index.reconcile()
         self.dispatch.recover()
         self._outbox.refuse_unknown(self._destination_names, self._clock())
+        self._outbox.ask_no_more(self._clock())
         self._outbox.settle(self._clock())
         self.receiver.start()
         self.index.start()
@@ -196,15 +233,24 @@ class Daemon:
         regroup(self.store, group, self._clock(), self._config.group.quiet_time, open_associations)
 
     def _schedule(self) -> BackgroundScheduler:
-        """A round of each part at once, and then again and again, never two of the same part at a time."""
+        """A round of each part at once, and then again and again, never two of the same part at a time.
+
+        Each part has a thread, so that nobody waits for one that is slow.
+        """
         at_once = datetime.now(UTC)
         scheduler = BackgroundScheduler(
-            executors={"default": ThreadPoolExecutor(len(self._config.destinations) + OTHER_ROUNDS)},
+            executors={"default": ThreadPoolExecutor(len(self._rounds) + 1)},
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
             timezone="UTC",
         )
         for name, (part, seconds) in self._rounds.items():
             scheduler.add_job(self._guarded(name, part), "interval", seconds=seconds, id=name, next_run_time=at_once)
+        if self._config.fetch.schedule:
+            scheduler.add_job(
+                self._guarded("look", lambda: exchange.look(self._config, self._fetches, self._calling, self._clock())),
+                CronTrigger.from_crontab(self._config.fetch.schedule),
+                id="look",
+            )
         scheduler.start()
         return scheduler
 
@@ -214,7 +260,7 @@ class Daemon:
         def round_() -> None:
             try:
                 part()
-            except (OSError, sqlite3.OperationalError) as error:
+            except (OSError, sqlite3.OperationalError, PeerFailure) as error:
                 log.error("round_failed", part=name, error=str(error))
             except Exception:
                 log.exception("round_failed", part=name)

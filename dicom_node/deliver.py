@@ -80,7 +80,7 @@ class Courier:
                 sop_instance_uid=row.sop_instance_uid,
                 status=f"0x{delivery.status:04X}",
             )
-        due_at = now + self.pauses.pause(row.attempts + 1)
+        due_at = now if outcome == "stored" else now + self.pauses.pause(row.attempts + 1)
         self.outbox.answered(row, outcome, now, status=delivery.status, comment=comment, due_at=due_at)
 
     def _postpone(self, rows: list[Row], reason: str) -> None:

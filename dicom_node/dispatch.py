@@ -197,8 +197,9 @@ def _results(folder: Path) -> list[Result]:
     """Every instance of a result folder, in the order of their names.  Raises UnreadableObject if there is none."""
     try:
         found = [
-            Result(str(read_file_meta_info(path).MediaStorageSOPInstanceUID), path)
+            Result(str(meta.MediaStorageSOPInstanceUID), path, str(meta.MediaStorageSOPClassUID))
             for path in sorted(folder.glob("*.dcm"))
+            for meta in [read_file_meta_info(path)]
         ]
     except (OSError, InvalidDicomError, AttributeError) as error:
         raise UnreadableObject(f"{folder} holds a file that cannot be read: {error}") from error

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from pathlib import Path
+
+import structlog
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom import evt
 
 from dicom_node import config
 from dicom_node.call import Destination, SendSettings
+from dicom_node.commit import PUSH_MODEL, Commitments, take_report
 from dicom_node.config import Config
+from dicom_node.fetch import Fetches
 from dicom_node.peers import ANYBODY, Peer, Peers, Right
-from dicom_node.receive import ReceiveSettings, Secure
+from dicom_node.receive import ReceiveSettings, Secure, Service
+from dicom_node.seek import Wanted, seek
 from dicom_node.tls import Files, Identity
+from dicom_node.vouch import Vouch
+
+UNCOMPRESSED = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+"""Transfer syntaxes of what is no image."""
+
+log = structlog.get_logger(__name__)
 
 
 def receive_settings(config: Config) -> ReceiveSettings:
@@ -37,6 +51,11 @@ def destination(configured: config.Destination) -> Destination:
     return Destination(**configured.model_dump(exclude={"commitment"}))
 
 
+def committing(config: Config) -> dict[str, str]:
+    """AE title, by name, of each destination that is asked for storage commitment."""
+    return {entry.name: entry.ae_title for entry in config.destinations if entry.commitment}
+
+
 def peers(config: Config) -> Peers:
     """Those configured, and the destinations that are asked for commitment: they call us to answer."""
     known = [
@@ -53,3 +72,36 @@ def peers(config: Config) -> Peers:
         if entry.commitment
     ]
     return Peers([*known, *reporting], anybody=None if config.peers else ANYBODY)
+
+
+def is_queried(config: Config) -> bool:
+    """Whether any peer may query or retrieve."""
+    return any(right in peer.may for peer in config.peers for right in (Right.QUERY, Right.RETRIEVE))
+
+
+def archives(config: Config) -> dict[str, Destination]:
+    """Those that may be searched and fetched from, by name: peers that can be called."""
+    return {
+        peer.name: Destination(peer.name, peer.address, peer.port, peer.ae_title, peer.certificate)
+        for peer in config.peers
+        if peer.port
+    }
+
+
+def look(config: Config, fetches: Fetches, settings: SendSettings, now: float) -> None:
+    """Writes down what is new in the archive that is looked in regularly.  Raises PeerFailure."""
+    since = (datetime.fromtimestamp(now) - timedelta(days=config.fetch.days)).strftime("%Y%m%d")
+    archive = archives(config)[config.fetch.peer]
+    new = fetches.add(archive.name, seek(Wanted(since=since), archive, settings), now)
+    log.info("looked", peer=archive.name, since=since, found=new)
+
+
+def commitment_service(commitments: Commitments, vouch: Vouch) -> Service:
+    """Storage commitment, both ways: peers ask us, destinations answer us."""
+
+    def reported(event: evt.Event) -> tuple[int, None]:
+        return take_report(event, str(event.assoc.requestor.ae_title).strip(), commitments.report)
+
+    return Service(
+        {PUSH_MODEL: UNCOMPRESSED}, [(evt.EVT_N_ACTION, vouch.requested), (evt.EVT_N_EVENT_REPORT, reported)]
+    )

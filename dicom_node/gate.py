@@ -69,12 +69,12 @@ class Gate:
                 self._inside[association] = peer
         if not free:
             return _reject(association, LOCAL_LIMIT_EXCEEDED, f"{of_peer} associations of it are open", caller)
-        if peer.sop_classes:
-            association.acceptor.supported_contexts = [
-                context
-                for context in association.acceptor.supported_contexts
-                if context.abstract_syntax in peer.sop_classes or not _is_storage(context)
-            ]
+        association.acceptor.supported_contexts = [
+            context
+            for context in association.acceptor.supported_contexts
+            if not peer.sop_classes or context.abstract_syntax in peer.sop_classes or not _is_storage(context)
+            if context.scu_role or _is_asked_back(context, association)
+        ]
         _serve_only_what_is_due(association, peer)
         return None
 
@@ -116,6 +116,13 @@ def _serve_only_what_is_due(association: Association, peer: Peer) -> None:
         association.dimse.send_msg(answer, context_id)
 
     association._serve_request = serve_what_is_due  # type: ignore[method-assign,assignment]  # there is no other place for it
+
+
+def _is_asked_back(context: PresentationContext, association: Association) -> bool:
+    """Whether the caller proposes itself as SCP: it wants such objects from us and brings none."""
+    assert context.abstract_syntax is not None
+    role = association.requestor.role_selection.get(context.abstract_syntax)
+    return role is not None and bool(role.scp_role)
 
 
 def _is_storage(context: PresentationContext) -> bool:

@@ -129,6 +129,88 @@ def objections_of_a_file(database: Database) -> None:
     database.execute("CREATE INDEX objections_of_path ON objections (path)")
 
 
+@migrations()
+def storage_commitment(database: Database) -> None:
+    """What destinations are asked to commit themselves to, and what peers ask of us (PS3.4 J)."""
+    database.execute("ALTER TABLE deliveries ADD COLUMN sop_class_uid TEXT NOT NULL DEFAULT ''")
+    database.execute("""ALTER TABLE deliveries ADD COLUMN commitment TEXT NOT NULL DEFAULT 'none'
+        CHECK (commitment IN ('none', 'due', 'asked', 'given'))""")
+    database.execute("ALTER TABLE deliveries ADD COLUMN transaction_uid TEXT")
+    database.execute("""CREATE TABLE transactions (
+        transaction_uid TEXT PRIMARY KEY,
+        job INTEGER NOT NULL REFERENCES jobs,
+        destination TEXT NOT NULL,
+        asked_at REAL NOT NULL,
+        given_up_at REAL NOT NULL,
+        answered_at REAL
+    ) WITHOUT ROWID""")
+    database.execute("""CREATE TABLE pledges (
+        ae_title TEXT NOT NULL,
+        transaction_uid TEXT NOT NULL,
+        instances TEXT NOT NULL,
+        asked_at REAL NOT NULL,
+        attempts INTEGER NOT NULL DEFAULT 0,
+        due_at REAL NOT NULL,
+        answered_at REAL,
+        comment TEXT NOT NULL DEFAULT '',
+        PRIMARY KEY (ae_title, transaction_uid)
+    ) WITHOUT ROWID""")
+
+
+@migrations()
+def catalogue(database: Database) -> None:
+    """What peers may query: sources and results, with their patients' names.  Made from files, whenever it is empty."""
+    database.execute("""CREATE TABLE held_studies (
+        study_instance_uid TEXT PRIMARY KEY,
+        patient_id TEXT NOT NULL,
+        attributes TEXT NOT NULL
+    ) WITHOUT ROWID""")
+    database.execute("""CREATE TABLE held_series (
+        series_instance_uid TEXT PRIMARY KEY,
+        study_instance_uid TEXT NOT NULL REFERENCES held_studies,
+        attributes TEXT NOT NULL
+    ) WITHOUT ROWID""")
+    database.execute("""CREATE TABLE held_images (
+        sop_instance_uid TEXT PRIMARY KEY,
+        series_instance_uid TEXT NOT NULL REFERENCES held_series,
+        sop_class_uid TEXT NOT NULL,
+        transfer_syntax_uid TEXT NOT NULL,
+        path TEXT NOT NULL,
+        job INTEGER REFERENCES jobs,
+        attributes TEXT NOT NULL
+    ) WITHOUT ROWID""")
+    database.execute("CREATE INDEX held_studies_of_patient ON held_studies (patient_id)")
+    database.execute("CREATE INDEX held_series_of_study ON held_series (study_instance_uid)")
+    database.execute("CREATE INDEX held_images_of_series ON held_images (series_instance_uid)")
+    database.execute("CREATE INDEX held_images_of_job ON held_images (job)")
+    database.execute("""CREATE TRIGGER held_no_more AFTER DELETE ON instances
+        BEGIN DELETE FROM held_images WHERE sop_instance_uid = OLD.sop_instance_uid AND job IS NULL; END""")
+    database.execute("""CREATE TRIGGER held_series_is_empty AFTER DELETE ON held_images
+        BEGIN DELETE FROM held_series WHERE series_instance_uid = OLD.series_instance_uid AND NOT EXISTS
+            (SELECT 1 FROM held_images WHERE series_instance_uid = OLD.series_instance_uid); END""")
+    database.execute("""CREATE TRIGGER held_study_is_empty AFTER DELETE ON held_series
+        BEGIN DELETE FROM held_studies WHERE study_instance_uid = OLD.study_instance_uid AND NOT EXISTS
+            (SELECT 1 FROM held_series WHERE study_instance_uid = OLD.study_instance_uid); END""")
+
+
+@migrations()
+def fetches(database: Database) -> None:
+    """What was found in archives, and what of it was fetched."""
+    database.execute("""CREATE TABLE fetches (
+        peer TEXT NOT NULL,
+        study_instance_uid TEXT NOT NULL,
+        series_instance_uid TEXT NOT NULL,
+        images INTEGER NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('found', 'fetched', 'refused')),
+        reason TEXT NOT NULL,
+        attempts INTEGER NOT NULL DEFAULT 0,
+        due_at REAL NOT NULL,
+        changed_at REAL NOT NULL,
+        PRIMARY KEY (peer, series_instance_uid)
+    )""")
+    database.execute("CREATE INDEX fetches_due ON fetches (state, due_at)")
+
+
 class UnknownSchema(NodeError):
     """A database that another version of this software made."""
 

@@ -22,11 +22,15 @@ class Result:
 
     sop_instance_uid: str
     path: Path
+    sop_class_uid: str = ""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One result on its way to one destination.  status: the peer's last answer (PS3.7 C), None if there is none."""
+    """One result on its way to one destination.  status: the peer's last answer (PS3.7 C), None if there is none.
+
+    commitment: none (not asked of this destination), due, asked (under transaction_uid) or given.
+    """
 
     job: int
     destination: str
@@ -38,13 +42,17 @@ class Row:
     status: int | None
     comment: str
     changed_at: float
+    sop_class_uid: str = ""
+    commitment: str = "none"
+    transaction_uid: str | None = None
 
 
 class Outbox:
-    """The deliveries in the store."""
+    """The deliveries in the store.  committing: the destinations that are asked to commit themselves."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, committing: frozenset[str] = frozenset()) -> None:
         self._store = store
+        self._committing = committing
 
     def register(self, job: Job, results: Sequence[Result], destinations: Sequence[str], now: float) -> bool:
         """Makes the rows of a reconstructed job and moves it to sending, both or neither.
@@ -58,10 +66,13 @@ class Outbox:
             self._store.forget_attempts(job.id)
             database.execute("DELETE FROM deliveries WHERE job = ?", [job.id])
             database.conn.executemany(
-                """INSERT INTO deliveries (job, destination, sop_instance_uid, path, due_at, changed_at)
-                VALUES (?, ?, ?, ?, ?, ?)""",
+                """INSERT INTO deliveries (job, destination, sop_instance_uid, path, due_at, changed_at, sop_class_uid,
+                    commitment) VALUES (?, ?, ?, ?, ?, ?, ?, ?)""",
                 [
-                    (job.id, destination, result.sop_instance_uid, str(result.path), now, now)
+                    (
+                        *(job.id, destination, result.sop_instance_uid, str(result.path), now, now),
+                        *(result.sop_class_uid, "due" if destination in self._committing else "none"),
+                    )
                     for destination in destinations
                     for result in results
                 ],
@@ -71,7 +82,7 @@ class Outbox:
     def due(self, destination: str, now: float) -> dict[int, list[Row]]:
         """What may be sent to a destination now, by job, oldest job first."""
         found: dict[int, list[Row]] = {}
-        for row in self._rows(
+        for row in self.rows(
             """SELECT d.* FROM deliveries d JOIN jobs j ON j.id = d.job WHERE j.state = 'sending'
             AND d.destination = :destination AND d.outcome = 'pending' AND d.due_at <= :now ORDER BY d.job, d.path""",
             destination=destination,
@@ -124,7 +135,19 @@ class Outbox:
                 reason = f"{found['refused']:.0f} of {found['total']} turned down, such as by {found['example']}"
                 self._store.advance(found["id"], State.SENDING, State.REFUSED, now, reason)
             else:
-                self._store.advance(found["id"], State.SENDING, State.SENT, now)
+                with self._store.transaction():
+                    self._store.advance(found["id"], State.SENDING, State.SENT, now)
+                    self.archive(found["id"], now)
+
+    def archive(self, job: int, now: float) -> bool:
+        """Moves a sent job on to archived, if every destination that is asked for it has committed itself."""
+        [found] = self._store.rows(
+            """SELECT TOTAL(commitment = 'given') AS given, TOTAL(commitment IN ('due', 'asked')) AS open
+            FROM deliveries WHERE job = :job""",
+            {"job": job},
+        )
+        is_kept = bool(found["given"] and not found["open"])
+        return is_kept and self._store.advance(job, State.SENT, State.ARCHIVED, now)
 
     def refuse_unknown(self, destinations: Sequence[str], now: float) -> None:
         """Destinations that are no longer configured will never answer."""
@@ -133,6 +156,14 @@ class Outbox:
                 comment = 'this destination is no longer configured', changed_at = :now
             WHERE outcome = 'pending' AND destination NOT IN (SELECT value FROM json_each(:known))""",
             {"known": json.dumps(list(destinations)), "now": now},
+        )
+
+    def ask_no_more(self, now: float) -> None:
+        """Destinations that are no longer asked for commitment will never give it."""
+        self._store.database.execute(
+            """UPDATE deliveries SET commitment = 'none', transaction_uid = NULL, changed_at = :now
+            WHERE commitment IN ('due', 'asked') AND destination NOT IN (SELECT value FROM json_each(:known))""",
+            {"known": json.dumps(sorted(self._committing)), "now": now},
         )
 
     def again(self, job: int, now: float) -> bool:
@@ -154,7 +185,8 @@ class Outbox:
         ).rowcount
 
     def of(self, job: int) -> list[Row]:
-        return self._rows("SELECT * FROM deliveries WHERE job = :job ORDER BY destination, path", job=job)
+        return self.rows("SELECT * FROM deliveries WHERE job = :job ORDER BY destination, path", job=job)
 
-    def _rows(self, sql: str, **values: Any) -> list[Row]:
+    def rows(self, sql: str, **values: Any) -> list[Row]:
+        """What a SELECT of whole deliveries finds."""
         return [Row(**(row | {"path": Path(row["path"])})) for row in self._store.rows(sql, values)]

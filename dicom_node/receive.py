@@ -9,7 +9,8 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,10 +83,12 @@ class Service:
     """Something besides C-STORE that peers may ask for.
 
     contexts: abstract syntaxes, each with the transfer syntaxes it is served in.  handlers: by pynetdicom's events.
+    returns: what is sent to a peer that proposes itself as SCP of it (C-GET), and is not taken from anybody.
     """
 
     contexts: Mapping[str, Sequence[str]]
     handlers: Sequence[tuple[Any, Callable[[evt.Event], Any]]]
+    returns: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -171,10 +174,10 @@ class Receiver:
         entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
         entity.maximum_pdu_size = settings.maximum_pdu
         entity.maximum_associations = 2**31  # the gate counts those of peers; pynetdicom would count port probes too
-        entity.acse_timeout = settings.association_timeout
+        entity.acse_timeout = entity.connection_timeout = settings.association_timeout
         entity.dimse_timeout = settings.idle_timeout
         entity.network_timeout = settings.idle_timeout
-        entity.add_supported_context(VERIFICATION)
+        entity.add_supported_context(VERIFICATION, scu_role=True, scp_role=True)
         for sop_class in ADMITTED_SOP_CLASSES:
             # Either role: who asks for C-GET is the SCP of what comes back.
             entity.add_supported_context(sop_class, list(ADMITTED_TRANSFER_SYNTAXES), scu_role=True, scp_role=True)
@@ -182,11 +185,14 @@ class Receiver:
             (evt.EVT_CONN_OPEN, install_checkpoint),
             (evt.EVT_ESTABLISHED, self._established),
             (evt.EVT_C_ECHO, lambda event: SUCCESS),
-            (evt.EVT_C_STORE, self._store),
+            (evt.EVT_C_STORE, self.store),
         ]
         for service in self._services:
             for abstract, transfers in service.contexts.items():
                 entity.add_supported_context(abstract, list(transfers), scu_role=True, scp_role=True)
+            for abstract, transfers in service.returns.items():
+                if abstract not in ADMITTED_SOP_CLASSES:
+                    entity.add_supported_context(abstract, list(transfers), scu_role=False, scp_role=True)
             handlers += service.handlers
         limits = Limits(
             settings.maximum_pdu,
@@ -226,6 +232,16 @@ class Receiver:
             raise RuntimeError("the receiver has no such port before start() and after stop()")
         return self._listeners[tls].port
 
+    @contextmanager
+    def hears(self, association: Association, ae_title: str) -> Iterator[None]:
+        """Takes images over an association that we requested (C-GET), by `store`, as from any sender."""
+        with self._open_lock:
+            self._open[association] = _Open(calling_ae_title=ae_title)
+        try:
+            yield
+        finally:
+            self._ended(association)
+
     def peer(self, association: Association) -> Peer:
         """Whose association it is, for the handlers of services."""
         return self._gate.peer(association)
@@ -261,8 +277,8 @@ class Receiver:
         except Exception:  # grouping looks at `open_associations` as well
             log.exception("release_not_taken", association=sender.id)
 
-    def _store(self, event: evt.Event) -> Dataset:
-        """Answer one C-STORE request."""
+    def store(self, event: evt.Event) -> Dataset:
+        """Answers one C-STORE request."""
         received_at = self._clock()
         sender = self._open[event.assoc]
         request: Any = event.request

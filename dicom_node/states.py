@@ -5,7 +5,7 @@ meaning; the store fills a SQLite table from it whose trigger refuses any other.
 
     waiting ⇄ incomplete, foreign
        ⇅
-     ready ⇄ reconstructing ──▶ reconstructed ──▶ sending ──▶ sent
+     ready ⇄ reconstructing ──▶ reconstructed ──▶ sending ⇄ sent ──▶ archived
                    │                                 ⇅
                    ▼                              refused
              failed, review
@@ -36,13 +36,16 @@ class State(StrEnum):
     SENDING = "sending"
     """Each result has a row for each destination; some are still to be stored."""
     SENT = "sent"
-    """Every destination has stored every result."""
+    """Every destination has stored every result; those that are asked to commit themselves have yet to."""
+    ARCHIVED = "archived"
+    """Every destination that is asked for it has committed itself to keep every result."""
     REFUSED = "refused"
     """A destination turned a result down for good; all others are stored."""
     FAILED = "failed"
     """No map could be made; the reason says why."""
     REVIEW = "review"
-    """Physics contradicts what the header says of the phase; the reason names both hypotheses.  Somebody decides."""
+    """Physics contradicts what the header says of the phase, or the result's quality has failed; the reason says how.
+    Somebody decides."""
 
 
 START = State.WAITING
@@ -60,18 +63,21 @@ TRANSITIONS: dict[tuple[State, State], str] = {
     (State.RECONSTRUCTING, State.RECONSTRUCTED): "the result folder is on disk",
     (State.RECONSTRUCTING, State.READY): "the worker died, ran out of time or was stopped: it is run again",
     (State.RECONSTRUCTING, State.FAILED): "no map can be made of it, or it was begun as often as is allowed",
-    (State.RECONSTRUCTING, State.REVIEW): "the phase cannot be what its header says",
+    (State.RECONSTRUCTING, State.REVIEW): "the phase cannot be what its header says, or its result failed in quality",
     (State.RECONSTRUCTED, State.SENDING): "its results are registered for each destination",
     (State.RECONSTRUCTED, State.READY): "its result folder is gone or unreadable: it is made anew",
     (State.SENDING, State.SENT): "every destination has stored every result",
     (State.SENDING, State.REFUSED): "nothing is left to send, but a destination turned something down",
     (State.SENDING, State.READY): "a result that is not yet stored everywhere is gone from disk: it is made anew",
-    (State.REFUSED, State.SENDING): "asked for: what was turned down is sent again",
+    (State.SENT, State.ARCHIVED): "every destination that is asked for it has committed itself to keep every result",
+    (State.SENT, State.SENDING): "a destination does not hold what it had stored: it is sent again",
+    (State.REFUSED, State.SENDING): "asked for, or a destination does not hold what it had stored: it is sent again",
     (State.FAILED, State.WAITING): "a late image came",
     (State.FAILED, State.READY): "asked for: it is run again",
     (State.REVIEW, State.WAITING): "a late image came",
     (State.REVIEW, State.READY): "asked for: it is run again, as its scanner is configured now",
     (State.SENT, State.READY): "asked for: it is run again and sent again",
+    (State.ARCHIVED, State.READY): "asked for: it is run again and sent again",
 }
 """(from, to) and what the move means."""
 

@@ -93,11 +93,15 @@ def _job(job: Job, outbox: Outbox, now: float) -> dict[str, Any]:
 
 
 def _destinations(outbox: Outbox, job: int) -> dict[str, Any]:
-    """For each destination how many are pending, stored and refused, and the last trouble in the peer's words."""
-    found: dict[str, dict[str, Any]] = defaultdict(lambda: {"pending": 0, "stored": 0, "refused": 0, "trouble": ""})
+    """For each destination how many are pending, stored and refused, how many it has committed itself to keep or has
+    yet to, and the last trouble in the peer's words."""
+    counts = ("pending", "stored", "refused", "committed", "awaited")
+    found: dict[str, dict[str, Any]] = defaultdict(lambda: {**dict.fromkeys(counts, 0), "trouble": ""})
     for row in sorted(outbox.of(job), key=lambda row: row.changed_at):
         found[row.destination][row.outcome] += 1
-        if row.outcome != "stored" and row.comment:
+        found[row.destination]["committed"] += row.commitment == "given"
+        found[row.destination]["awaited"] += row.outcome == "stored" and row.commitment in ("due", "asked")
+        if row.comment and (row.outcome != "stored" or row.commitment in ("due", "asked")):
             found[row.destination]["trouble"] = row.comment
             found[row.destination]["attempts"] = row.attempts
             found[row.destination]["next_at"] = row.due_at
@@ -112,9 +116,11 @@ def _line(job: dict[str, Any]) -> str:
         f"({job['images']} images{revision}{attempts}, {age(job['age'])} old): {job['reason']}"
     )
     for name, counts in job["destinations"].items():
-        if counts["pending"] or counts["refused"]:
+        if counts["pending"] or counts["refused"] or counts["awaited"]:
+            awaited = f", {counts['awaited']} of them not committed to" if counts["awaited"] else ""
             line += (
-                f"\n    {name}: {counts['stored']} stored, {counts['pending']} pending, {counts['refused']} refused"
+                f"\n    {name}: {counts['stored']} stored{awaited}, {counts['pending']} pending, "
+                f"{counts['refused']} refused"
                 f"{': ' if counts['trouble'] else ''}{counts['trouble']}"
             )
     return line

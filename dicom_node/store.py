@@ -181,6 +181,14 @@ class Store:
         )
         return [_DESCRIPTION.validate_json(row["description"]) for row in found]
 
+    def find(self, uids: Sequence[str]) -> list[Instance]:
+        """The images of these SOP Instance UIDs, as far as they are known."""
+        found = self.rows(
+            """SELECT description FROM instances WHERE sop_instance_uid IN (SELECT value FROM json_each(:uids))""",
+            {"uids": json.dumps(list(uids))},
+        )
+        return [_DESCRIPTION.validate_json(row["description"]) for row in found]
+
     def paths(self, uids: Sequence[str]) -> list[str]:
         """Where images lie, in the order of `uids`; those that are not known are left out."""
         values = {"uids": json.dumps(list(uids))}

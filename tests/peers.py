@@ -147,10 +147,10 @@ def running_orthanc(command: Path, folder: Path, modalities: dict[str, Destinati
 
 
 @contextlib.contextmanager
-def running_storescp(command: Path, folder: Path, *options: str) -> Iterator[Destination]:
-    """dcmtk's storescp, writing into `folder`."""
+def running_storescp(command: Path, folder: Path, *options: str, port: int = 0) -> Iterator[Destination]:
+    """dcmtk's storescp, writing into `folder`.  port: 0 takes a free one."""
     folder.mkdir(parents=True, exist_ok=True)
-    port = free_port()
+    port = port or free_port()
     line = [str(command), "-od", str(folder), *options, str(port)]
     with (folder.parent / f"{folder.name}.log").open("wb") as log, _process(line, log):
         wait_until(lambda: listens(port), "storescp listens")

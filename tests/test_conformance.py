@@ -9,7 +9,7 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import PYDICOM_ROOT_UID, UID, ExplicitVRLittleEndian, MRImageStorage
 
-from dicom_node import gate, identity
+from dicom_node import answer, catalogue, commit, fetch, gate, identity, seek, vouch
 from dicom_node.admission import (
     ADMITTED_SOP_CLASSES,
     ADMITTED_TRANSFER_SYNTAXES,
@@ -18,6 +18,7 @@ from dicom_node.admission import (
     OUT_OF_RESOURCES,
     SOP_CLASS_NOT_SUPPORTED,
 )
+from dicom_node.commit import PUSH_MODEL
 from dicom_node.config import Config, Output, Peer
 from dicom_node.convert import readers
 from dicom_node.encode import encode
@@ -57,7 +58,10 @@ def outputs() -> list[Dataset]:
 def test_sop_classes_and_roles(outputs: list[Dataset]) -> None:
     table = {UID(uid): (name, scu, scp) for name, uid, scu, scp in rows(1, "SOP class")}
     sent = {dataset.SOPClassUID for dataset in outputs}
-    taken = {identity.VERIFICATION, *ADMITTED_SOP_CLASSES}
+    sent |= {identity.VERIFICATION, *ADMITTED_SOP_CLASSES, *answer.RESULT_CLASSES, PUSH_MODEL}
+    sent |= {UID(uid) for uid in (seek.FIND, fetch.MOVE, fetch.GET)}
+    asked = {UID(uid) for uid in answer.PATIENT_ROOT | answer.STUDY_ROOT}
+    taken = {identity.VERIFICATION, *ADMITTED_SOP_CLASSES, PUSH_MODEL, *asked}
     assert table == {
         uid: (
             uid.name.removesuffix(" SOP Class"),
@@ -83,7 +87,7 @@ def test_defaults_and_limits() -> None:
     config = Config()
     assert f"`[node] ae_title`, {config.node.ae_title} by default" in section(2)
     assert f"`[receive] port`, {config.receive.port} by default, on {config.receive.host} by default" in section(2)
-    assert f"Listening, port {config.tls.port} by default" in section(6)
+    assert f"Listening, port {config.tls.port} by default" in section(7)
     assert f"`associations` ({Peer.model_fields['associations'].default})" in section(3)
     for name in (
         "maximum_associations",
@@ -121,6 +125,29 @@ def test_what_an_archive_s_answer_means() -> None:
     assert {status: classify(status) for status in range(0x10000)} == {
         status: named.get(status, "refused") for status in range(0x10000)
     }
+
+
+def test_storage_commitment() -> None:
+    text = section(5)
+    assert f"`commitment_timeout` ({Config().send.commitment_timeout:.0f} s)" in text
+    assert f"stays open\nfor {commit.STAY:.0f} s" in text
+    for status in (commit.NO_SUCH_EVENT_TYPE, commit.INVALID_ARGUMENT, vouch.NO_SUCH_ACTION):
+        assert f"0x{status:04X}" in text
+    assert f"0x{vouch.NOT_HELD:04X} no such" in text
+    assert f"0x{vouch.CLASS_CONFLICT:04X} class" in text
+    assert f"for {vouch.ASKED_FOR / 86400:.0f} days" in text
+
+
+def test_query_and_retrieve() -> None:
+    of_level = {"PATIENT": catalogue.PATIENT, "STUDY": catalogue.STUDY, "SERIES": catalogue.SERIES}
+    of_level["IMAGE"] = catalogue.IMAGE
+    assert {level: tuple(listed.split(", ")) for level, listed in rows(6, "level")} == {
+        level: (*keywords, *catalogue.COUNTED[level]) for level, keywords in of_level.items()
+    }
+    told = {int(status, 16) for row in rows(6, "status") for status in row[0].split(", ")}
+    assert {answer.DOES_NOT_MATCH_MODEL, answer.CANNOT_BE_PROCESSED, 0xA801, 0xB000, 0xA702} == told
+    assert f"more than {answer.MOST_SUBOPERATIONS} objects" in section(6)
+    assert (fetch.ATTEMPTS, "ten times" in section(6)) == (10, True)
 
 
 def test_every_reader_has_its_line_with_its_sign() -> None:

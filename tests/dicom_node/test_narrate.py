@@ -82,6 +82,7 @@ def test_only_finished_jobs_lose_their_folders_and_only_after_their_time(tmp_pat
             [State.RECONSTRUCTED, State.SENDING],
             [State.RECONSTRUCTED, State.SENDING, State.REFUSED],
             [State.RECONSTRUCTED, State.SENDING, State.SENT],
+            [State.RECONSTRUCTED, State.SENDING, State.SENT, State.ARCHIVED],
             [State.FAILED],
             [State.REVIEW],
         )
@@ -99,7 +100,7 @@ def test_only_finished_jobs_lose_their_folders_and_only_after_their_time(tmp_pat
     assert all((tmp_path / str(job)).is_dir() for job in ends)
     clean_up(store, tmp_path, Retention(jobs=2.0), now=2 * DAY + 4)
     gone = {the_job(store, job).state for job in ends if not (tmp_path / str(job)).exists()}
-    assert gone == {State.SENT, State.FAILED, State.REVIEW}
+    assert gone == {State.SENT, State.ARCHIVED, State.FAILED, State.REVIEW}
 
 
 def test_a_job_that_is_asked_for_while_it_is_cleaned_up_keeps_its_folder(

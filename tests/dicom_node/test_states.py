@@ -64,7 +64,7 @@ def test_every_state_can_be_reached_and_none_but_sent_is_without_a_way_on() -> N
 
 
 def test_a_job_that_has_begun_takes_no_more_images() -> None:
-    begun = {State.RECONSTRUCTING, State.RECONSTRUCTED, State.SENDING, State.SENT, State.REFUSED}
+    begun = {State.RECONSTRUCTING, State.RECONSTRUCTED, State.SENDING, State.SENT, State.ARCHIVED, State.REFUSED}
     assert set(State) == states.GROWING | begun
     for state in states.GROWING - {State.WAITING}:
         assert (state, State.WAITING) in TRANSITIONS, f"a late image must reopen a job that is {state}"

@@ -30,7 +30,7 @@ PATIENCE = 120.0
 class Serving:
     """A state folder with a configuration, and the process that serves it now.  Ends the process with the `with`."""
 
-    def __init__(self, folder: Path, archive_port: int, **tables: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, archive_port: int, *, commitment: bool = False, **tables: dict[str, Any]) -> None:
         self.state_folder = folder / "state"
         self.config = folder / "node.toml"
         self.port = free_port()
@@ -47,7 +47,8 @@ class Serving:
         for table, keys in settings.items():
             lines += [f"[{table}]", *(f"{key} = {json.dumps(value)}" for key, value in keys.items())]
         lines += ["[[destination]]", 'name = "archive"', 'host = "127.0.0.1"', f"port = {archive_port}"]
-        self.config.write_text("\n".join([*lines, 'ae_title = "ARCHIVE"']))
+        lines += ['ae_title = "ARCHIVE"', f"commitment = {json.dumps(commitment)}"]
+        self.config.write_text("\n".join(lines))
 
     def __enter__(self) -> Serving:
         return self

@@ -17,6 +17,7 @@ from demo.scanner import push
 from dicom_node.cli import main
 from dicom_node.errors import PeerFailure
 from dicom_node.states import State
+from tests.committing import CommittingArchive
 from tests.e2e.phantom import simple_head
 from tests.e2e.serving import Serving
 from tests.simulation.siemens import write_siemens
@@ -31,6 +32,7 @@ KILLED_ON_THE_WAY = (
 )
 KILLED_BESIDE_IT = (State.FOREIGN, State.INCOMPLETE, State.FAILED, State.REFUSED)
 KILLED_BEFORE_A_DECISION = (State.REVIEW,)
+KILLED_AFTER_IT = (State.ARCHIVED,)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +71,7 @@ def assert_exactly_once(archive: Archive, node: Serving, job: int, at_most_repea
 
 
 def test_the_sweep_visits_every_state() -> None:
-    assert {*KILLED_ON_THE_WAY, *KILLED_BESIDE_IT, *KILLED_BEFORE_A_DECISION} == set(State)
+    assert {*KILLED_ON_THE_WAY, *KILLED_BESIDE_IT, *KILLED_BEFORE_A_DECISION, *KILLED_AFTER_IT} == set(State)
 
 
 def test_killed_at_every_state_on_the_way(tmp_path: Path, archive: Archive, study: list[Path]) -> None:
@@ -155,6 +157,39 @@ def test_killed_at_every_state_beside_the_way(tmp_path: Path, archive: Archive, 
         assert node.stop() == 0
         assert_exactly_once(archive, node, job)
         assert sorted(node.states().values()) == [State.FOREIGN, State.SENT]
+
+
+def test_killed_around_the_commitment(tmp_path: Path, study: list[Path]) -> None:
+    """Before it is asked, between question and answer, and when the last answer has come."""
+    with (
+        CommittingArchive(tmp_path / "archive", answer_on="none") as archive,
+        Serving(tmp_path, archive.port, commitment=True) as node,
+    ):
+        archive.listener = ("127.0.0.1", node.port)
+        node.start(kill_at=State.SENT)
+        send(study, node)
+        node.wait_killed()
+        assert (node.states(), archive.asked) == ({1: State.SENT}, {})
+
+        node.start()
+        node.wait_until(lambda: archive.asked, "commitment is asked for")
+        node.kill()
+        assert node.states() == {1: State.SENT}
+
+        node.start(kill_at=State.ARCHIVED)
+        [transaction] = archive.asked
+        with pytest.raises(ConnectionError):  # killed before it could respond
+            archive.report(transaction)
+        node.wait_killed()
+        assert node.states() == {1: State.ARCHIVED}
+
+        node.start()
+        archive.report(transaction)
+        assert archive.reported == [0x0000], "an answer that was not acknowledged comes again"
+        assert node.stop() == 0
+        assert node.states() == {1: State.ARCHIVED}
+        assert len(archive.asked) == 1
+        assert_exactly_once(archive, node, 1)
 
 
 def test_killed_while_a_decision_is_waited_for(tmp_path: Path, archive: Archive) -> None:

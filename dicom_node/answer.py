@@ -1,0 +1,200 @@
+"""Answer: the Query/Retrieve SCP (PS3.4 C), C-FIND, C-MOVE and C-GET over the catalogue, patient and study root.
+
+Each answer is made when the peer has taken those before, so that a slow one costs no memory.  A C-MOVE goes to known
+peers only; what is handed out is looked up by its UID, and no part of a request ever becomes a path.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import structlog
+from pydicom import dcmread
+from pydicom.datadict import dictionary_VR
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import (
+    UID,
+    Comprehensive3DSRStorage,
+    DeflatedExplicitVRLittleEndian,
+    EncapsulatedPDFStorage,
+    ExplicitVRLittleEndian,
+    GrayscaleSoftcopyPresentationStateStorage,
+    ImplicitVRLittleEndian,
+    ParametricMapStorage,
+    PseudoColorSoftcopyPresentationStateStorage,
+    SecondaryCaptureImageStorage,
+    SegmentationStorage,
+)
+from pynetdicom import evt
+from pynetdicom.association import Association
+from pynetdicom.presentation import PresentationContext, build_context
+
+from dicom_node.call import SendSettings, tune
+from dicom_node.catalogue import LEVELS, UNIQUE_KEY, Catalogue, Held
+from dicom_node.peers import Peers
+from dicom_node.receive import Service
+
+PATIENT_ROOT = {"1.2.840.10008.5.1.4.1.2.1.1", "1.2.840.10008.5.1.4.1.2.1.2", "1.2.840.10008.5.1.4.1.2.1.3"}
+STUDY_ROOT = {"1.2.840.10008.5.1.4.1.2.2.1", "1.2.840.10008.5.1.4.1.2.2.2", "1.2.840.10008.5.1.4.1.2.2.3"}
+"""C-FIND, C-MOVE and C-GET of each information model."""
+RESULT_CLASSES = (
+    SegmentationStorage,
+    Comprehensive3DSRStorage,
+    ParametricMapStorage,
+    SecondaryCaptureImageStorage,
+    EncapsulatedPDFStorage,
+    GrayscaleSoftcopyPresentationStateStorage,
+    PseudoColorSoftcopyPresentationStateStorage,
+)
+"""Handed out by C-GET, but not taken."""
+_UNCOMPRESSED = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+
+PENDING, CANCELLED = 0xFF00, 0xFE00
+DOES_NOT_MATCH_MODEL, CANNOT_BE_PROCESSED = 0xA900, 0xC000
+MOST_SUBOPERATIONS = 65535
+"""More cannot be counted in a response (US)."""
+_MOST_CONTEXTS = 128
+_LARGEST_IDENTIFIER = 2**20
+"""Bytes; a list of 10,000 UIDs has about 600 kB."""
+_QUEUED = 32
+"""Answers that wait to be sent; the next is made when there are fewer."""
+
+log = structlog.get_logger(__name__)
+
+Answer = tuple[int, Dataset | None]
+
+
+class Answerer:
+    """Answers what peers with the rights ask; the gate has looked at those."""
+
+    def __init__(self, catalogue: Catalogue, peers: Peers, settings: SendSettings) -> None:
+        self._catalogue = catalogue
+        self._peers = peers
+        self._settings = settings
+
+    def service(self) -> Service:
+        return Service(
+            dict.fromkeys([*PATIENT_ROOT, *STUDY_ROOT], _UNCOMPRESSED),
+            [(evt.EVT_C_FIND, self._find), (evt.EVT_C_MOVE, self._move), (evt.EVT_C_GET, self._get)],
+            returns=dict.fromkeys(RESULT_CLASSES, (*_UNCOMPRESSED, DeflatedExplicitVRLittleEndian)),
+        )
+
+    def _find(self, event: evt.Event) -> Iterator[Answer]:
+        status, level, query = _read(event)
+        if status:
+            yield status, None
+            return
+        count = 0
+        for found in self._catalogue.find(level, query):
+            _breathe(event.assoc)
+            if event.is_cancelled:
+                yield CANCELLED, None
+                return
+            count += 1
+            yield PENDING, self._identifier(level, query, found)
+        log.info("found", ae_title=event.assoc.requestor.ae_title, level=level, count=count)
+
+    def _move(self, event: evt.Event) -> Iterator[Any]:
+        """First where to, then how many, then each: what pynetdicom expects of its handler."""
+        title = str(event.move_destination).strip()
+        peer = self._peers.called(title)
+        if peer is None:
+            log.warning("move_destination_unknown", destination=title)
+            yield None, None
+            return
+        status, held = self._select(event)
+        contexts = _contexts(held)
+        if len(contexts) > _MOST_CONTEXTS:
+            status = CANNOT_BE_PROCESSED
+        tls = (self._settings.tls.client(), peer.certificate) if self._settings.tls and peer.certificate else None
+        if peer.certificate and tls is None:
+            yield None, None
+            return
+        handlers = [(evt.EVT_CONN_OPEN, lambda opened: tune(opened, self._settings.idle_timeout))]
+        yield peer.address, peer.port, {"contexts": contexts, "tls_args": tls, "evt_handlers": handlers}
+        yield from self._hand_out(event, status, held, peer.name)
+
+    def _get(self, event: evt.Event) -> Iterator[Any]:
+        status, held = self._select(event)
+        yield from self._hand_out(event, status, held, str(event.assoc.requestor.ae_title))
+
+    def _hand_out(self, event: evt.Event, status: int, held: Sequence[Held], to: str) -> Iterator[Any]:
+        if status:
+            yield 1
+            yield status, None
+            return
+        yield len(held)
+        for one in held:
+            _breathe(event.assoc)
+            if event.is_cancelled:
+                yield CANCELLED, None
+                return
+            yield PENDING, _dataset(one)
+        log.info("handed_out", to=to, instances=len(held))
+
+    def _select(self, event: evt.Event) -> tuple[int, list[Held]]:
+        """Raises nothing: a status, 0 for one that is to be served, and what was asked for."""
+        status, level, query = _read(event)
+        if status:
+            return status, []
+        if not query.get(UNIQUE_KEY[level]):
+            return DOES_NOT_MATCH_MODEL, []
+        held = self._catalogue.select(level, query)
+        return (CANNOT_BE_PROCESSED if len(held) > MOST_SUBOPERATIONS else 0), held
+
+    def _identifier(self, level: str, query: Dataset, found: Mapping[str, str]) -> Dataset:
+        answer = Dataset()
+        answer.SpecificCharacterSet = "ISO_IR 192"
+        for element in query:
+            if element.keyword in found:
+                answer.add_new(element.tag, dictionary_VR(element.tag), found[element.keyword] or None)
+            elif element.keyword not in ("QueryRetrieveLevel", "SpecificCharacterSet"):
+                answer.add_new(element.tag, element.VR, None)
+        setattr(answer, UNIQUE_KEY[level], found[UNIQUE_KEY[level]])
+        answer.QueryRetrieveLevel = level
+        answer.RetrieveAETitle = self._settings.ae_title
+        answer.InstanceAvailability = "ONLINE"
+        return answer
+
+
+def _read(event: evt.Event) -> tuple[int, str, Dataset]:
+    """A status, 0 if the query can be served; its level; the query."""
+    if len(event.request.Identifier.getvalue()) > _LARGEST_IDENTIFIER:  # type: ignore[union-attr]  # it has one
+        return CANNOT_BE_PROCESSED, "", Dataset()
+    query = event.identifier
+    query.pop("QueryRetrieveView", None)
+    level = str(query.get("QueryRetrieveLevel", ""))
+    of_patients = event.context.abstract_syntax in PATIENT_ROOT
+    if level not in LEVELS or (level == "PATIENT" and not of_patients):
+        return DOES_NOT_MATCH_MODEL, "", query
+    return 0, level, query
+
+
+def _breathe(association: Association) -> None:
+    """Waits until the peer has taken what was sent: pynetdicom 3.0.4 queues without end."""
+    while association.is_established and association.dul.to_provider_queue.qsize() > _QUEUED:
+        time.sleep(0.002)
+
+
+def _dataset(held: Held) -> Dataset:
+    """The object; where its file is gone or damaged, one that fails to be sent and is named in the response."""
+    try:
+        return dcmread(held.path)
+    except (OSError, InvalidDicomError) as error:
+        log.error("not_handed_out", sop_instance_uid=held.sop_instance_uid, error=type(error).__name__)
+        failing = Dataset()
+        failing.SOPInstanceUID = held.sop_instance_uid
+        return failing
+
+
+def _contexts(held: Sequence[Held]) -> list[PresentationContext]:
+    """One for each class and syntax that is held, and the default one for what is not compressed."""
+    wanted: dict[tuple[str, str], None] = {}
+    for one in held:
+        wanted[one.sop_class_uid, one.transfer_syntax_uid] = None
+        if not UID(one.transfer_syntax_uid).is_compressed:
+            wanted[one.sop_class_uid, ImplicitVRLittleEndian] = None
+    return [build_context(sop_class, syntax) for sop_class, syntax in wanted] or [build_context("1.2.840.10008.1.1")]

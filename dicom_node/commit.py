@@ -1,0 +1,263 @@
+"""Storage commitment, as those who ask (PS3.4 J): a result is archived when its destination says that it keeps it.
+
+Asked is once all results of a job are stored at a destination.  The answer may come on the same association or on
+another, to our listener, minutes or days later; every transaction is a row, so a restart in between loses none.  What
+is not held is sent again; what is not answered is asked again, under another transaction UID.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from pydicom.dataset import Dataset
+from pydicom.uid import UID, generate_uid
+from pynetdicom import evt
+from pynetdicom.presentation import build_context
+
+from dicom_node.call import Destination, SendSettings, associate
+from dicom_node.config import Send
+from dicom_node.errors import PeerFailure
+from dicom_node.outbox import Outbox, Row
+from dicom_node.states import State
+from dicom_node.store import Store
+
+PUSH_MODEL = UID("1.2.840.10008.1.20.1")
+WELL_KNOWN_INSTANCE = UID("1.2.840.10008.1.20.1.1")
+REQUEST_COMMITMENT = 1
+"""The action type (PS3.4 J.3.2)."""
+ALL_KEPT, SOME_NOT_KEPT = 1, 2
+"""The event types (PS3.4 J.3.3)."""
+
+SUCCESS, NO_SUCH_EVENT_TYPE, INVALID_ARGUMENT = 0x0000, 0x0113, 0x0115
+NOT_TOLD = 0x0110
+"""Processing failure: for a failed reference without a reason."""
+
+STAY = 3.0
+"""Seconds that an association stays open for peers that answer on it at once."""
+
+Report = Callable[[str, str, Collection[str], Mapping[str, int]], bool]
+"""(transaction UID, AE title, kept UIDs, reasons of those not kept) -> whether we had asked that."""
+Ask = Callable[[str, Sequence[Row], Destination, SendSettings, Report, Callable[[], bool]], None]
+
+log = structlog.get_logger(__name__)
+
+
+class Commitments:
+    """What was asked and answered, in the store.  ae_titles: of each destination that is asked, by name."""
+
+    def __init__(
+        self, store: Store, outbox: Outbox, ae_titles: Mapping[str, str], pauses: Send, clock: Callable[[], float]
+    ) -> None:
+        self._store = store
+        self._outbox = outbox
+        self._ae_titles = dict(ae_titles)
+        self._pauses = pauses
+        self._clock = clock
+
+    def due(self, destination: str) -> dict[int, list[Row]]:
+        """What is to be asked of a destination now, by job: only of jobs of which nothing is left to send to it."""
+        found: dict[int, list[Row]] = {}
+        for row in self._outbox.rows(
+            """SELECT d.* FROM deliveries d JOIN jobs j ON j.id = d.job WHERE j.state IN ('sending', 'sent', 'refused')
+            AND d.destination = :destination AND d.outcome = 'stored' AND d.commitment = 'due' AND d.due_at <= :now
+            AND NOT EXISTS (SELECT 1 FROM deliveries p
+                WHERE p.job = d.job AND p.destination = d.destination AND p.outcome = 'pending')
+            ORDER BY d.job, d.path""",
+            destination=destination,
+            now=self._clock(),
+        ):
+            found.setdefault(row.job, []).append(row)
+        return found
+
+    def begin(self, rows: Sequence[Row]) -> str:
+        """A new transaction for the rows of one job and destination; its UID, which is never used again."""
+        transaction, now = str(generate_uid()), self._clock()
+        with self._store.transaction() as database:
+            database.execute(
+                """INSERT INTO transactions (transaction_uid, job, destination, asked_at, given_up_at)
+                VALUES (?, ?, ?, ?, ?)""",
+                [transaction, rows[0].job, rows[0].destination, now, now + self._pauses.commitment_timeout],
+            )
+            database.execute(
+                """UPDATE deliveries SET commitment = 'asked', transaction_uid = :transaction, changed_at = :now
+                WHERE job = :job AND destination = :destination AND commitment = 'due'
+                AND sop_instance_uid IN (SELECT value FROM json_each(:uids))""",
+                {
+                    "transaction": transaction,
+                    "now": now,
+                    "job": rows[0].job,
+                    "destination": rows[0].destination,
+                    "uids": json.dumps([row.sop_instance_uid for row in rows]),
+                },
+            )
+        return transaction
+
+    def answered(self, transaction: str) -> bool:
+        """Whether nothing is waited for any more under this UID."""
+        found = self._store.rows(
+            "SELECT 1 FROM transactions WHERE transaction_uid = :uid AND answered_at IS NULL", {"uid": transaction}
+        )
+        return not found
+
+    def withdraw(self, transaction: str, comment: str) -> None:
+        """It could not be asked, or was not answered: again after a pause, under another UID."""
+        now = self._clock()
+        with self._store.transaction() as database:
+            database.execute(
+                "UPDATE transactions SET answered_at = ? WHERE transaction_uid = ? AND answered_at IS NULL",
+                [now, transaction],
+            )
+            self._due_again(transaction, comment)
+
+    def give_up(self, destination: str) -> None:
+        """Withdraws what was not answered in time.  An answer that comes later still counts for what is kept."""
+        for found in self._store.rows(
+            """SELECT transaction_uid, job FROM transactions
+            WHERE destination = :destination AND answered_at IS NULL AND given_up_at <= :now""",
+            {"destination": destination, "now": self._clock()},
+        ):
+            log.warning("commitment_not_answered", job=found["job"], destination=destination)
+            self.withdraw(found["transaction_uid"], f"no commitment in {self._pauses.commitment_timeout:.0f} s")
+
+    def report(self, transaction: str, ae_title: str, kept: Collection[str], failed: Mapping[str, int]) -> bool:
+        """Writes down an answer; False for a transaction that we did not begin with the peer of that title."""
+        now = self._clock()
+        with self._store.transaction() as database:
+            found = self._store.rows("SELECT * FROM transactions WHERE transaction_uid = :uid", {"uid": transaction})
+            if not found or self._ae_titles.get(found[0]["destination"]) != ae_title:
+                return False
+            job, destination = found[0]["job"], found[0]["destination"]
+            database.execute(
+                """UPDATE deliveries SET commitment = 'given', transaction_uid = NULL, comment = '', changed_at = :now
+                WHERE job = :job AND destination = :destination AND outcome = 'stored'
+                AND commitment IN ('due', 'asked') AND sop_instance_uid IN (SELECT value FROM json_each(:kept))""",
+                {"now": now, "job": job, "destination": destination, "kept": json.dumps(sorted(kept))},
+            )
+            lost = [
+                row
+                for row in self._outbox.of(job)
+                if row.transaction_uid == transaction and row.sop_instance_uid in failed
+            ]
+            for row in lost:
+                database.execute(
+                    """UPDATE deliveries SET outcome = 'pending', commitment = 'due', transaction_uid = NULL,
+                        comment = ?, due_at = ?, changed_at = ?
+                    WHERE job = ? AND destination = ? AND sop_instance_uid = ?""",
+                    [
+                        f"not kept: 0x{failed[row.sop_instance_uid]:04X}",
+                        *(now + self._pauses.pause(row.attempts), now),
+                        *(job, destination, row.sop_instance_uid),
+                    ],
+                )
+            self._due_again(transaction, "the answer did not name it")
+            database.execute(
+                "UPDATE transactions SET answered_at = COALESCE(answered_at, ?) WHERE transaction_uid = ?",
+                [now, transaction],
+            )
+            if lost:
+                reason = f"{destination} does not hold {len(lost)} of what it had stored: sent again"
+                for state in (State.SENT, State.REFUSED):
+                    self._store.advance(job, state, State.SENDING, now, reason)
+            self._outbox.archive(job, now)
+        log.info("commitment_reported", job=job, destination=destination, kept=len(kept), not_kept=len(failed))
+        return True
+
+    def _due_again(self, transaction: str, comment: str) -> None:
+        now = self._clock()
+        self._store.database.execute(
+            """UPDATE deliveries SET commitment = 'due', transaction_uid = NULL, comment = :comment, changed_at = :now,
+                due_at = :now + :pause WHERE transaction_uid = :uid""",
+            {"uid": transaction, "comment": comment, "now": now, "pause": self._pause(transaction)},
+        )
+
+    def _pause(self, transaction: str) -> float:
+        """Grows with the number of times that this job's were asked of this destination."""
+        [found] = self._store.rows(
+            """SELECT COUNT(*) AS times FROM transactions t JOIN transactions this
+            ON this.job = t.job AND this.destination = t.destination WHERE this.transaction_uid = :uid""",
+            {"uid": transaction},
+        )
+        return self._pauses.pause(found["times"])
+
+
+@dataclass(frozen=True)
+class Committer:
+    """Asks one destination.  stopping: tells that the node wants to end."""
+
+    commitments: Commitments
+    destination: Destination
+    settings: SendSettings
+    ask: Ask
+    stopping: Callable[[], bool]
+
+    def __call__(self) -> None:
+        """One round: gives up what was not answered, and asks what is due."""
+        self.commitments.give_up(self.destination.name)
+        for job, rows in self.commitments.due(self.destination.name).items():
+            if self.stopping():
+                return
+            transaction = self.commitments.begin(rows)
+
+            def over(transaction: str = transaction) -> bool:
+                return self.stopping() or self.commitments.answered(transaction)
+
+            try:
+                self.ask(transaction, rows, self.destination, self.settings, self.commitments.report, over)
+            except PeerFailure as error:
+                log.warning("commitment_not_asked", job=job, destination=self.destination.name, reason=str(error))
+                self.commitments.withdraw(transaction, f"commitment cannot be asked: {error}")
+
+
+def ask(
+    transaction: str,
+    rows: Sequence[Row],
+    destination: Destination,
+    settings: SendSettings,
+    report: Report,
+    over: Callable[[], bool],
+) -> None:
+    """N-ACTION; then waits a little for an answer on the same association, until `over`.  Raises PeerFailure."""
+    request = Dataset()
+    request.TransactionUID = transaction
+    request.ReferencedSOPSequence = [reference(row.sop_class_uid, row.sop_instance_uid) for row in rows]
+    handlers = [(evt.EVT_N_EVENT_REPORT, lambda event: take_report(event, destination.ae_title, report))]
+    with associate([build_context(PUSH_MODEL)], destination, settings, handlers=handlers) as association:
+        answer, _ = association.send_n_action(request, REQUEST_COMMITMENT, PUSH_MODEL, WELL_KNOWN_INSTANCE)
+        if "Status" not in answer:
+            raise PeerFailure(f"{destination.words} did not answer a request for storage commitment")
+        if answer.Status != SUCCESS:
+            raise PeerFailure(f"{destination.words} answered a request for storage commitment 0x{answer.Status:04X}")
+        deadline = time.monotonic() + STAY
+        while association.is_established and not over() and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+
+def take_report(event: evt.Event, ae_title: str, report: Report) -> tuple[int, None]:
+    """Answers an N-EVENT-REPORT from the peer of that title, on whatever association."""
+    if event.event_type not in (ALL_KEPT, SOME_NOT_KEPT):
+        return NO_SUCH_EVENT_TYPE, None
+    told = event.event_information
+    kept = {str(item.ReferencedSOPInstanceUID) for item in told.get("ReferencedSOPSequence") or []}
+    failed = {
+        str(item.ReferencedSOPInstanceUID): int(item.get("FailureReason", NOT_TOLD))
+        for item in told.get("FailedSOPSequence") or []
+    }
+    if not report(str(told.get("TransactionUID", "")), ae_title, kept - failed.keys(), failed):
+        log.warning("unknown_commitment_reported", ae_title=ae_title)
+        return INVALID_ARGUMENT, None
+    return SUCCESS, None
+
+
+def reference(sop_class_uid: str, sop_instance_uid: str, **more: Any) -> Dataset:
+    """An item of a Referenced or Failed SOP Sequence."""
+    item = Dataset()
+    item.ReferencedSOPClassUID = sop_class_uid
+    item.ReferencedSOPInstanceUID = sop_instance_uid
+    for keyword, value in more.items():
+        setattr(item, keyword, value)
+    return item

@@ -1,0 +1,267 @@
+"""Fetch: brings series from an archive to the node (C-MOVE to ourselves, or C-GET), study by study.
+
+What was found is a row until it is fetched, so an interruption loses nothing and the next start goes on.  What arrives
+goes the way of everything that scanners send.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import structlog
+from pydicom.dataset import Dataset
+from pynetdicom import build_role, evt
+from pynetdicom.association import Association
+from pynetdicom.presentation import build_context
+
+from dicom_node.admission import ADMITTED_SOP_CLASSES, ADMITTED_TRANSFER_SYNTAXES
+from dicom_node.call import Destination, SendSettings, associate
+from dicom_node.config import Send
+from dicom_node.errors import PeerFailure
+from dicom_node.seek import Candidate
+from dicom_node.states import State
+from dicom_node.store import Store
+
+MOVE, GET = "1.2.840.10008.5.1.4.1.2.2.2", "1.2.840.10008.5.1.4.1.2.2.3"
+ATTEMPTS = 10
+"""How often a series is asked for that does not come whole."""
+_PENDING = (0xFF00, 0xFF01)
+_MADE = (State.RECONSTRUCTED, State.SENDING, State.SENT, State.ARCHIVED)
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """A series on its way.  state: found, fetched or refused; `done` and other ends are the job's, see `listed`."""
+
+    peer: str
+    study_instance_uid: str
+    series_instance_uid: str
+    images: int
+    state: str
+    reason: str
+    attempts: int
+    due_at: float
+    changed_at: float
+
+
+class Fetches:
+    """The list, in the store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def add(self, peer: str, candidates: Iterable[Candidate], now: float) -> int:
+        """Writes down what was found; how much of it is new and to be fetched.
+
+        What was refused before and is wanted now is found anew; what was fetched stays so, unless it has grown.
+        """
+        new = 0
+        with self._store.transaction() as database:
+            for one in candidates:
+                state = "refused" if one.against else "found"
+                changed = database.execute(
+                    """INSERT INTO fetches (peer, study_instance_uid, series_instance_uid, images, state, reason,
+                        due_at, changed_at) VALUES (:peer, :study, :series, :images, :state, :reason, :now, :now)
+                    ON CONFLICT (peer, series_instance_uid) DO UPDATE SET images = :images, state = :state,
+                        reason = :reason, attempts = 0, due_at = :now, changed_at = :now
+                    WHERE state = 'refused' OR images < :images""",
+                    {
+                        **{"peer": peer, "study": one.study_instance_uid, "series": one.series_instance_uid},
+                        **{"images": one.images, "state": state, "reason": one.against, "now": now},
+                    },
+                ).rowcount
+                new += changed if state == "found" else 0
+        return new
+
+    def due(self, now: float) -> list[Fetch]:
+        """The series of one study that are to be fetched now: of the study that waits longest; empty if none is."""
+        first = self._rows("state = 'found' AND due_at <= :now ORDER BY due_at, rowid LIMIT 1", now=now)
+        if not first:
+            return []
+        return self._rows(
+            """state = 'found' AND due_at <= :now AND peer = :peer AND study_instance_uid = :study
+            ORDER BY series_instance_uid""",
+            now=now,
+            peer=first[0].peer,
+            study=first[0].study_instance_uid,
+        )
+
+    def fetched(self, fetch: Fetch, now: float) -> None:
+        self._change(fetch, "fetched", "", now, now)
+
+    def postpone(self, fetch: Fetch, reason: str, now: float, pause: float) -> None:
+        """Again later; refused when it was tried often enough."""
+        state = "refused" if fetch.attempts + 1 >= ATTEMPTS else "found"
+        self._change(fetch, state, reason, now, now + pause)
+
+    def listed(self) -> list[Fetch]:
+        """All of them.  What was fetched is `done` when a map was made of its study, or says what stopped its job."""
+        jobs: dict[str, list[Any]] = {}
+        for job in self._store.jobs():
+            jobs.setdefault(job.study_instance_uid, []).append(job)
+        return [_with_end(fetch, jobs.get(fetch.study_instance_uid, [])) for fetch in self._rows("1 ORDER BY rowid")]
+
+    def _change(self, fetch: Fetch, state: str, reason: str, now: float, due_at: float) -> None:
+        self._store.database.execute(
+            """UPDATE fetches SET state = ?, reason = ?, attempts = attempts + 1, changed_at = ?, due_at = ?
+            WHERE peer = ? AND series_instance_uid = ?""",
+            [state, reason, now, due_at, fetch.peer, fetch.series_instance_uid],
+        )
+
+    def _rows(self, where: str, **values: Any) -> list[Fetch]:
+        return [Fetch(**row) for row in self._store.rows(f"SELECT * FROM fetches WHERE {where}", values)]
+
+
+def _with_end(fetch: Fetch, jobs: list[Any]) -> Fetch:
+    if fetch.state != "fetched" or not jobs:
+        return fetch
+    if any(job.state in _MADE for job in jobs):
+        return Fetch(**{**vars(fetch), "state": "done"})
+    return Fetch(**{**vars(fetch), "reason": f"job {jobs[-1].id} is {jobs[-1].state}: {jobs[-1].reason}"})
+
+
+@dataclass(frozen=True)
+class Arrivals:
+    """How what a C-GET returns is taken: the receiver's handler, and its register of open associations."""
+
+    store: Callable[[evt.Event], Any]
+    hears: Callable[[Association, str], AbstractContextManager[None]]
+
+
+RETRIEVE_TIMEOUT = 1800.0
+"""Seconds without a word from the archive: it need not tell how far it is (PS3.4 C.4.2.3)."""
+
+Retrieve = Callable[[Fetch, Destination, SendSettings], None]
+
+
+class Fetcher:
+    """Called in rounds by the daemon: at most so many studies in an hour.
+
+    archives: by name.  retrieve: brings one series or raises PeerFailure.
+    """
+
+    def __init__(
+        self,
+        fetches: Fetches,
+        archives: dict[str, Destination],
+        retrieve: Retrieve,
+        settings: SendSettings,
+        pauses: Send,
+        studies_per_hour: float,
+        clock: Callable[[], float],
+        stopping: Callable[[], bool],
+    ) -> None:
+        self._fetches = fetches
+        self._archives = archives
+        self._retrieve = retrieve
+        self._settings = settings
+        self._pauses = pauses
+        self._spacing = 3600.0 / studies_per_hour
+        self._clock = clock
+        self._stopping = stopping
+        self._next_at = 0.0
+
+    def __call__(self) -> None:
+        """One round: one study, if it is time for one."""
+        if self._clock() < self._next_at:
+            return
+        for fetch in self._fetches.due(self._clock()):
+            if self._stopping():
+                return
+            self._next_at = self._clock() + self._spacing
+            archive = self._archives.get(fetch.peer)
+            try:
+                if archive is None:
+                    raise PeerFailure(f"{fetch.peer} is no peer with a port any more; see [[peer]]")
+                self._retrieve(fetch, archive, self._settings)
+            except PeerFailure as error:
+                if self._stopping():
+                    return
+                pause = self._pauses.pause(fetch.attempts + 1)
+                log.warning("not_fetched", series=fetch.series_instance_uid, seconds=pause, reason=str(error))
+                self._fetches.postpone(fetch, str(error), self._clock(), pause)
+            else:
+                log.info("fetched", series=fetch.series_instance_uid, images=fetch.images)
+                self._fetches.fetched(fetch, self._clock())
+
+
+def retriever(by: Literal["move", "get"], arrivals: Arrivals, stopping: Callable[[], bool]) -> Retrieve:
+    """One way of retrieving.  stopping: an association that is waited on is aborted then."""
+
+    def move(fetch: Fetch, archive: Destination, settings: SendSettings) -> None:
+        with (
+            associate([build_context(MOVE)], archive, _patient(settings)) as association,
+            _aborted_when(stopping, association),
+        ):
+            _complete(association.send_c_move(_query(fetch), settings.ae_title, MOVE), archive)
+
+    def get(fetch: Fetch, archive: Destination, settings: SendSettings) -> None:
+        syntaxes = list(ADMITTED_TRANSFER_SYNTAXES)
+        contexts = [build_context(GET), *(build_context(uid, syntaxes) for uid in ADMITTED_SOP_CLASSES)]
+        roles = [build_role(uid, scp_role=True) for uid in ADMITTED_SOP_CLASSES]
+        handlers = [(evt.EVT_C_STORE, arrivals.store)]
+        with (
+            associate(contexts, archive, _patient(settings), roles=roles, handlers=handlers) as association,
+            arrivals.hears(association, archive.ae_title),
+            _aborted_when(stopping, association),
+        ):
+            _complete(association.send_c_get(_query(fetch), GET), archive)
+
+    return move if by == "move" else get
+
+
+def _patient(settings: SendSettings) -> SendSettings:
+    return replace(settings, response_timeout=RETRIEVE_TIMEOUT, idle_timeout=RETRIEVE_TIMEOUT)
+
+
+@contextmanager
+def _aborted_when(stopping: Callable[[], bool], association: Association) -> Iterator[None]:
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.2):
+            if stopping():
+                association.abort()
+                return
+
+    watcher = threading.Thread(target=watch, name="fetch watch", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+
+
+def _query(fetch: Fetch) -> Dataset:
+    query = Dataset()
+    query.QueryRetrieveLevel = "SERIES"
+    query.StudyInstanceUID = fetch.study_instance_uid
+    query.SeriesInstanceUID = fetch.series_instance_uid
+    return query
+
+
+def _complete(answers: Iterable[tuple[Dataset, Dataset | None]], archive: Destination) -> None:
+    """Raises PeerFailure unless everything came."""
+    last = Dataset()
+    try:
+        for last, _ in answers:
+            if last.get("Status") not in _PENDING:
+                break
+    except (RuntimeError, ValueError) as error:  # the association has ended, or has no context
+        raise PeerFailure(f"{archive.words} cannot be asked for a series: {error}") from error
+    if "Status" not in last:
+        raise PeerFailure(f"{archive.words} broke off or did not answer in time")
+    failed = int(last.get("NumberOfFailedSuboperations") or 0)
+    if last.Status == 0xA801:
+        raise PeerFailure(f"{archive.words} does not know where to move to: give it our AE title, host and port")
+    if last.Status != 0x0000 or failed:
+        raise PeerFailure(f"{archive.words} answered 0x{last.Status:04X}, {failed} images did not come")
+    if not last.get("NumberOfCompletedSuboperations"):
+        raise PeerFailure(f"{archive.words} sent nothing")

@@ -1,0 +1,179 @@
+"""Seek: the C-FIND SCU that looks for multi-echo gradient echoes in an archive (PS3.4 C.4.1), at study, series, image.
+
+An archive need not tell what it is asked at image level.  What it tells against a series counts; where it is silent of
+echo times, only a series that may hold several is worth fetching, and what that is gets said.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from pydicom.dataset import Dataset
+from pydicom.uid import EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage
+from pynetdicom.association import Association
+from pynetdicom.presentation import build_context
+
+from dicom_node.call import Destination, SendSettings, associate
+from dicom_node.errors import PeerFailure
+
+FIND = "1.2.840.10008.5.1.4.1.2.2.1"
+"""Study Root Query/Retrieve Information Model - FIND."""
+_PENDING = (0xFF00, 0xFF01)
+
+_STUDY_KEYS = {"StudyDate": "", "ModalitiesInStudy": "MR"}
+_SERIES_KEYS = {"SeriesInstanceUID": "", "Modality": "MR", "SeriesNumber": "", "SeriesDescription": ""}
+_IMAGE_KEYS = (
+    *("SOPInstanceUID", "SOPClassUID", "ImageType", "EchoTime", "ScanningSequence", "EchoPulseSequence"),
+    "ImagePositionPatient",
+)
+_FEWEST_SLICES = 4
+"""As many as the node reconstructs; fewer are localisers."""
+
+
+UNTOLD = "the archive does not tell echo times; name its study to fetch it all the same"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a person asks for; "" for anything.  since, until: dates as YYYYMMDD, both included."""
+
+    patient: str = ""
+    study: str = ""
+    accession: str = ""
+    since: str = ""
+    until: str = ""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A series of the archive.  against: why it is not worth fetching, "" if it is."""
+
+    study_instance_uid: str
+    series_instance_uid: str
+    study_date: str
+    number: str
+    description: str
+    images: int
+    against: str
+
+
+def seek(wanted: Wanted, archive: Destination, settings: SendSettings) -> Iterator[Candidate]:
+    """Every MR series of the studies that are wanted, with a judgement, study by study.  Raises PeerFailure."""
+    with associate([build_context(FIND)], archive, settings) as association:
+        dates = f"{wanted.since}-{wanted.until}" if wanted.since or wanted.until else ""
+        keys = {
+            **_STUDY_KEYS,
+            **{"PatientID": wanted.patient, "StudyInstanceUID": wanted.study},
+            **{"AccessionNumber": wanted.accession, "StudyDate": dates},
+        }
+        # All of them before the next question: one association answers one question at a time.
+        for study in list(_find(association, archive, "STUDY", keys)):
+            for candidate in _study(association, archive, study):
+                is_named = candidate.against == UNTOLD and wanted.study
+                yield replace(candidate, against="") if is_named else candidate
+
+
+def judge(series: Mapping[str, Sequence[Dataset]]) -> dict[str, str]:
+    """What speaks against each series of a study, "" for nothing, given what the archive tells of its images.
+
+    Echoes may lie in one series, or each in one of its own: then all of the same size are looked at together.
+    """
+    against = {uid: _against(images) for uid, images in series.items()}
+    echoes_of_size: dict[int, set[str]] = defaultdict(set)
+    for uid, images in series.items():
+        if not against[uid]:
+            echoes_of_size[len(images)] |= _echo_times(images)
+    for uid, images in series.items():
+        if against[uid] or _is_enhanced(images):
+            continue
+        own = _echo_times(images)
+        if not own:
+            against[uid] = UNTOLD
+        elif len(own) < 2 and len(echoes_of_size[len(images)]) < 2:
+            against[uid] = f"one echo, {next(iter(own))} ms"
+    return against
+
+
+def _study(association: Association, archive: Destination, study: Dataset) -> Iterator[Candidate]:
+    uid = str(study.StudyInstanceUID)
+    found = {
+        str(one.SeriesInstanceUID): one
+        for one in _find(association, archive, "SERIES", {"StudyInstanceUID": uid, **_SERIES_KEYS})
+    }
+    images = {}
+    for series in found:
+        keys = {"StudyInstanceUID": uid, "SeriesInstanceUID": series, **dict.fromkeys(_IMAGE_KEYS, "")}
+        images[series] = list(_find(association, archive, "IMAGE", keys))
+    against = judge(images)
+    for series, told in found.items():
+        yield Candidate(
+            uid,
+            series,
+            str(study.get("StudyDate") or ""),
+            str(told.get("SeriesNumber") or ""),
+            str(told.get("SeriesDescription") or ""),
+            len(images[series]),
+            against[series],
+        )
+
+
+def _against(images: Sequence[Dataset]) -> str:
+    """What one series says against itself, whatever the others are."""
+    if _is_enhanced(images):
+        pulse = {str(image.get("EchoPulseSequence") or "") for image in images}
+        return "" if pulse & {"", "GRADIENT", "BOTH"} else f"its echoes are {', '.join(sorted(pulse))}"
+    if len(images) < _FEWEST_SLICES:
+        return f"{len(images)} images"
+    kinds = [_values(image, "ImageType") for image in images]
+    if all(kind[:1] == ["DERIVED"] or "LOCALIZER" in kind for kind in kinds if kind) and any(kinds):
+        return "derived or localiser"
+    sequences = [_values(image, "ScanningSequence") for image in images]
+    # RM alone is no reason: Philips and GE write it for 3D multi-echo gradient echoes too.
+    if any(sequences) and not any({"GR", "RM"} & set(sequence) for sequence in sequences):
+        return f"its scanning sequence is {'/'.join(next(filter(None, sequences)))}"
+    if any("EP" in sequence for sequence in sequences):
+        return "echo-planar"
+    return ""
+
+
+def _is_enhanced(images: Sequence[Dataset]) -> bool:
+    classes = {str(image.get("SOPClassUID") or "") for image in images}
+    return bool(classes) and classes <= {EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage}
+
+
+def _echo_times(images: Sequence[Dataset]) -> set[str]:
+    return {str(float(image.EchoTime)) for image in images if image.get("EchoTime")}
+
+
+def _values(image: Dataset, keyword: str) -> list[str]:
+    value = image.get(keyword)
+    if not value:
+        return []
+    return [value] if isinstance(value, str) else [str(one) for one in value]
+
+
+def _find(association: Association, archive: Destination, level: str, keys: Mapping[str, str]) -> Iterator[Dataset]:
+    query = Dataset()
+    query.QueryRetrieveLevel = level
+    for keyword, value in keys.items():
+        setattr(query, keyword, value)
+    with _answering(archive):
+        for status, identifier in association.send_c_find(query, FIND):
+            if "Status" not in status:
+                raise PeerFailure(f"{archive.words} broke off or did not answer a query in time")
+            if status.Status in _PENDING:
+                if identifier is not None:
+                    yield identifier
+            elif status.Status != 0x0000:
+                raise PeerFailure(f"{archive.words} answered a query with 0x{status.Status:04X}")
+
+
+@contextmanager
+def _answering(archive: Destination) -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:  # the association has ended
+        raise PeerFailure(f"{archive.words} ended the association: {error}") from error

@@ -1,0 +1,302 @@
+"""Query and retrieve over real associations, dcmtk's above all: sources and results, to whom it may concern."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, RLELossless, SegmentationStorage
+from pynetdicom import AE, build_role, evt
+from pynetdicom.presentation import build_context
+
+from dicom_node.answer import Answerer
+from dicom_node.call import Destination, SendSettings
+from dicom_node.catalogue import Catalogue
+from dicom_node.checkpoint import install_checkpoint
+from dicom_node.convert import describe
+from dicom_node.index import Index
+from dicom_node.peers import Peer, Peers, Right
+from dicom_node.receive import Receiver, ReceiveSettings
+from dicom_node.send import send
+from dicom_node.spool import Spool
+from dicom_node.states import State
+from dicom_node.store import Store
+from tests.objects import STUDY, mr_image, with_meta, write
+from tests.peers import free_port, running_storescp, wait_until
+
+ALL = frozenset({Right.STORE, Right.QUERY, Right.RETRIEVE})
+FIND, MOVE, GET = (f"1.2.840.10008.5.1.4.1.2.2.{n}" for n in (1, 2, 3))
+Dcmtk = Callable[..., subprocess.CompletedProcess[str]]
+
+
+class Library:
+    """A node that holds three images of a study, and a result that a job made of them."""
+
+    def __init__(self, folder: Path, *peers: Peer) -> None:
+        self.spool = Spool(folder)
+        self.store = Store(folder / "node.db")
+        self.index = Index(self.store, self.spool, describe)
+        self.jobs = folder / "jobs"
+        self.catalogue = Catalogue(self.store, self.jobs)
+        known = Peers([Peer("workstation", "WORKSTATION", "127.0.0.1", ALL), *peers])
+        self.receiver = Receiver(
+            ReceiveSettings(port=0, drain_timeout=1.0),
+            self.spool,
+            self.index.take,
+            self.index.object_to,
+            peers=known,
+            services=[Answerer(self.catalogue, known, SendSettings()).service()],
+        )
+
+    @property
+    def address(self) -> list[str]:
+        return ["-aet", "WORKSTATION", "-aec", "QSMNODE", "127.0.0.1", str(self.receiver.port)]
+
+    def take(self, files: Sequence[Path]) -> None:
+        target = Destination("node", "127.0.0.1", self.receiver.port, "QSMNODE")
+        assert {delivery.status for delivery in send(files, target, SendSettings("WORKSTATION"))} == {0}
+        wait_until(lambda: not self.index.pending, "everything is indexed")
+        self.catalogue()
+
+    def make_a_result(self, number: int = 1) -> Dataset:
+        result = mr_image(100 + number)
+        result.SOPClassUID, result.Modality = SegmentationStorage, "SEG"
+        result.SeriesInstanceUID = f"{result.SeriesInstanceUID[:-4]}.7"
+        job = self.store.open_job(f"g{number}", 1, STUDY, ["1.2"], 1.0).id
+        moves = [State.WAITING, State.READY, State.RECONSTRUCTING]
+        for source, target in itertools.pairwise(moves):
+            self.store.advance(job, source, target, 1.0)
+        write(self.jobs / str(job) / "result" / "dicom", result)
+        self.store.advance(job, State.RECONSTRUCTING, State.RECONSTRUCTED, 2.0)
+        self.catalogue()
+        return result
+
+
+@pytest.fixture
+def move_port() -> int:
+    return free_port()
+
+
+@pytest.fixture
+def library(tmp_path: Path, move_port: int) -> Iterator[Library]:
+    library = Library(
+        tmp_path / "state",
+        Peer("archive", "STORESCP", "127.0.0.1", frozenset(), move_port),
+        Peer("scanner", "SCANNER", "127.0.0.1", frozenset({Right.STORE})),
+    )
+    library.receiver.start()
+    library.index.start()
+    images = [mr_image(number) for number in (1, 2, 3)]
+    images[0].PatientName = images[1].PatientName = images[2].PatientName = "Nobody^Test"
+    library.take(write(tmp_path / "scan", *images))
+    try:
+        yield library
+    finally:
+        library.receiver.stop()
+        library.index.stop()
+
+
+@pytest.fixture
+def dcmtk(storescu_command: Path) -> Dcmtk:
+    def run(command: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+        line = [str(storescu_command.with_name(command)), *map(str, arguments)]
+        return subprocess.run(line, capture_output=True, text=True, timeout=60)
+
+    return run
+
+
+def find(
+    library: Library, level: str, model: str = FIND, calling: str = "WORKSTATION", **keys: object
+) -> list[Dataset]:
+    query = Dataset()
+    query.QueryRetrieveLevel = level
+    for keyword, value in keys.items():
+        setattr(query, keyword, value)
+    association = AE(calling).associate(
+        "127.0.0.1",
+        library.receiver.port,
+        contexts=[build_context(model)],
+        ae_title="QSMNODE",
+        evt_handlers=[(evt.EVT_CONN_OPEN, install_checkpoint)],
+    )
+    answers = list(association.send_c_find(query, model))
+    association.release()
+    last = answers[-1][0].Status
+    assert last == 0x0000, f"0x{last:04X}"
+    return [identifier for status, identifier in answers if status.Status == 0xFF00 and identifier is not None]
+
+
+def test_every_level_is_found_with_its_counts(library: Library) -> None:
+    result = library.make_a_result()
+    [study] = find(
+        library, "STUDY", PatientID="TEST", StudyInstanceUID="", ModalitiesInStudy="", NumberOfStudyRelatedInstances=""
+    )
+    assert (study.StudyInstanceUID, study.NumberOfStudyRelatedInstances) == (STUDY, 4)
+    assert sorted(study.ModalitiesInStudy) == ["MR", "SEG"]
+    assert (study.RetrieveAETitle, study.SpecificCharacterSet) == ("QSMNODE", "ISO_IR 192")
+    series = find(library, "SERIES", StudyInstanceUID=STUDY, Modality="", NumberOfSeriesRelatedInstances="")
+    assert {(one.Modality, one.NumberOfSeriesRelatedInstances) for one in series} == {("MR", 3), ("SEG", 1)}
+    images = find(library, "IMAGE", StudyInstanceUID=STUDY, InstanceNumber="", EchoTime="", PatientComments="")
+    assert {one.InstanceNumber for one in images} == {1, 2, 3, 101}
+    assert {one.SOPInstanceUID for one in images} > {result.SOPInstanceUID}
+    assert images[0].PatientComments == "", "what is not known is returned empty"
+    [patient] = find(library, "PATIENT", "1.2.840.10008.5.1.4.1.2.1.1", PatientID="", PatientName="nobody*")
+    assert str(patient.PatientName) == "Nobody^Test"
+
+
+def test_nothing_is_found_that_does_not_match(library: Library) -> None:
+    assert find(library, "STUDY", PatientID="OTHER", StudyInstanceUID="") == []
+    assert find(library, "STUDY", StudyInstanceUID="1.2.3") == []
+    assert find(library, "IMAGE", StudyInstanceUID=STUDY, InstanceNumber="9") == []
+    assert len(find(library, "IMAGE", StudyInstanceUID=STUDY, InstanceNumber="2")) == 1
+    uids = [mr_image(1).SOPInstanceUID, mr_image(2).SOPInstanceUID]
+    assert len(find(library, "IMAGE", SOPInstanceUID=uids)) == 2
+
+
+def test_a_level_that_the_model_does_not_have_is_an_error(library: Library) -> None:
+    with pytest.raises(AssertionError, match="0xA900"):
+        find(library, "PATIENT", PatientID="")
+    with pytest.raises(AssertionError, match="0xA900"):
+        find(library, "BODY", PatientID="")
+    with pytest.raises(AssertionError, match="0x0124"):
+        find(library, "STUDY", calling="SCANNER", PatientID="")
+
+
+def test_what_is_gone_is_found_no_more(library: Library, tmp_path: Path) -> None:
+    library.make_a_result()
+    shutil.rmtree(library.jobs / "1")
+    library.store.remove_instances([str(path) for path in library.spool.images()][:1])
+    library.catalogue()
+    assert len(find(library, "IMAGE", StudyInstanceUID=STUDY)) == 2
+    library.store.remove_instances([str(path) for path in library.spool.images()])
+    library.catalogue()
+    assert find(library, "STUDY", StudyInstanceUID="") == []
+
+
+@pytest.mark.dcmtk
+def test_findscu(library: Library, dcmtk: Dcmtk) -> None:
+    answer = dcmtk("findscu", "-v", "-S", *library.address, "-k", "0008,0052=STUDY", "-k", "0010,0020=TE*")
+    assert answer.returncode == 0, answer.stderr
+    assert "Find Response: 1 (Pending)" in answer.stderr + answer.stdout
+
+
+@pytest.mark.dcmtk
+@pytest.mark.parametrize(
+    ("keys", "count"),
+    [
+        (["0008,0052=STUDY", f"0020,000d={STUDY}"], 4),
+        (["0008,0052=IMAGE", f"0020,000d={STUDY}", f"0008,0018={mr_image(2).SOPInstanceUID}"], 1),
+        (["0008,0052=STUDY", "0020,000d=1.2.3"], 0),
+    ],
+)
+def test_getscu(library: Library, dcmtk: Dcmtk, tmp_path: Path, keys: list[str], count: int) -> None:
+    library.make_a_result()
+    (tmp_path / "got").mkdir()
+    options = [part for key in keys for part in ("-k", key)]
+    answer = dcmtk("getscu", "-v", "-S", "-od", tmp_path / "got", *library.address, *options)
+    assert answer.returncode == 0, answer.stderr
+    got = [dcmread(path) for path in (tmp_path / "got").iterdir()]
+    assert len(got) == count
+    for image in got:
+        if image.SOPClassUID == MRImageStorage:
+            assert image.PixelData == mr_image(int(image.InstanceNumber)).PixelData
+
+
+@pytest.mark.dcmtk
+def test_movescu_to_a_known_peer(library: Library, dcmtk: Dcmtk, tmp_path: Path, move_port: int) -> None:
+    library.make_a_result()
+    command = Path(str(dcmtk("storescp", "--version").args[0]))
+    keys = ["-k", "0008,0052=STUDY", "-k", f"0020,000d={STUDY}"]
+    with running_storescp(command, tmp_path / "in", port=move_port):
+        answer = dcmtk("movescu", "-v", "-S", "-aem", "STORESCP", *library.address, *keys)
+    assert answer.returncode == 0, answer.stderr
+    assert len(list((tmp_path / "in").iterdir())) == 4
+    assert "Received Final Move Response (Success)" in answer.stderr + answer.stdout
+
+
+@pytest.mark.dcmtk
+@pytest.mark.parametrize("to", ["NOBODY", "SCANNER", "STORESCP"])
+def test_movescu_to_nobody_is_told_so(library: Library, dcmtk: Dcmtk, to: str) -> None:
+    """One that is no peer, one that listens nowhere, and one that is not there at present."""
+    keys = ["-k", "0008,0052=STUDY", "-k", f"0020,000d={STUDY}"]
+    answer = dcmtk("movescu", "-v", "-S", "-aem", to, *library.address, *keys)
+    assert "MoveDestinationUnknown" in answer.stderr + answer.stdout
+
+
+def test_a_file_that_is_gone_is_named_as_failed(library: Library) -> None:
+    gone = library.store.paths([mr_image(2).SOPInstanceUID])[0]
+    Path(gone).unlink()
+    got, last, identifier = get(library, StudyInstanceUID=STUDY)
+    assert (len(got), last.Status, last.NumberOfFailedSuboperations) == (2, 0xB000, 1)
+    assert identifier is not None
+    assert identifier.FailedSOPInstanceUIDList == mr_image(2).SOPInstanceUID
+
+
+def test_a_retrieve_without_its_unique_key_is_an_error(library: Library) -> None:
+    assert get(library)[1].Status == 0xA900
+
+
+def test_no_part_of_a_request_becomes_a_path(library: Library, tmp_path: Path) -> None:
+    got, last, _ = get(library, StudyInstanceUID="../../../../etc/passwd")
+    assert (got, last.Status) == ([], 0x0000)
+
+
+def test_a_cancelled_retrieve_ends_early(library: Library, tmp_path: Path) -> None:
+    library.take(write(tmp_path / "more", *(mr_image(number) for number in range(10, 60))))
+    got, last, _ = get(library, cancel_after=3, StudyInstanceUID=STUDY)
+    assert last.Status == 0xFE00
+    assert len(got) < 50
+
+
+def test_compressed_images_are_handed_out_as_they_are(library: Library, tmp_path: Path) -> None:
+    image = with_meta(mr_image(7, rows=64, columns=48), ExplicitVRLittleEndian)
+    image.compress(RLELossless, generate_instance_uid=False)
+    image.save_as(tmp_path / "compressed.dcm", enforce_file_format=True)
+    library.take([tmp_path / "compressed.dcm"])
+    got, last, _ = get(library, level="IMAGE", SOPInstanceUID=image.SOPInstanceUID, syntax=RLELossless)
+    assert last.Status == 0x0000
+    assert got[0].file_meta.TransferSyntaxUID == RLELossless
+    assert get(library, level="IMAGE", SOPInstanceUID=image.SOPInstanceUID)[1].NumberOfFailedSuboperations == 1
+
+
+def get(
+    library: Library,
+    *,
+    level: str = "STUDY",
+    syntax: str = ExplicitVRLittleEndian,
+    cancel_after: int | None = None,
+    **keys: str,
+) -> tuple[list[Dataset], Dataset, Dataset | None]:
+    """What came, the last response, and its identifier."""
+    got: list[Dataset] = []
+
+    def store(event: evt.Event) -> int:
+        image = event.dataset
+        image.file_meta = event.file_meta
+        got.append(image)
+        if len(got) == cancel_after:
+            event.assoc.send_c_cancel(1, query_model=GET)
+        return 0x0000
+
+    query = Dataset()
+    query.QueryRetrieveLevel = level
+    for keyword, value in keys.items():
+        setattr(query, keyword, value)
+    association = AE("WORKSTATION").associate(
+        "127.0.0.1",
+        library.receiver.port,
+        contexts=[build_context(GET), build_context(MRImageStorage, syntax)],
+        ae_title="QSMNODE",
+        ext_neg=[build_role(MRImageStorage, scp_role=True)],
+        evt_handlers=[(evt.EVT_C_STORE, store), (evt.EVT_CONN_OPEN, install_checkpoint)],
+    )
+    assert association.is_established
+    answers = list(association.send_c_get(query, GET))
+    association.release()
+    return got, *answers[-1]

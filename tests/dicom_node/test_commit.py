@@ -1,0 +1,261 @@
+"""Storage commitment as those who ask: sent is not archived, until the destination says so."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from pydicom.uid import MRImageStorage
+
+from dicom_node.call import Destination, SendSettings
+from dicom_node.cleanup import clean_up
+from dicom_node.commit import Commitments, Committer, Report, ask
+from dicom_node.config import Retention, Send
+from dicom_node.errors import PeerFailure
+from dicom_node.exchange import commitment_service
+from dicom_node.outbox import Outbox, Result, Row
+from dicom_node.peers import Peer, Peers, Right
+from dicom_node.states import State
+from dicom_node.store import Store
+from dicom_node.vouch import Vouch
+from tests.committing import CommittingArchive
+from tests.dicom_node.making import Clock, a_file, a_ready_job, the_job
+from tests.peers import running_node, wait_until
+
+PAUSES = Send(first_pause=5, pause_factor=2, longest_pause=60, commitment_timeout=100)
+
+
+class Line:
+    """A store with a job whose two results are stored, and who asks for commitment."""
+
+    def __init__(self, folder: Path, destinations: Sequence[str] = ("pacs",)) -> None:
+        self.clock = Clock()
+        self.folder = folder
+        self.open(destinations)
+        self.destinations = destinations
+        self.job = a_ready_job(self.store)
+        self.store.claim(self.clock(), lease=1, ceiling=3)
+        self.store.advance(self.job, State.RECONSTRUCTING, State.RECONSTRUCTED, self.clock())
+        self.uids = [f"1.2.3.{n}" for n in (1, 2)]
+        results = [Result(uid, a_file(self._file(uid), uid), MRImageStorage) for uid in self.uids]
+        assert self.outbox.register(the_job(self.store, self.job), results, destinations, self.clock())
+        self.asked: list[tuple[str, list[str]]] = []
+        self.fails = ""
+
+    def open(self, destinations: Sequence[str] = ("pacs",)) -> None:
+        """Also: as after a restart."""
+        self.store = Store(self.folder / "node.db")
+        self.outbox = Outbox(self.store, frozenset(destinations))
+        titles = {name: name.upper() for name in destinations}
+        self.commitments = Commitments(self.store, self.outbox, titles, PAUSES, self.clock)
+
+    def _file(self, uid: str) -> Path:
+        return self.folder / "jobs" / "1" / "result" / "dicom" / f"{uid}.dcm"
+
+    def deliver(self, destination: str = "pacs") -> None:
+        for row in self.outbox.due(destination, self.clock()).get(self.job, []):
+            self.outbox.answered(row, "stored", self.clock(), status=0, comment="answered 0x0000", due_at=self.clock())
+        self.outbox.settle(self.clock())
+
+    def _ask(
+        self,
+        transaction: str,
+        rows: Sequence[Row],
+        destination: Destination,
+        settings: SendSettings,
+        report: Report,
+        over: Callable[[], bool],
+    ) -> None:
+        self.asked.append((transaction, [row.sop_instance_uid for row in rows]))
+        if self.fails:
+            raise PeerFailure(self.fails)
+
+    def round(self, destination: str = "pacs") -> None:
+        target = Destination(destination, "127.0.0.1", 1, destination.upper())
+        Committer(self.commitments, target, SendSettings(), self._ask, lambda: False)()
+
+    def report(self, kept: Sequence[str], failed: Sequence[str] = (), *, of: int = -1, by: str = "PACS") -> bool:
+        return self.commitments.report(self.asked[of][0], by, set(kept), dict.fromkeys(failed, 0x0112))
+
+    @property
+    def state(self) -> State:
+        return the_job(self.store, self.job).state
+
+    def rows(self) -> list[tuple[str, str]]:
+        return [(row.outcome, row.commitment) for row in self.outbox.of(self.job)]
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> Line:
+    line = Line(tmp_path)
+    line.deliver()
+    return line
+
+
+def test_sent_is_archived_only_when_it_is_said_to_be_kept(line: Line) -> None:
+    assert line.state is State.SENT
+    line.round()
+    assert (line.state, [uids for _, uids in line.asked]) == (State.SENT, [line.uids])
+    line.round()
+    assert len(line.asked) == 1, "what is asked is not asked again at once"
+    assert line.report(line.uids)
+    assert line.state is State.ARCHIVED
+    assert line.rows() == [("stored", "given")] * 2
+    assert line.report(line.uids), "the same answer again changes nothing"
+    assert line.state is State.ARCHIVED
+
+
+def test_what_is_not_kept_is_sent_again_and_asked_again(line: Line) -> None:
+    line.round()
+    assert line.report(line.uids[:1], line.uids[1:])
+    assert line.state is State.SENDING
+    assert line.rows() == [("stored", "given"), ("pending", "due")]
+    assert "pacs does not hold 1" in the_job(line.store, line.job).reason
+    line.deliver()
+    assert line.state is State.SENDING, "not before the pause is over"
+    line.round()
+    assert len(line.asked) == 1, "asked is when nothing is left to send"
+    line.clock.now += 5
+    line.deliver()
+    line.round()
+    assert [uids for _, uids in line.asked] == [line.uids, line.uids[1:]]
+    assert line.asked[0][0] != line.asked[1][0], "a transaction UID is never used again"
+    assert line.report(line.uids[1:])
+    assert line.state is State.ARCHIVED
+
+
+def test_what_is_not_answered_is_asked_again_under_another_uid(line: Line) -> None:
+    line.round()
+    line.clock.now += 99
+    line.round()
+    assert len(line.asked) == 1
+    line.clock.now += 1
+    line.round()
+    assert line.rows() == [("stored", "due")] * 2
+    assert "no commitment in 100 s" in line.outbox.of(line.job)[0].comment
+    line.clock.now += 5
+    line.round()
+    assert [uids for _, uids in line.asked] == [line.uids] * 2
+    assert line.asked[0][0] != line.asked[1][0]
+    assert line.report([], line.uids, of=0), "known, but it was given up:"
+    assert line.state is State.SENT, "what it did not keep then may be kept by now"
+    assert line.report(line.uids, of=0), "what it says to keep, it keeps, however late"
+    assert line.state is State.ARCHIVED
+
+
+def test_an_answer_that_leaves_something_out_is_no_answer_for_it(line: Line) -> None:
+    line.round()
+    assert line.report(line.uids[:1])
+    assert (line.state, line.rows()) == (State.SENT, [("stored", "given"), ("stored", "due")])
+    line.clock.now += 5
+    line.round()
+    assert line.asked[1][1] == line.uids[1:]
+
+
+def test_a_destination_that_cannot_be_asked_is_asked_again_after_growing_pauses(line: Line) -> None:
+    line.fails = "pacs is down"
+    times = []
+    for _ in range(200):
+        before = len(line.asked)
+        line.round()
+        if len(line.asked) > before:
+            times.append(line.clock.now)
+        line.clock.now += 1
+    assert [later - earlier for earlier, later in itertools.pairwise(times)] == [5, 10, 20, 40, 60, 60]
+    assert "commitment cannot be asked: pacs is down" in line.outbox.of(line.job)[0].comment
+    assert line.state is State.SENT
+
+
+@pytest.mark.parametrize(("transaction", "by"), [("1.2.3.4.5", "PACS"), (None, "OTHER")])
+def test_only_who_was_asked_can_answer(line: Line, transaction: str | None, by: str) -> None:
+    line.round()
+    assert not line.commitments.report(transaction or line.asked[0][0], by, set(line.uids), {})
+    assert line.state is State.SENT
+
+
+def test_a_restart_forgets_nothing(line: Line) -> None:
+    line.round()
+    line.open()
+    line.round()
+    assert len(line.asked) == 1
+    assert line.report(line.uids)
+    assert line.state is State.ARCHIVED
+
+
+def test_destinations_are_independent(tmp_path: Path) -> None:
+    line = Line(tmp_path, ["pacs", "vna"])
+    line.deliver("pacs")
+    line.round("pacs")
+    assert line.report(line.uids)
+    assert line.state is State.SENDING, "the other has not stored anything yet"
+    line.deliver("vna")
+    assert line.state is State.SENT
+    line.round("vna")
+    assert not line.report(line.uids, by="PACS"), "one does not answer for the other"
+    assert line.report(line.uids, by="VNA")
+    assert line.state is State.ARCHIVED
+
+
+def test_a_destination_that_is_asked_no_more_keeps_nothing_open(line: Line) -> None:
+    line.round()
+    line.open(destinations=())
+    line.outbox.ask_no_more(line.clock())
+    assert line.rows() == [("stored", "none")] * 2
+    line.round()
+    assert len(line.asked) == 1
+
+
+def test_nothing_that_may_have_to_be_sent_again_is_cleaned_up(line: Line) -> None:
+    folder, later = line.folder / "jobs" / "1", line.clock() + 1e9
+    clean_up(line.store, line.folder / "jobs", Retention(jobs=1), later)
+    assert folder.is_dir()
+    line.round()
+    line.report(line.uids)
+    clean_up(line.store, line.folder / "jobs", Retention(jobs=1), later)
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("answer_on", ["same", "new"])
+def test_over_associations_it_answers_on_the_same_or_on_another(
+    line: Line, tmp_path: Path, answer_on: Literal["same", "new"]
+) -> None:
+    archiving = Peer("pacs", "PACS", "127.0.0.1", frozenset({Right.REPORT}))
+    unused = Vouch(line.store, Peers(), SendSettings(), PAUSES, lambda: False, line.clock)
+    with (
+        CommittingArchive(tmp_path / "archive", ae_title="PACS", answer_on=answer_on) as archive,
+        running_node(
+            tmp_path / "spool", peers=Peers([archiving]), services=[commitment_service(line.commitments, unused)]
+        ) as node,
+    ):
+        archive.listener = ("127.0.0.1", node.receiver.port)
+        archive.keeps = lambda uid: uid == line.uids[0]
+        target = Destination("pacs", "127.0.0.1", archive.port, "PACS")
+        committer = Committer(line.commitments, target, SendSettings(), ask, lambda: False)
+        committer()
+        wait_until(lambda: archive.reported == [0x0000], "its answer was taken")
+        assert line.state is State.SENDING
+        line.clock.now += 5
+        line.deliver()
+        archive.keeps = lambda uid: True
+        committer()
+        wait_until(lambda: line.state is State.ARCHIVED, "archived")
+        [first, second] = archive.asked.values()
+        assert [item.ReferencedSOPClassUID for item in first.ReferencedSOPSequence] == [MRImageStorage] * 2
+        assert [item.ReferencedSOPInstanceUID for item in second.ReferencedSOPSequence] == line.uids[1:]
+        if answer_on == "new":
+            archive.asked["1.2.3"] = first
+            archive.report("1.2.3")
+            assert archive.reported[-1] == 0x0115, "we never asked that"
+
+
+def test_a_destination_without_the_service_says_so(line: Line, tmp_path: Path) -> None:
+    from demo.archive import Archive
+
+    with Archive(tmp_path / "archive") as archive:
+        target = Destination("pacs", "127.0.0.1", archive.port, archive.ae_title)
+        Committer(line.commitments, target, SendSettings(), ask, lambda: False)()
+    assert "accepted none of the 1 presentation contexts" in line.outbox.of(line.job)[0].comment
+    assert line.rows() == [("stored", "due")] * 2
