@@ -8,14 +8,17 @@ from typing import Any
 import numba
 import numpy as np
 import pytest
+from scipy import ndimage
 
-from reconstruction import Geometry, quality
+from benchmarks.accuracy import load_recipe, score
+from reconstruction import Geometry, quality, reconstruct
 from reconstruction.acquisition import BoolArray, FloatArray
 from reconstruction.errors import NotReconstructible
 from reconstruction.inversion._medi_terms import even_tissue, excess, spread
 from reconstruction.inversion.medi import medi
 from tests.laws import assert_linear, assert_self_adjoint, random_volume
 from tests.reconstruction.sources import AXIAL, OBLIQUE, ball, field_of_sphere, softened_ball
+from tests.simulation.scenes import small_head
 
 GEOMETRIES = [
     Geometry((26, 28, 24), (2.0, 2.0, 2.0), AXIAL),
@@ -200,3 +203,14 @@ def test_excess_of_misfits_within_bounds_is_one() -> None:
     wild = excess(field, phase, weight, inside)
     assert wild[12, 12, 12] > 2
     assert (wild > 1).sum() == 1
+
+
+@pytest.mark.slow
+def test_the_cornell_chain_from_raw_phase() -> None:
+    head = small_head()
+    maps = reconstruct(head.acquisition, load_recipe("medi0"))
+    scores = score(head, maps)
+    assert maps.reference.name == "csf"
+    assert not (maps.mask & ~ndimage.binary_erosion(maps.brain_mask)).any()
+    assert 0.9 < scores.slope < 1.25
+    assert scores.detrended < 75
