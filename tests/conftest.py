@@ -48,6 +48,21 @@ def dciodvfy_command() -> Path:
     return _command("dciodvfy")
 
 
+@pytest.fixture(scope="session")
+def bids_validator_command() -> Path:
+    return _command("bids-validator-deno")
+
+
+@pytest.fixture(scope="session")
+def dcm2niix_command() -> Path:
+    return _command("dcm2niix")
+
+
+@pytest.fixture(scope="session")
+def dcm2pnm_command() -> Path:
+    return _command("dcm2pnm")
+
+
 def _real_data(name: str) -> Path:
     folder = REAL_DATA / name
     if not folder.is_dir():

@@ -1,0 +1,34 @@
+"""Finished results on disk, made by hand: what is exported and compared."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from dicom_node.config import Output
+from dicom_node.encode import encode
+from dicom_node.encode.record import names, record
+from dicom_node.reconstruct import Outcome, write
+from reconstruction import Acquisition, Maps, Recipe
+from tests.dicom_node.encode.example import CREATED, PLAIN, SHAPE, header, recipe, source, whole_maps
+
+
+def write_result(
+    folder: Path, maps: Maps | None = None, made_with: Recipe | None = None, output: Output = PLAIN, **attributes: str
+) -> Path:
+    """attributes: of patient and study, in place of the example's."""
+    headers = tuple(header(i) for i in range(SHAPE[2]))
+    for dataset in headers:
+        for keyword, value in attributes.items():
+            setattr(dataset, keyword, value)
+    maps, made_with, made_from = maps or whole_maps(), made_with or recipe(), source(headers)
+    encoded = encode(maps, made_from, made_with, CREATED, output)
+    outputs = names(encoded.datasets)
+    report = record(_acquisition(maps), maps, made_from, made_with, encoded.regions, encoded.comparison, outputs, {})
+    write(Outcome(maps, made_from, outputs, json.loads(json.dumps(report)), encoded.page), folder)
+    return folder
+
+
+def _acquisition(maps: Maps) -> Acquisition:
+    echoes = maps.magnitude[None].repeat(2, axis=0)
+    return Acquisition(echoes, echoes, (0.004, 0.012), 123.2e6, maps.geometry)

@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import subprocess
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from dicom_node.cli import main
+from dicom_node.export import Label, NotOurs, export_bids, export_csv
+from dicom_node.finished import NoResult, find_result, read_result
+from dicom_node.pseudonym import NoPseudonym, Pseudonyms, read_pseudonyms
+from tests.dicom_node.encode.example import EVERYTHING, NUCLEI, affine, header, maps, whole_maps
+from tests.dicom_node.results import write_result
+
+KEY = Pseudonyms(b"k" * 32)
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_result(tmp_path_factory.mktemp("result"))
+
+
+@pytest.fixture(scope="module")
+def dataset(result: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two time points of one patient."""
+    folder = tmp_path_factory.mktemp("export") / "bids"
+    later = write_result(tmp_path_factory.mktemp("later"), StudyInstanceUID="1.2.9", StudyDate="20270102")
+    for made in (result, later):
+        read = read_result(made)
+        export_bids(read, Label.of(read, KEY), folder)
+    return folder
+
+
+def test_the_bids_validator_finds_no_error(dataset: Path, bids_validator_command: Path) -> None:
+    found = subprocess.run(
+        [bids_validator_command, dataset, "--format", "json"], capture_output=True, text=True, check=False
+    )
+    issues = json.loads(found.stdout)["issues"]["issues"]
+    assert [issue for issue in issues if issue["severity"] == "error"] == []
+    assert json.loads(found.stdout)["summary"]["sessions"]
+
+
+def test_maps_hold_the_values_and_lie_where_the_scan_lay(dataset: Path) -> None:
+    path = next(dataset.glob("sub-*/ses-*/anat/*_run-7_Chimap.nii.gz"))
+    image = nib.load(path)
+    assert np.abs(np.asarray(image.dataobj) - maps().chi).max() <= 0.5e-3  # ppm; the series is in whole ppb
+    np.testing.assert_allclose(image.affine, affine(), atol=1e-4)
+    sidecar = json.loads(Path(str(path).replace(".nii.gz", ".json")).read_text())
+    assert sidecar["Units"] == "ppm"
+    assert sidecar["ReferenceRegion"]["name"] == "csf"
+    assert sidecar["Recipe"]["inversion"]["method"] == "tv"
+    assert sidecar["Grade"] == {"grade": "review", "grounds": ["the field of the sinuses is weak"]}
+
+
+def test_a_parametric_map_is_exported_unrounded(tmp_path: Path) -> None:
+    read = read_result(write_result(tmp_path / "in", output=EVERYTHING))
+    np.testing.assert_allclose(read.volume("r2star"), maps().r2star, rtol=1e-6)
+    np.testing.assert_allclose(read.volume("qsm"), maps().chi * 1000, rtol=1e-6)
+
+
+def test_the_nuclei_have_a_table_with_their_figures(result: Path, dataset: Path) -> None:
+    labels = next(dataset.glob("sub-*/ses-*/anat/*_dseg.nii.gz"))
+    with Path(str(labels).replace(".nii.gz", ".tsv")).open(newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    assert {row["name"] for row in rows} == set(NUCLEI)
+    volume = np.asarray(nib.load(labels).dataobj)
+    figures = json.loads((result / "report.json").read_text())["regions"]
+    for row in rows:
+        inside = volume == int(row["index"])
+        assert inside.sum() == int(row["voxels"]) == figures[row["name"]]["voxels"]
+        assert float(row["chi_mean_ppb"]) == pytest.approx(maps().chi[inside].mean() * 1000, rel=1e-4)
+
+
+def test_nothing_names_the_patient(dataset: Path) -> None:
+    patient = header()
+    private = [str(patient.PatientName), "Müller", patient.PatientBirthDate, patient.AccessionNumber, "20260102"]
+    for path in dataset.rglob("*"):
+        assert not any(word in path.name for word in private)
+        if path.suffix in (".json", ".tsv", ".md"):
+            text = path.read_text()
+            assert not any(word in text for word in (*private, patient.StudyInstanceUID + ".4")), path
+
+
+def test_doing_it_again_changes_nothing(result: Path, dataset: Path) -> None:
+    before = {path: path.read_bytes() for path in dataset.rglob("*") if path.suffix in (".json", ".tsv")}
+    read = read_result(result)
+    export_bids(read, Label.of(read, KEY), dataset)
+    assert before == {path: path.read_bytes() for path in dataset.rglob("*") if path.suffix in (".json", ".tsv")}
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(result: Path, tmp_path: Path) -> None:
+    read = read_result(result)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("mine")
+    with pytest.raises(NotOurs, match="not empty"):
+        export_bids(read, Label.of(read, KEY), tmp_path / "full")
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "dataset_description.json").write_text('{"Name": "raw"}')
+    with pytest.raises(NotOurs, match="did not make"):
+        export_bids(read, Label.of(read, KEY), tmp_path / "raw")
+
+
+def test_without_trusted_regions_maps_are_exported_alone(tmp_path: Path) -> None:
+    read = read_result(write_result(tmp_path / "in", whole_maps(trusted=False)))
+    export_bids(read, Label.of(read, KEY), tmp_path / "bids")
+    assert not list((tmp_path / "bids").rglob("*_dseg*"))
+    assert list((tmp_path / "bids").rglob("*_Chimap.nii.gz"))
+
+
+def test_a_cohort_is_one_table(result: Path, tmp_path: Path) -> None:
+    single = dataclasses.replace(whole_maps(), r2star=None)
+    other = write_result(tmp_path / "other", single, PatientID="4711", PatientBirthDate="19000101")
+    results = [read_result(folder) for folder in (result, other)]
+    count = export_csv(((read, Label.of(read, KEY)) for read in results), tmp_path / "cohort.csv")
+    with (tmp_path / "cohort.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == count == 2 * (len(NUCLEI) + 2)
+    assert len({row["participant"] for row in rows}) == 2
+    assert {row["age_years"] for row in rows} == {"63.8", "89"}
+    first = next(row for row in rows if (row["structure"], row["side"]) == ("caudate", "left"))
+    assert float(first["chi_mean_ppb"]) == pytest.approx(374, abs=0.1)
+    assert {row["r2star_mean_per_s"] for row in rows if row["participant"] == rows[-1]["participant"]} == {""}
+
+
+def test_a_label_is_the_same_every_time_and_hangs_on_the_key() -> None:
+    one, other = Pseudonyms(b"a" * 32), Pseudonyms(b"b" * 32)
+    assert one.subject(header()) == one.subject(header(3))
+    assert one.subject(header()) != other.subject(header())
+    assert one.subject(header()).isalnum()
+    nobody = header()
+    nobody.PatientID = ""
+    with pytest.raises(NoPseudonym):
+        one.subject(nobody)
+
+
+def test_the_key_is_made_once_and_kept_from_others(tmp_path: Path) -> None:
+    key = read_pseudonyms(tmp_path / "state").key
+    assert read_pseudonyms(tmp_path / "state").key == key
+    assert (tmp_path / "state" / "pseudonym.key").stat().st_mode & 0o077 == 0
+
+
+def test_the_command_takes_jobs_and_folders(result: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state = tmp_path / "state"
+    (state / "jobs" / "3").mkdir(parents=True)
+    (state / "jobs" / "3" / "result").symlink_to(result)
+    config = tmp_path / "node.toml"
+    config.write_text(f'[node]\nstate_folder = "{state}"\n')
+    told = ["--bids", str(tmp_path / "bids"), "--csv", str(tmp_path / "c.csv"), "--config", str(config)]
+    assert main(["export", "3", str(result), *told]) == 0
+    assert (tmp_path / "bids" / "dataset_description.json").exists()
+    assert main(["export", "3", "--subject", "P01", *told]) == 0
+    assert (tmp_path / "bids" / "sub-P01").is_dir()
+    assert main(["export", "4", *told]) == 1
+    assert main(["export", "3", "--config", str(config)]) == 2
+    said = capsys.readouterr()
+    assert "there is no folder of job 4" in said.err
+    assert "--bids" in said.err
+
+
+def test_what_is_no_result_is_named(tmp_path: Path) -> None:
+    with pytest.raises(NoResult, match=r"no report\.json"):
+        find_result(str(tmp_path), tmp_path)
+    (tmp_path / "report.json").write_text('{"recipe": {}}')
+    with pytest.raises(NoResult, match="lacks grade, regions, software"):
+        read_result(tmp_path)
