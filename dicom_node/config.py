@@ -93,6 +93,8 @@ class Reconstruct(_Table):
     """recipe: a name below config/recipes or a file.  threads: of each worker, 0 shares the cores among them.
 
     time_limit: s.  attempts: how often a job is begun whose worker dies.  pause: s before it is begun again.
+    withhold_failed: whether a result that is graded as failed waits for a person instead of being sent.
+    device: where the physics runs, see `reconstruction.reconstruct`.
     """
 
     recipe: str = "default"
@@ -101,6 +103,8 @@ class Reconstruct(_Table):
     time_limit: Seconds = 3600.0
     attempts: Count = 3
     pause: Annotated[float, Field(ge=0)] = 10.0
+    withhold_failed: bool = True
+    device: Literal["cpu", "cuda"] = "cpu"
 
     @property
     def threads_of_a_worker(self) -> int:

@@ -152,7 +152,7 @@ class Dispatch:
 
     def _judge(self, job: Job, done: Future[Path]) -> None:
         try:
-            done.result()
+            withheld = _withheld(done.result()) if self._settings.withhold_failed else ""
         except (CancelledError, WorkerStopped):
             with self._store.transaction():
                 self._store.forget_attempts(job.id, 1)
@@ -169,6 +169,9 @@ class Dispatch:
             log.error("reconstruction_failed", job=job.id, exc_info=error)
             self._hand_back(job, f"{type(error).__name__}: {error}", self._settings.pause)
         else:
+            if withheld:
+                self._store.advance(job.id, State.RECONSTRUCTING, State.REVIEW, self._clock(), withheld)
+                return
             moved = self._store.advance(job.id, State.RECONSTRUCTING, State.RECONSTRUCTED, self._clock())
             if moved and self._destinations:
                 self._register(job)
@@ -191,6 +194,17 @@ class Dispatch:
             make_anew(self._store, self._jobs_folder, job.id, State.RECONSTRUCTED, self._clock(), str(error))
         else:
             self._outbox.register(job, results, self._destinations, self._clock())
+
+
+def _withheld(result: Path) -> str:
+    """Why a result is not to be sent; "" if it is."""
+    grade = json.loads((result / "report.json").read_text(encoding="utf-8")).get("grade", {})
+    if grade.get("grade") != "failed":
+        return ""
+    return (
+        f"its quality has failed and it is not sent: {'; '.join(grade['grounds'])}. Look at map.png in its folder; "
+        "withhold_failed = false below [reconstruct] and a retry send it"
+    )
 
 
 def _results(folder: Path) -> list[Result]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from pydicom.uid import generate_uid
 
 from reconstruction import Recipe
-from tests.dicom_node.making import a_file
+from tests.dicom_node.making import a_file, a_report
 
 
 def made_from(job_folder: Path, name: str) -> str:
@@ -22,7 +22,7 @@ def play(job_folder: Path, recipe: Recipe) -> Path:
     """Makes two results whose UIDs follow from the images, as the real one does."""
     for name in ("chi", "r2star"):
         a_file(job_folder / "result" / "dicom" / f"{name}.dcm", made_from(job_folder, name))
-    return job_folder / "result"
+    return a_report(job_folder / "result")
 
 
 def play_slowly(job_folder: Path, recipe: Recipe) -> Path:

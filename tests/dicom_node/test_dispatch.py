@@ -19,7 +19,7 @@ from dicom_node.outbox import Outbox
 from dicom_node.reconstruct import Recipe
 from dicom_node.states import State
 from dicom_node.store import Store
-from tests.dicom_node.making import Clock, a_file, a_ready_job, an_instance, the_job
+from tests.dicom_node.making import Clock, a_file, a_ready_job, a_report, an_instance, the_job
 
 RECIPE = Recipe("test", {})
 
@@ -46,11 +46,12 @@ class ByHand(Executor):
 def work(folder: Path, recipe: Recipe) -> Path:
     for number in (1, 2):
         a_file(folder / "result" / "dicom" / f"{number}.dcm", f"1.2.3.{number}")
-    return folder / "result"
+    return a_report(folder / "result")
 
 
 class Line:
-    def __init__(self, folder: Path, destinations: Sequence[str] = ("pacs",)) -> None:
+    def __init__(self, folder: Path, destinations: Sequence[str] = ("pacs",), withhold_failed: bool = True) -> None:
+        self.withhold_failed = withhold_failed
         self.store = Store(folder / "node.db")
         self.outbox = Outbox(self.store)
         self.executor = ByHand()
@@ -59,7 +60,9 @@ class Line:
         self.dispatch = self.a_dispatch(destinations)
 
     def a_dispatch(self, destinations: Sequence[str] = ("pacs",), scanners: Sequence[Scanner] = ()) -> Dispatch:
-        settings = Reconstruct.model_construct(workers=1, attempts=2, time_limit=100.0, pause=10.0)
+        settings = Reconstruct.model_construct(
+            workers=1, attempts=2, time_limit=100.0, pause=10.0, withhold_failed=self.withhold_failed
+        )
         return Dispatch(
             self.store,
             self.outbox,
@@ -99,6 +102,33 @@ def test_a_ready_job_goes_to_a_worker_and_its_results_to_every_destination(tmp_p
     assert [(row.destination, row.sop_instance_uid) for row in line.outbox.of(job)] == [
         (name, f"1.2.3.{number}") for name in ("pacs", "research") for number in (1, 2)
     ]
+
+
+@pytest.mark.parametrize(
+    ("grade", "withhold", "state"),
+    [
+        ("good", True, State.SENDING),
+        ("review", True, State.SENDING),
+        ("failed", True, State.REVIEW),
+        ("failed", False, State.SENDING),
+    ],
+)
+def test_a_failed_result_is_not_sent_unless_the_site_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grade: str, withhold: bool, state: State
+) -> None:
+    def graded(folder: Path, recipe: Recipe) -> Path:
+        return a_report(work_well(folder, recipe), grade)
+
+    work_well = work
+    monkeypatch.setattr("tests.dicom_node.test_dispatch.work", graded)
+    line = Line(tmp_path, withhold_failed=withhold)
+    job = line.a_job()
+    line.dispatch()
+    line.executor.end()
+    assert line.state(job) is state
+    if state is State.REVIEW:
+        assert "streaks is 3" in the_job(line.store, job).reason
+        assert not line.outbox.of(job)
 
 
 def test_no_more_jobs_than_workers(line: Line) -> None:
