@@ -192,12 +192,12 @@ class Fetcher:
 
 
 def retriever(by: Literal["move", "get"], arrivals: Arrivals, stopping: Callable[[], bool]) -> Retrieve:
-    """One way of retrieving.  stopping: an association that is waited on is aborted then."""
+    """One way of retrieving.  stopping: then no answer is waited for any longer."""
 
     def move(fetch: Fetch, archive: Destination, settings: SendSettings) -> None:
         with (
             associate([build_context(MOVE)], archive, _patient(settings)) as association,
-            _aborted_when(stopping, association),
+            _given_up_when(stopping, association),
         ):
             _complete(association.send_c_move(_query(fetch), settings.ae_title, MOVE), archive)
 
@@ -209,7 +209,7 @@ def retriever(by: Literal["move", "get"], arrivals: Arrivals, stopping: Callable
         with (
             associate(contexts, archive, _patient(settings), roles=roles, handlers=handlers) as association,
             arrivals.hears(association, archive.ae_title),
-            _aborted_when(stopping, association),
+            _given_up_when(stopping, association),
         ):
             _complete(association.send_c_get(_query(fetch), GET), archive)
 
@@ -221,13 +221,14 @@ def _patient(settings: SendSettings) -> SendSettings:
 
 
 @contextmanager
-def _aborted_when(stopping: Callable[[], bool], association: Association) -> Iterator[None]:
+def _given_up_when(stopping: Callable[[], bool], association: Association) -> Iterator[None]:
     over = threading.Event()
 
     def watch() -> None:
         while not over.wait(0.2):
             if stopping():
-                association.abort()
+                # What pynetdicom 3.0.4 takes for a peer that broke off; an abort from here would wake nobody.
+                association.dimse.msg_queue.put((None, None))
                 return
 
     watcher = threading.Thread(target=watch, name="fetch watch", daemon=True)

@@ -25,6 +25,7 @@ NOT_AUTHORISED = 0x0124
 CALLING_AE_NOT_RECOGNISED = (1, 1, 3)
 CALLED_AE_NOT_RECOGNISED = (1, 1, 7)
 LOCAL_LIMIT_EXCEEDED = (2, 3, 2)
+NO_REASON = (1, 1, 1)
 
 _NEEDED: dict[type[Any], Right] = {
     C_STORE: Right.STORE,
@@ -50,7 +51,15 @@ class Gate:
 
     def requested(self, event: evt.Event, names: frozenset[str] | None) -> None:
         """For EVT_REQUESTED.  names: those in the certificate of the caller, None without TLS."""
-        association = event.assoc
+        try:
+            self._admit(event.assoc, names)
+        except Exception:  # pynetdicom would swallow it and negotiate: whoever cannot be judged stays outside
+            log.exception("association_not_judged")
+            self.left(event.assoc)
+            event.assoc.acse.send_reject(*NO_REASON)
+            event.assoc.kill()
+
+    def _admit(self, association: Association, names: frozenset[str] | None) -> None:
         request: Any = association.requestor.primitive
         calling, called = str(request.calling_ae_title).strip(), str(request.called_ae_title).strip()
         address = str(association.requestor.address)

@@ -105,8 +105,9 @@ class Vouch:
             ON CONFLICT (ae_title, transaction_uid) DO NOTHING""",
             [title, transaction, json.dumps(named), now, now],
         )
-        with self._lock:
-            self._asking[title, transaction] = event.assoc
+        if self._peers.called(title) is None:
+            with self._lock:
+                self._asking[title, transaction] = event.assoc
         log.info("commitment_asked", ae_title=title, transaction_uid=transaction, instances=len(named))
         return SUCCESS, None
 

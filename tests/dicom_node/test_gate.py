@@ -108,6 +108,19 @@ def test_who_is_not_known_is_rejected_with_the_reason(
         assert known.send_c_echo().Status == 0x0000
 
 
+def test_who_cannot_be_judged_stays_outside(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pynetdicom swallows what a handler raises, and goes on to accept."""
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("a name server that answers nonsense")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Peers, "recognise", fail)
+        assert ask(node, "SCANNER").is_rejected
+    with associated(node, "SCANNER") as association:
+        assert association.send_c_echo().Status == 0x0000
+
+
 def test_each_peer_has_so_many_associations_and_all_have_so_many(node: Node) -> None:
     with associated(node, "SCANNER"):
         with associated(node, "SCANNER"):

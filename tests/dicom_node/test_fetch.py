@@ -1,0 +1,175 @@
+"""The list of what is fetched: nothing is lost by an interruption, asked too often, or asked for ever."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from pathlib import Path
+
+import pytest
+from pynetdicom import AE, evt
+
+from dicom_node.call import Destination, SendSettings
+from dicom_node.config import Send
+from dicom_node.errors import PeerFailure
+from dicom_node.fetch import ATTEMPTS, GET, MOVE, Arrivals, Fetch, Fetcher, Fetches, retriever
+from dicom_node.seek import Candidate
+from dicom_node.states import State
+from dicom_node.store import Store
+from tests.dicom_node.making import STUDY, Clock, a_ready_job
+from tests.peers import free_port
+
+PAUSES = Send(first_pause=5, pause_factor=2, longest_pause=60)
+PACS = Destination("pacs", "127.0.0.1", 1, "PACS")
+
+
+def a_candidate(series: int, study: str = STUDY, against: str = "", images: int = 8) -> Candidate:
+    return Candidate(study, f"{study}.{series}", "20240229", str(series), "gre", images, against)
+
+
+class Line:
+    def __init__(self, folder: Path) -> None:
+        self.clock = Clock()
+        self.path = folder / "node.db"
+        self.asked: list[str] = []
+        self.fails: dict[str, str] = {}
+        self.stopping = False
+        self.start()
+
+    def start(self) -> None:
+        """Also: as after a restart."""
+        self.store = Store(self.path)
+        self.fetches = Fetches(self.store)
+        self.round = Fetcher(
+            self.fetches,
+            {"pacs": PACS},
+            self._retrieve,
+            SendSettings(),
+            PAUSES,
+            60.0,
+            self.clock,
+            lambda: self.stopping,
+        )
+
+    def _retrieve(self, fetch: Fetch, archive: Destination, settings: SendSettings) -> None:
+        self.asked.append(fetch.series_instance_uid)
+        if reason := self.fails.get(fetch.series_instance_uid):
+            raise PeerFailure(reason)
+
+    def states(self) -> dict[str, str]:
+        return {fetch.series_instance_uid: fetch.state for fetch in self.fetches.listed()}
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> Line:
+    return Line(tmp_path)
+
+
+def test_a_study_is_fetched_as_a_whole_and_studies_one_after_another(line: Line) -> None:
+    found = [a_candidate(1), a_candidate(2), a_candidate(3, against="one echo"), a_candidate(1, study="1.2.9")]
+    assert line.fetches.add("pacs", found, line.clock()) == 3
+    line.round()
+    assert line.asked == [f"{STUDY}.1", f"{STUDY}.2"]
+    line.clock.now += 59
+    line.round()
+    assert len(line.asked) == 2, "60 studies in an hour are one in a minute"
+    line.clock.now += 1
+    line.round()
+    line.clock.now += 60
+    line.round()
+    assert line.asked[2:] == ["1.2.9.1"]
+    assert line.states() == {
+        f"{STUDY}.1": "fetched",
+        f"{STUDY}.2": "fetched",
+        f"{STUDY}.3": "refused",
+        "1.2.9.1": "fetched",
+    }
+
+
+def test_found_again_is_nothing_new_unless_it_has_grown_or_was_refused(line: Line) -> None:
+    line.fetches.add("pacs", [a_candidate(1), a_candidate(2, against="one echo")], line.clock())
+    line.round()
+    assert line.fetches.add("pacs", [a_candidate(1), a_candidate(2, against="one echo")], line.clock()) == 0
+    assert line.fetches.add("pacs", [a_candidate(1, images=9)], line.clock()) == 1
+    assert line.fetches.add("pacs", [a_candidate(2)], line.clock()) == 1
+    assert set(line.states().values()) == {"found"}
+
+
+def test_a_restart_goes_on_with_what_is_left(line: Line) -> None:
+    line.fetches.add("pacs", [a_candidate(1), a_candidate(2)], line.clock())
+    line.fails = {f"{STUDY}.2": "pacs broke off"}
+    line.round()
+    assert line.states() == {f"{STUDY}.1": "fetched", f"{STUDY}.2": "found"}
+    line.start()
+    line.fails = {}
+    line.round()
+    assert line.asked == [f"{STUDY}.1", f"{STUDY}.2"], "not before the pause is over"
+    line.clock.now += 5
+    line.round()
+    assert line.asked[2:] == [f"{STUDY}.2"]
+    assert set(line.states().values()) == {"fetched"}
+
+
+def test_stopping_counts_as_no_failure(line: Line) -> None:
+    line.fetches.add("pacs", [a_candidate(1)], line.clock())
+
+    def stop(fetch: Fetch, archive: Destination, settings: SendSettings) -> None:
+        line.stopping = True
+        raise PeerFailure("aborted")
+
+    line.round._retrieve = stop
+    line.round()
+    [fetch] = line.fetches.listed()
+    assert (fetch.state, fetch.attempts) == ("found", 0)
+
+
+def test_what_never_comes_is_refused_in_the_end_with_the_reason(line: Line) -> None:
+    line.fetches.add("pacs", [a_candidate(1)], line.clock())
+    line.fails = {f"{STUDY}.1": "pacs sent nothing"}
+    for _ in range(3 * ATTEMPTS):
+        line.round()
+        line.clock.now += 60
+    [fetch] = line.fetches.listed()
+    assert (fetch.state, fetch.reason, len(line.asked)) == ("refused", "pacs sent nothing", ATTEMPTS)
+
+
+def test_an_archive_that_is_gone_from_the_configuration_is_named(line: Line) -> None:
+    line.fetches.add("elsewhere", [a_candidate(1)], line.clock())
+    line.round()
+    assert "elsewhere is no peer with a port any more" in line.fetches.listed()[0].reason
+
+
+def test_fetched_is_done_when_a_map_was_made_and_else_says_what_stopped_it(line: Line) -> None:
+    line.fetches.add("pacs", [a_candidate(1)], line.clock())
+    line.round()
+    job = a_ready_job(line.store)
+    assert line.fetches.listed()[0].reason.startswith(f"job {job} is ready")
+    line.store.advance(job, State.READY, State.RECONSTRUCTING, 2.0)
+    line.store.advance(job, State.RECONSTRUCTING, State.RECONSTRUCTED, 2.0)
+    assert line.states() == {f"{STUDY}.1": "done"}
+
+
+@pytest.mark.parametrize("by", ["move", "get"])
+def test_a_node_that_stops_does_not_wait_for_a_slow_archive(by: str) -> None:
+    over, stopping = threading.Event(), threading.Event()
+
+    def dawdle(event: evt.Event):  # type: ignore[no-untyped-def]
+        stopping.set()
+        over.wait(20)
+        yield None, None
+
+    entity = AE("PACS")
+    for uid in (MOVE, GET):
+        entity.add_supported_context(uid)
+    handlers = [(evt.EVT_C_MOVE, dawdle), (evt.EVT_C_GET, dawdle)]
+    port = free_port()
+    entity.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers)
+    try:
+        arrivals = Arrivals(lambda event: 0, lambda association, title: contextlib.nullcontext())
+        retrieve = retriever(by, arrivals, stopping.is_set)  # type: ignore[arg-type]
+        fetch = Fetch("pacs", STUDY, f"{STUDY}.1", 8, "found", "", 0, 0.0, 0.0)
+        with pytest.raises(PeerFailure):
+            retrieve(fetch, Destination("pacs", "127.0.0.1", port, "PACS"), SendSettings())
+    finally:
+        over.set()
+        entity.shutdown()
