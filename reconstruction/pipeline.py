@@ -15,6 +15,7 @@ from reconstruction.arrays import mover, to_numpy
 from reconstruction.atlas import Atlas
 from reconstruction.errors import NotReconstructible
 from reconstruction.maps import Maps
+from reconstruction.passes.two_pass import filled
 from reconstruction.projection import minimum_projection
 from reconstruction.recipe import Recipe
 from reconstruction.reliability import reliable
@@ -55,7 +56,7 @@ def reconstruct(
         result = stage.run(name, step.method, step.settings, data)
         if name in ON_DEVICE:
             result = tuple(map(to_numpy, result)) if isinstance(result, tuple) else to_numpy(result)
-        timings[name] = time.perf_counter() - began
+        timings[name] = timings.get(name, 0.0) + time.perf_counter() - began
         return result
 
     magnitude, phase = _of_order_one(acquisition.magnitude), acquisition.phase
@@ -88,15 +89,25 @@ def reconstruct(
         field, noise = field_hz / hz_per_ppm, noise_hz / hz_per_ppm
         quality.figure("combine.noise_ppb", 1000 * float(np.median(noise[brain])))
         trusted = reliable(residual, noise, brain)
-        noise = np.where(trusted, noise * np.maximum(residual, 1), np.float32(np.inf))
-
-        local_field, mask = run("background", field=field, noise=noise, mask=brain, **shared)
-        noise = np.hypot(noise, steepness_noise(field - local_field, mask))
         r2star = run("relaxation", magnitude=magnitude, mask=brain, **shared)
         shared |= {"magnitude": root_sum_of_squares, "r2star": r2star}
-        chi = run("inversion", local_field=local_field, noise=noise, mask=mask, **shared)
-        if isinstance(chi, tuple):
-            chi, mask = chi
+        first = run("passes", noise=noise, residual=residual, mask=brain)
+        weight_noise = np.where(trusted, noise * np.maximum(residual, 1), np.float32(np.inf))
+
+        def sources_within(mask: BoolArray) -> tuple[FloatArray, BoolArray, FloatArray, FloatArray]:
+            """χ, the mask that it holds in, local field and noise, of the field within a mask."""
+            local_field, mask = run(
+                "background", field=field, noise=weight_noise, mask=mask, geometry=acquisition.geometry
+            )
+            noise = np.hypot(weight_noise, steepness_noise(field - local_field, mask))
+            chi = run("inversion", local_field=local_field, noise=noise, mask=mask, **shared)
+            return (*chi, local_field, noise) if isinstance(chi, tuple) else (chi, mask, local_field, noise)
+
+        chi, mask, local_field, noise = sources_within(brain)
+        if first is not None:
+            better, held, cleaner, _ = sources_within(first)
+            chi, local_field = filled(better, held, chi, mask), np.where(held, cleaner, local_field)
+            del better, held, cleaner
         valid = _without_open_holes(mask, trusted)
         regions = None
         if atlas is not None:

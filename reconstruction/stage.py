@@ -11,8 +11,9 @@ What comes back (E echoes; volumes (x, y, z)):
     mask        mask
     unwrap      unwrapped phase (E, x, y, z)
     combine     (field Hz, noise Hz, residual)
-    background  (local_field ppm, mask)
     relaxation  r2star 1/s
+    passes      mask of a first pass
+    background  (local_field ppm, mask)
     inversion   chi ppm, or (chi, mask) where it holds in less than the mask it was given
     regions     Regions
     reference   Reference
@@ -37,8 +38,9 @@ SUPPLIES: dict[str, tuple[str, ...]] = {
     "mask": ("phase", "magnitude", "echo_times", "geometry"),
     "unwrap": ("phase", "magnitude", "echo_times", "mask", "geometry"),
     "combine": ("unwrapped", "magnitude", "echo_times", "mask"),
-    "background": ("field", "noise", "mask", "geometry"),
     "relaxation": ("magnitude", "echo_times", "mask"),
+    "passes": ("noise", "residual", "mask"),
+    "background": ("field", "noise", "mask", "geometry"),
     "inversion": (
         "local_field", "noise", "mask", "magnitude", "r2star", "geometry", "echo_times", "larmor_frequency",
     ),
@@ -57,7 +59,7 @@ in s; larmor_frequency in Hz."""
 STAGES = tuple(SUPPLIES)
 """In the order in which `pipeline.reconstruct` runs them."""
 
-OPTIONAL = ("readout", "regions", "weighting", "separation")
+OPTIONAL = ("readout", "passes", "regions", "weighting", "separation")
 """Stages that a recipe without a table for them does not run."""
 
 
