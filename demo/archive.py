@@ -147,7 +147,8 @@ def _matches(header: Dataset, query: Dataset) -> bool:
     for element in query:
         if element.is_empty or element.VR == "SQ" or element.keyword in ("QueryRetrieveLevel", "SpecificCharacterSet"):
             continue
-        wanted, found = element.value, str(header.get(element.keyword, ""))
+        keyword = "Modality" if element.keyword == "ModalitiesInStudy" else element.keyword
+        wanted, found = element.value, str(header.get(keyword, ""))
         if element.VR == "UI":
             matched = found in ([wanted] if isinstance(wanted, str) else list(wanted))
         elif element.VR in ("DA", "TM") and "-" in str(wanted):

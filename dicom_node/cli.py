@@ -1,4 +1,4 @@
-"""The command line: serve, reconstruct, inspect, status, retry, export, compare, fetch.
+"""The command line: serve, reconstruct, inspect, status, retry, export, compare, fetch, check.
 
 Exit codes: 0 done, 1 failure, 2 wrong usage or configuration, 3 nothing reconstructible.  What goes wrong is one
 message on stderr.  Heavy imports wait until a command needs them, so that `status` answers at once.
@@ -104,7 +104,10 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument("--list", action="store_true", help="list what was found, fetched, done and refused so far")
     fetch.set_defaults(command=_fetch)
 
-    for command in (serve, reconstruct, inspect, status, retry, export, compare, fetch):
+    check = commands.add_parser("check", help="see whether a node could run here, and whether its peers answer")
+    check.set_defaults(command=_check)
+
+    for command in (check, serve, reconstruct, inspect, status, retry, export, compare, fetch):
         command.add_argument("--config", type=Path, metavar="FILE", help="a TOML file like config/node.toml")
     return parser
 
@@ -212,6 +215,16 @@ def _fetch(options: argparse.Namespace) -> int:
         new = Fetches(store).add(name, found, time.time())
         print(f"{new} series are to be fetched, when the node runs; qsm-node fetch --list tells how far it is")
     return DONE
+
+
+def _check(options: argparse.Namespace) -> int:
+    config = configuration.load(options.config)
+    log.configure(config.log.style, "error")
+    from dicom_node.check import check, in_words
+
+    findings = list(check(config, time.time()))
+    print(in_words(findings))
+    return FAILURE if any(finding.verdict == "FAILURE" for finding in findings) else DONE
 
 
 def _date(value: str) -> str:

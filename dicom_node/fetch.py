@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import structlog
 from pydicom.dataset import Dataset
+from pydicom.uid import UID
 from pynetdicom import build_role, evt
 from pynetdicom.association import Association
 from pynetdicom.presentation import build_context
@@ -202,7 +203,7 @@ def retriever(by: Literal["move", "get"], arrivals: Arrivals, stopping: Callable
             _complete(association.send_c_move(_query(fetch), settings.ae_title, MOVE), archive)
 
     def get(fetch: Fetch, archive: Destination, settings: SendSettings) -> None:
-        syntaxes = list(ADMITTED_TRANSFER_SYNTAXES)
+        syntaxes: list[str | UID] = list(ADMITTED_TRANSFER_SYNTAXES)
         contexts = [build_context(GET), *(build_context(uid, syntaxes) for uid in ADMITTED_SOP_CLASSES)]
         roles = [build_role(uid, scp_role=True) for uid in ADMITTED_SOP_CLASSES]
         handlers = [(evt.EVT_C_STORE, arrivals.store)]

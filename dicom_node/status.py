@@ -31,7 +31,7 @@ def status(state_folder: Path, now: float) -> dict[str, Any]:
         "node": {
             "state_folder": str(state_folder),
             "free_bytes": shutil.disk_usage(state_folder).free,
-            **_process(state_folder / "node.lock"),
+            **process(state_folder / "node.lock"),
         },
         "jobs": [_job(job, outbox, now) for job in jobs if job.state is not State.FOREIGN],
         "foreign": [
@@ -126,7 +126,7 @@ def _line(job: dict[str, Any]) -> str:
     return line
 
 
-def _process(lock_file: Path) -> dict[str, Any]:
+def process(lock_file: Path) -> dict[str, Any]:
     """Who serves the folder, if anybody holds its lock."""
     if not lock_file.is_file():
         return {"running": False}

@@ -135,3 +135,37 @@ def test_recipes_are_found_by_name_and_by_path(tmp_path: Path) -> None:
 def test_pauses_grow_to_the_longest_and_stay_there() -> None:
     send = Send(first_pause=5, pause_factor=2, longest_pause=60)
     assert [send.pause(attempts) for attempts in (1, 2, 3, 4, 5, 6, 10_000)] == [5, 10, 20, 40, 60, 60, 60]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[receive]\ncalling_ae_titles = ["MR1"]', r"calling_ae_titles is no setting any more; .*\[\[peer\]\]"),
+        (
+            '[[peer]]\nname = "a"\nae_title = "A"\naddress = "10.0.0.0/33"',
+            "expected a host name, an IP address or a net",
+        ),
+        ('[[peer]]\nname = "a"\nae_title = "A"\naddress = "10.1.0.0/16"\nport = 104', "give the peer one address"),
+        ('[[peer]]\nname = "a"\nae_title = "A"\naddress = "h"\nmay = ["print"]', "'store', 'query', 'retrieve' or"),
+        ('[[peer]]\nname = "a"\nae_title = "A"\naddress = "h"\nsop_classes = ["MR"]', "such as MRImageStorage"),
+        (
+            '[[peer]]\nname = "a"\nae_title = "A"\naddress = "h"\ncertificate = "h"',
+            r"this node has none; fill in \[tls\]",
+        ),
+        (2 * '[[peer]]\nname = "a"\nae_title = "A"\naddress = "h"\n', "peer a is there more than once"),
+        ('[tls]\ncertificate = "a.pem"', "TLS needs all of certificate, key and authorities"),
+        ("[tls]\nonly = true", "would hear nobody"),
+        ('[fetch]\npeer = "a"', r"fetch.peer is 'a': expected a \[\[peer\]\] with a port"),
+        ('[fetch]\nschedule = "0 2 * * *"', "schedule needs a peer"),
+        ('[fetch]\npeer = "a"\nschedule = "at night"', "is no line of crontab"),
+    ],
+)
+def test_who_may_come_is_looked_at_closely(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(InvalidConfiguration, match=message):
+        load(write(tmp_path, text))
+
+
+def test_classes_of_a_peer_are_named_by_keyword_or_uid(tmp_path: Path) -> None:
+    text = '[[peer]]\nname = "a"\nae_title = "A"\naddress = "h"\nsop_classes = ["MRImageStorage", "1.2.840.10008.1.1"]'
+    [peer] = load(write(tmp_path, text)).peers
+    assert peer.sop_classes == ("1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.1.1")
