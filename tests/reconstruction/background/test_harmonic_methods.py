@@ -100,6 +100,33 @@ def test_reports_how_it_ended(method: Method) -> None:
     assert not ledger.warnings
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_mask_without_an_inside_or_a_field_gives_nothing(method: Method) -> None:
+    geometry = GEOMETRIES[0]
+    field = outside_field(geometry)
+    speck = np.zeros(geometry.shape, bool)
+    speck[20, 20, 20] = True
+    local, kept = method(field, even_noise(geometry), speck, geometry)
+    assert not kept.any()
+    assert not local.any()
+    local, _ = method(field, np.full(geometry.shape, np.inf, np.float32), brain(geometry), geometry)
+    assert not local.any()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_brain_that_the_image_cuts_is_cut_there(method: Method) -> None:
+    """What lies beyond the image is not brain: its edge is a surface like any other."""
+    geometry = Geometry((48, 44, 20), (2.0, 2.0, 2.0), GEOMETRIES[0].b0_direction)
+    mask = brain(geometry)
+    assert mask[:, :, 0].any()
+    assert mask[:, :, -1].any()
+    local, kept = method(outside_field(geometry), even_noise(geometry), mask, geometry)
+    assert not kept[:, :, 0].any()
+    assert not kept[:, :, -1].any()
+    deep = kept & interior(mask, geometry, 8.0)
+    assert local[deep].std() < 0.02 * outside_field(geometry)[deep].std()
+
+
 def test_lbv_is_zero_at_the_surface_and_solves_laplace() -> None:
     geometry = GEOMETRIES[0]
     field, mask = outside_field(geometry) + inside_field(geometry), brain(geometry)
