@@ -20,6 +20,7 @@ from pydicom.uid import UID
 from dicom_node.config import Scanner
 from dicom_node.convert import convert
 from dicom_node.convert.header import values
+from dicom_node.convert.mask import with_mask
 from dicom_node.desk import ordered, read
 from dicom_node.errors import NotConvertible
 from dicom_node.group import group
@@ -92,6 +93,7 @@ def _acquisition(acquired: Group, scanners: Sequence[Scanner]) -> Found:
 
 def _converted(acquired: Group, settings: Settings) -> Found:
     acquisition, source = convert(acquired, settings.override)
+    acquisition, source = with_mask(acquisition, source, acquired.mask and acquired.mask.path)
     judged = judge(acquisition, source, settings)
     geometry = acquisition.geometry
     return {

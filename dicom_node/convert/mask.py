@@ -47,10 +47,7 @@ def with_mask(acquisition: Acquisition, source: Source, path: Path | None) -> tu
     mask, name = _segmentation(path, source, acquisition) if is_dicom(path) else _nifti(path, source, acquisition)
     volume_ml = mask.sum() * acquisition.geometry.voxel_volume / 1000
     said = f"the brain mask is the site's own ({name}, {volume_ml:.0f} ml); none was looked for"
-    return (
-        replace(acquisition, mask=mask),
-        replace(source, mask=name, warnings=(*source.warnings, said), decisions=(*source.decisions, f"mask: {said}")),
-    )
+    return replace(acquisition, mask=mask), replace(source, mask=name, warnings=(*source.warnings, said))
 
 
 def named(sop_instance_uid: str) -> str:

@@ -18,6 +18,7 @@ from dicom_node.cli import main
 from dicom_node.convert import describe
 from dicom_node.desk import reconstruct_folder
 from dicom_node.group import group
+from dicom_node.inspect import inspect
 from dicom_node.reconstruct import reconstruct_job
 from dicom_node.regroup import place
 from dicom_node.states import State
@@ -143,3 +144,10 @@ def test_the_receiver_admits_a_segmentation_of_one_bit(tmp_path: Path, syntax: U
     assert admitted(encoded) == drawn.StudyInstanceUID
     with pytest.raises(NotAdmitted):
         admitted(encoded[:-60])
+
+
+def test_inspect_tells_of_it_beforehand(tmp_path: Path) -> None:
+    write_study(tmp_path)
+    segmentation(tmp_path / "brain", some_mask(SHAPE))
+    (found,) = inspect(tmp_path, ())["acquisitions"]
+    assert any("the site's own (segmentation 1.2.3.77.1" in warning for warning in found["warnings"])
