@@ -93,7 +93,7 @@ def _acquisition(acquired: Group, scanners: Sequence[Scanner]) -> Found:
 
 def _converted(acquired: Group, settings: Settings) -> Found:
     acquisition, source = convert(acquired, settings.override)
-    acquisition, source = with_mask(acquisition, source, acquired.mask and acquired.mask.path)
+    acquisition, source = with_mask(acquisition, source, acquired.mask_file)
     judged = judge(acquisition, source, settings)
     geometry = acquisition.geometry
     return {

@@ -102,6 +102,10 @@ class Group:
     mask: Instance | None = None
 
     @property
+    def mask_file(self) -> Path | None:
+        return None if self.mask is None else self.mask.path
+
+    @property
     def used(self) -> tuple[Instance, ...]:
         """All that its result is made of."""
         return self.instances if self.mask is None else (*self.instances, self.mask)

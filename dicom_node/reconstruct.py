@@ -109,7 +109,7 @@ def reconstruct_group(
     try:
         scanner = settings_of(acquired, scanners)
         acquisition, source = convert(acquired, scanner.override)
-        acquisition, source = with_mask(acquisition, source, mask or (acquired.mask and acquired.mask.path))
+        acquisition, source = with_mask(acquisition, source, mask or acquired.mask_file)
         watch("check")
         judged = check(acquisition, source, scanner)
         source = replace(source, warnings=(*source.warnings, *judged.warnings))
