@@ -42,15 +42,19 @@ def total_variation(
 ) -> None:
     """g(z) = t |z| at each voxel for A = ∇ (periodic forward differences per mm); `target` (3, x, y, z) becomes z − u.
 
-    x, threshold: (x, y, z).  u: (3, x, y, z).  With soft thresholding, u is v cut to length t.
+    x, threshold t: (x, y, z); t below 0 marks a voxel outside the brain: differences from or to it are free and not part
+    of |z|.  u: (3, x, y, z).  With soft thresholding, u is v cut to length t.
     """
     if is_numpy_array(x):
         _total_variation(x, u, target, threshold, np.array(voxel_size, np.float32))
         return
     xp = array_namespace(x)
     v = gradient.forward(x, voxel_size) + u
-    length = xp.sqrt(xp.sum(v * v, axis=0))
+    inside = threshold >= 0
+    bound = xp.stack([inside & xp.roll(inside, -1, axis=axis) for axis in range(3)])
+    length = xp.sqrt(xp.sum(xp.where(bound, v * v, 0.0), axis=0))
     cut = xp.where(length <= threshold, 1.0, threshold / xp.where(length > 0, length, 1.0))
+    cut = xp.where(bound, cut, 0.0)
     u[...] = cut * v
     target[...] = (1 - 2 * cut) * v
 
@@ -100,16 +104,25 @@ def _total_variation(x: FloatArray, u: FloatArray, target: FloatArray, threshold
                 a = (x[after_i, j, k] - here) / size[0] + u[0, i, j, k]
                 b = (x[i, after_j, k] - here) / size[1] + u[1, i, j, k]
                 c = (x[i, j, after_k] - here) / size[2] + u[2, i, j, k]
-                length = np.sqrt(a * a + b * b + c * c)
                 t = threshold[i, j, k]
+                bound_a = t >= 0 and threshold[after_i, j, k] >= 0
+                bound_b = t >= 0 and threshold[i, after_j, k] >= 0
+                bound_c = t >= 0 and threshold[i, j, after_k] >= 0
+                squares = np.float32(0)
+                squares += a * a if bound_a else np.float32(0)
+                squares += b * b if bound_b else np.float32(0)
+                squares += c * c if bound_c else np.float32(0)
+                length = np.sqrt(squares)
                 cut = np.float32(1) if length <= t else t / length
-                u[0, i, j, k] = cut * a
-                u[1, i, j, k] = cut * b
-                u[2, i, j, k] = cut * c
-                shrunk = 1 - 2 * cut
-                target[0, i, j, k] = shrunk * a
-                target[1, i, j, k] = shrunk * b
-                target[2, i, j, k] = shrunk * c
+                cut_a = cut if bound_a else np.float32(0)
+                cut_b = cut if bound_b else np.float32(0)
+                cut_c = cut if bound_c else np.float32(0)
+                u[0, i, j, k] = cut_a * a
+                u[1, i, j, k] = cut_b * b
+                u[2, i, j, k] = cut_c * c
+                target[0, i, j, k] = (1 - 2 * cut_a) * a
+                target[1, i, j, k] = (1 - 2 * cut_b) * b
+                target[2, i, j, k] = (1 - 2 * cut_c) * c
 
 
 @njit(parallel=True, cache=True)

@@ -74,7 +74,8 @@ def tv(
     normal = RHO_FIELD * D**2 + rho_gradient * gradient.spectrum(window.shape, geometry.voxel_size, data) + rho_outside
 
     data_weight = window.cut(weight)
-    threshold = _edge_weights(window.cut(magnitude), inside, geometry, edge_weight) * (per_gradient / rho_gradient)
+    w = _edge_weights(window.cut(magnitude), inside, geometry, edge_weight)
+    threshold = xp.where(inside, w * (per_gradient / rho_gradient), -1.0)
     ridge = xp.where(inside, xp.zeros_like(data), per_outside)
     u_field, u_outside, right_side = (xp.zeros_like(data) for _ in range(3))
     u_gradient, target = (zeros_like(data, (3, *window.shape)) for _ in range(2))
@@ -107,13 +108,13 @@ def tv(
 
 
 def _edge_weights(magnitude: FloatArray, inside: BoolArray, geometry: Geometry, edge_weight: float) -> FloatArray:
-    """w: 1 in even tissue, `edge_weight` at edges of the magnitude, 0 where a difference would leave the brain."""
+    """w: 1 in even tissue, `edge_weight` at edges of the magnitude; the brain's own edge is none."""
     xp = array_namespace(magnitude)
-    both = inside
-    for axis in range(3):
-        both = both & xp.roll(inside, -1, axis=axis)
-    steepness = xp.sqrt(xp.sum(gradient.forward(magnitude, geometry.voxel_size) ** 2, axis=0))
-    at = to_numpy(steepness[both])
-    edge = steepness > (float(np.quantile(at, 1 - EDGE_FRACTION)) if at.size else np.inf)
-    weight: FloatArray = xp.where(both, xp.where(edge, xp.full_like(steepness, edge_weight), 1.0), 0.0)
+    squares = xp.zeros_like(magnitude)
+    for axis, step in enumerate(geometry.voxel_size):
+        change = (xp.roll(magnitude, -1, axis=axis) - magnitude) / step
+        squares = squares + xp.where(inside & xp.roll(inside, -1, axis=axis), change**2, 0.0)
+    at = to_numpy(squares[inside])
+    edge = squares > float(np.quantile(at, 1 - EDGE_FRACTION))
+    weight: FloatArray = xp.where(edge, xp.full_like(squares, edge_weight), 1.0)
     return weight
