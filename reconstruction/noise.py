@@ -65,7 +65,7 @@ def noise_of_detail(magnitude: FloatArray, mask: BoolArray) -> float:
     for axis in axes:
         ahead = [slice(None)] * 3
         behind = [slice(None)] * 3
-        ahead[axis], behind[axis] = slice(1, None), slice(None, -1)
+        ahead[axis], behind[axis] = slice(1, None, 2), slice(None, -1, 2)
         detail = (detail[tuple(ahead)] - detail[tuple(behind)]) / np.sqrt(2)
         inside = inside[tuple(ahead)] & inside[tuple(behind)]
     if not inside.any():

@@ -15,6 +15,7 @@ from numba import njit, prange
 from numpy.typing import NDArray
 
 from reconstruction.acquisition import BoolArray, FloatArray
+from reconstruction.intensity import percentile
 
 TWO_PI = 2 * math.pi
 
@@ -61,11 +62,12 @@ def _weight(
 
 
 @njit(parallel=True, cache=True)
-def _edge_costs(
+def _edge_weights(
     phase: FloatArray, later: FloatArray, ratio: float, magnitude: FloatArray, brightest: float, mask: BoolArray
-) -> NDArray[np.uint8]:
+) -> FloatArray:
+    """ROMEO's weight of every edge to the next neighbour, (x, y, z, 3); 0 where there is no edge."""
     nx, ny, nz = phase.shape
-    costs = np.zeros((nx, ny, nz, 3), np.uint8)
+    weights = np.zeros((nx, ny, nz, 3), np.float32)
     for x in prange(nx):
         for y in range(ny):
             for z in range(nz):
@@ -84,9 +86,19 @@ def _edge_costs(
                     if x1 + dx < nx and y1 + dy < ny and z1 + dz < nz:
                         bend += abs(wrap(phase[x1 + dx, y1 + dy, z1 + dz] - phase[x1, y1, z1]) - step)
                     here, there = magnitude[x, y, z], magnitude[x1, y1, z1]
-                    weight = _weight(step, later_step, ratio, min(here, there), max(here, there), brightest, bend)
-                    costs[x, y, z, axis] = max(1, min(COSTS - 1, round((1 - weight) * (COSTS - 1))))
-    return costs
+                    weights[x, y, z, axis] = _weight(
+                        step, later_step, ratio, min(here, there), max(here, there), brightest, bend
+                    )
+    return weights
+
+
+def _weights(
+    phase: FloatArray, magnitude: FloatArray, mask: BoolArray, later: FloatArray | None, ratio: float
+) -> FloatArray:
+    brightest = percentile(magnitude, 99, mask)
+    if later is None:
+        later, ratio = phase, 1.0
+    return _edge_weights(phase, later, ratio, magnitude, brightest or 1.0, mask)
 
 
 def edge_costs(
@@ -98,29 +110,49 @@ def edge_costs(
     later: phase of a second echo; ratio: TE / TE of that echo.  Without it the phase gradient coherence is 1.
     Returns uint8 (x, y, z, 3).
     """
-    brightest = float(np.percentile(magnitude[mask], 99)) if mask.any() else 1.0
-    if later is None:
-        later, ratio = phase, 1.0
-    return _edge_costs(phase, later, ratio, magnitude, brightest or 1.0, mask)
+    return _costs(_weights(phase, magnitude, mask, later, ratio))
 
 
 @njit(parallel=True, cache=True)
-def voxel_quality(costs: NDArray[np.uint8]) -> FloatArray:
-    """Mean weight of a voxel's six edges in [0, 1] (ROMEO's quality map); a missing edge counts 0."""
-    nx, ny, nz, _ = costs.shape
+def _costs(weights: FloatArray) -> NDArray[np.uint8]:
+    """1 … 255 for weights 1 … 0, and 0 where there is no edge, which has weight 0: the floors leave none to others."""
+    costs = np.zeros(weights.shape, np.uint8)
+    for x in prange(weights.shape[0]):
+        for y in range(weights.shape[1]):
+            for z in range(weights.shape[2]):
+                for axis in range(3):
+                    weight = weights[x, y, z, axis]
+                    if weight > 0:
+                        costs[x, y, z, axis] = max(1, min(COSTS - 1, round((1 - weight) * (COSTS - 1))))
+    return costs
+
+
+def voxel_quality(
+    phase: FloatArray, magnitude: FloatArray, mask: BoolArray, later: FloatArray | None = None, ratio: float = 1.0
+) -> FloatArray:
+    """Mean weight of a voxel's six edges in [0, 1] (ROMEO's quality map), a missing edge counting 0.
+
+    The arguments are those of `edge_costs`.  The weights are not rounded to a byte here: where a threshold is laid on
+    the map, a step of it would turn a rounding of the phase into another voxel.  Returns float32 (x, y, z).
+    """
+    return _mean_of_six(_weights(phase, magnitude, mask, later, ratio))
+
+
+@njit(parallel=True, cache=True)
+def _mean_of_six(weights: FloatArray) -> FloatArray:
+    nx, ny, nz, _ = weights.shape
     quality = np.zeros((nx, ny, nz), np.float32)
     for x in prange(nx):
         for y in range(ny):
             for z in range(nz):
-                total = 0
-                for axis in range(3):
-                    cost = costs[x, y, z, axis]
-                    total += COSTS - cost if cost else 0
-                    px, py, pz = x - int(axis == 0), y - int(axis == 1), z - int(axis == 2)
-                    if px >= 0 and py >= 0 and pz >= 0:
-                        cost = costs[px, py, pz, axis]
-                        total += COSTS - cost if cost else 0
-                quality[x, y, z] = total / (6.0 * (COSTS - 1))
+                total = weights[x, y, z, 0] + weights[x, y, z, 1] + weights[x, y, z, 2]
+                if x > 0:
+                    total += weights[x - 1, y, z, 0]
+                if y > 0:
+                    total += weights[x, y - 1, z, 1]
+                if z > 0:
+                    total += weights[x, y, z - 1, 2]
+                quality[x, y, z] = total / 6
     return quality
 
 

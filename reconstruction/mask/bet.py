@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 from reconstruction.errors import NotReconstructible
-from reconstruction.intensity import even_intensity
+from reconstruction.intensity import even_intensity, percentile
 from reconstruction.mask._surface import evolve, fill, icosphere, neighbours
 from reconstruction.smoothing import smooth
 
@@ -65,7 +65,7 @@ def bet(
 def surface_mask(image: FloatArray, geometry: Geometry, fraction: float) -> BoolArray:
     """The voxels inside the evolved surface.  image: float32 (x, y, z), shading taken out."""
     image = smooth(image, geometry, DENOISING_MM)
-    low, high = np.percentile(image, (2, 98))
+    low, high = percentile(image, 2), percentile(image, 98)
     if not high > low:
         raise NotReconstructible("the magnitude is empty or flat; expected a head: check the magnitude images")
     centre, radius = _largest_ball(image, geometry)

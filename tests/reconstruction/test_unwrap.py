@@ -105,7 +105,7 @@ def test_quality_tells_signal_from_noise() -> None:
     inside = ball(SHAPE, 0.7)
     phase, magnitude = acquire(inside, steep_field(SHAPE), EVEN, snr=40)
     everywhere = np.ones(SHAPE, bool)
-    quality = voxel_quality(edge_costs(phase[0], magnitude[0], everywhere, phase[1], EVEN[0] / EVEN[1]))
+    quality = voxel_quality(phase[0], magnitude[0], everywhere, phase[1], EVEN[0] / EVEN[1])
     assert quality.min() >= 0
     assert quality.max() <= 1
     assert np.percentile(quality[ball(SHAPE, 0.6)], 1) > np.percentile(quality[~ball(SHAPE, 0.8)], 99)
