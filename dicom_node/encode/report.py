@@ -100,9 +100,7 @@ def encode_report(
         ],
         language_of_content_item_and_descendants=hd.sr.LanguageOfContentItemAndDescendants(ENGLISH),
     )
-    content = report[0].ContentSequence
-    content.insert(len(content) - 1, _image_library(source, images))
-    content.append(_evaluations(maps, statements(maps, recipe, warnings, comparison)))
+    report[0].ContentSequence.append(_evaluations(maps, statements(maps, recipe, warnings, comparison)))
     document = hd.sr.Comprehensive3DSR(
         evidence=_evidence(source, *images, segmentation),
         content=report[0],
@@ -119,6 +117,9 @@ def encode_report(
         is_verified=False,
         coding_schemes=[CodingSchemeIdentificationItem(LOCAL_SCHEME, name=SOFTWARE, responsible_organization=SOFTWARE)],
     )
+    # The library names every image: put in here, since highdicom copies and searches all content that it is given.
+    content = document.ContentSequence
+    content.insert(len(content) - 2, _image_library(source, images))
     inherit_patient_and_study(document, header)
     stamp(document, when)
     document.ContributingEquipmentSequence = [processing_equipment(recipe, when)]
