@@ -22,6 +22,7 @@ import shutil
 import time
 import tomllib
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -130,10 +131,14 @@ def write(outcome: Outcome, folder: Path) -> None:
     """Writes dicom/, map.png and report.json below `folder`, each durable; the report comes last."""
     images = folder / "dicom"
     images.mkdir(parents=True, exist_ok=True)
-    for name, dataset in outcome.outputs.items():
-        encoded = io.BytesIO()
-        dcmwrite(encoded, dataset, enforce_file_format=True)
-        _write(images / name, encoded.getvalue())
+    with ThreadPoolExecutor() as disk:  # a file waits for the disk while the next is encoded
+        written = []
+        for name, dataset in outcome.outputs.items():
+            encoded = io.BytesIO()
+            dcmwrite(encoded, dataset, enforce_file_format=True)
+            written.append(disk.submit(_write, images / name, encoded.getvalue()))
+        for one in written:
+            one.result()
     encoded = io.BytesIO()
     outcome.picture.save(encoded, "PNG")
     _write(folder / "map.png", encoded.getvalue())

@@ -34,7 +34,7 @@ def percentile(volume: FloatArray, percent: float, where: BoolArray | None = Non
     if where is None:
         return float(np.percentile(volume[grid], percent))
     sampled = volume[grid][where[grid]]
-    if sampled.size == 0:
+    if sampled.size < SAMPLES_ALONG:
         sampled = volume[where]
     return float(np.percentile(sampled, percent)) if sampled.size else 0.0
 
