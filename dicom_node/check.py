@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from dicom_node import exchange
+from dicom_node import exchange, stow
 from dicom_node.call import SendSettings, echo
 from dicom_node.config import Config, recipe_file
 from dicom_node.errors import NodeError
@@ -137,7 +137,7 @@ def _end_of(files: Files) -> float:
 
 def _peers(config: Config, settings: SendSettings) -> Iterator[Finding]:
     called = [exchange.destination(destination) for destination in config.destinations]
-    if not called:
+    if not called and not config.web_destinations:
         yield Finding("warning", "destination", "none: results stay in the state folder")
     if not config.peers and config.receive.host not in ("127.0.0.1", "::1", "localhost"):
         yield Finding(
@@ -149,3 +149,9 @@ def _peers(config: Config, settings: SendSettings) -> Iterator[Finding]:
             yield Finding("good", f"C-ECHO {target.name}", f"{target.words} answers")
         except NodeError as error:
             yield Finding("FAILURE", f"C-ECHO {target.name}", str(error))
+    for web in config.web_destinations:
+        try:
+            stow.ask(exchange.web_destination(web), settings)
+            yield Finding("good", f"DICOMweb {web.name}", f"{web.url} answers")
+        except NodeError as error:
+            yield Finding("FAILURE", f"DICOMweb {web.name}", str(error))

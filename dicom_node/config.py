@@ -12,6 +12,7 @@ import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -164,6 +165,24 @@ class Destination(_Table):
     commitment: bool = False
 
 
+class WebDestination(_Table):
+    """An archive that gets every result by STOW-RS; see `stow.WebDestination`."""
+
+    name: Name
+    url: Annotated[str, Field(pattern=r"^https?://[^@\s]+$")]
+    user: str = ""
+    secret_file: str = ""
+
+    @model_validator(mode="after")
+    def _tells_secrets_to_nobody_else(self) -> WebDestination:
+        if self.user and not self.secret_file:
+            raise ValueError(f"{self.user} has no password; write it to a file and name that as secret_file")
+        host = urlsplit(self.url).hostname
+        if self.secret_file and not self.url.startswith("https:") and host not in ("127.0.0.1", "::1", "localhost"):
+            raise ValueError(f"a secret would go to {host} in the clear; expected an https url")
+        return self
+
+
 class Tls(_Table):
     """certificate, key, authorities: PEM files; without them there is no TLS.  port: where TLS is listened for.
 
@@ -272,6 +291,7 @@ class Config(_Table):
     tls: Tls = Tls()
     send: Send = Send()
     destinations: Annotated[tuple[Destination, ...], Field(alias="destination")] = ()
+    web_destinations: Annotated[tuple[WebDestination, ...], Field(alias="web_destination")] = ()
     peers: Annotated[tuple[Peer, ...], Field(alias="peer")] = ()
     scanners: Annotated[tuple[Scanner, ...], Field(alias="scanner")] = ()
     fetch: Fetch = Fetch()
@@ -281,7 +301,10 @@ class Config(_Table):
     @model_validator(mode="after")
     def _names_are_unique(self) -> Config:
         names_of = {
-            "destination": [destination.name for destination in self.destinations],
+            "destination": [
+                *(destination.name for destination in self.destinations),
+                *(destination.name for destination in self.web_destinations),
+            ],
             "peer": [peer.name for peer in self.peers],
         }
         for table, names in names_of.items():
@@ -317,7 +340,12 @@ class Config(_Table):
         return self
 
 
-_LISTED: dict[str, type[_Table]] = {"destination": Destination, "peer": Peer, "scanner": Scanner}
+_LISTED: dict[str, type[_Table]] = {
+    "destination": Destination,
+    "web_destination": WebDestination,
+    "peer": Peer,
+    "scanner": Scanner,
+}
 """The tables of which there may be several, by their names in the file."""
 _GONE: dict[tuple[int | str, ...], str] = {
     ("receive", "calling_ae_titles"): "name who may send in [[peer]] tables, each with its address"

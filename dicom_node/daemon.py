@@ -27,6 +27,7 @@ from apscheduler.triggers.cron import CronTrigger
 
 from dicom_node import exchange
 from dicom_node.answer import Answerer
+from dicom_node.call import Destination
 from dicom_node.catalogue import Catalogue
 from dicom_node.cleanup import clean_up
 from dicom_node.commit import Commitments, Committer, ask
@@ -48,6 +49,7 @@ from dicom_node.regroup import regroup
 from dicom_node.send import send
 from dicom_node.spool import Spool
 from dicom_node.store import Store
+from dicom_node.stow import WebDestination, stow
 from dicom_node.vouch import Vouch
 
 CLEAN_UP_EVERY = 3600.0
@@ -127,7 +129,7 @@ class Daemon:
             initializer=configure,
             initargs=(config.log.style, config.log.level),
         )
-        names = [destination.name for destination in config.destinations]
+        names = [one.name for one in config.destinations] + [one.name for one in config.web_destinations]
         self.dispatch = Dispatch(
             self.store,
             outbox,
@@ -166,19 +168,24 @@ class Daemon:
                 lambda: self._stopping,
             )
             self._rounds["fetch"] = (fetcher, config.node.tick)
-        for destination in config.destinations:
+        ways: list[tuple[Destination | WebDestination, SendFunction]] = [
+            *((exchange.destination(one), send_function) for one in config.destinations),
+            *((exchange.web_destination(one), stow) for one in config.web_destinations),
+        ]
+        for target, function in ways:
             courier = Courier(
                 self.store,
                 outbox,
-                exchange.destination(destination),
+                target,
                 config.send,
                 calling,
-                send_function,
+                function,
                 jobs_folder,
                 clock,
                 lambda: self._stopping,
             )
-            self._rounds[f"deliver to {destination.name}"] = (courier, config.node.tick)
+            self._rounds[f"deliver to {target.name}"] = (courier, config.node.tick)
+        for destination in config.destinations:
             if destination.commitment:
                 committer = Committer(
                     self._commitments, exchange.destination(destination), calling, ask, lambda: self._stopping

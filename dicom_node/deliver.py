@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -20,8 +21,10 @@ from dicom_node.outbox import Outbox, Row
 from dicom_node.send import Delivery
 from dicom_node.states import State
 from dicom_node.store import Store
+from dicom_node.stow import WebDestination
 
-SendFunction = Callable[[Sequence[Path], Destination, SendSettings], Iterator[Delivery]]
+SendFunction = Callable[[Sequence[Path], Any, SendSettings], Iterator[Delivery]]
+"""`send` or `stow`; what it calls is a destination of its own kind."""
 
 log = structlog.get_logger(__name__)
 
@@ -32,7 +35,7 @@ class Courier:
 
     store: Store
     outbox: Outbox
-    destination: Destination
+    destination: Destination | WebDestination
     pauses: Send
     settings: SendSettings
     send: SendFunction

@@ -17,6 +17,7 @@ from dicom_node.fetch import Fetches
 from dicom_node.peers import ANYBODY, Peer, Peers, Right
 from dicom_node.receive import ReceiveSettings, Secure, Service
 from dicom_node.seek import Wanted, seek
+from dicom_node.stow import WebDestination
 from dicom_node.tls import Files, Identity
 from dicom_node.vouch import Vouch
 
@@ -49,6 +50,10 @@ def send_settings(config: Config, identity: Identity | None) -> SendSettings:
 
 def destination(configured: config.Destination) -> Destination:
     return Destination(**configured.model_dump(exclude={"commitment"}))
+
+
+def web_destination(configured: config.WebDestination) -> WebDestination:
+    return WebDestination(**configured.model_dump())
 
 
 def committing(config: Config) -> dict[str, str]:

@@ -38,7 +38,7 @@ class Identity:
     """Our certificate and whom we believe.  Raises UnusableCertificate at first, if the files cannot be used."""
 
     def __init__(self, files: Files) -> None:
-        self._files = files
+        self.files = files
         self._lock = threading.Lock()
         self._version = _version(files)
         self._contexts = _load(files)
@@ -54,11 +54,11 @@ class Identity:
     def _current(self) -> tuple[ssl.SSLContext, ssl.SSLContext]:
         with self._lock:
             try:
-                version = _version(self._files)
+                version = _version(self.files)
                 if version != self._version:
-                    self._contexts = _load(self._files)
+                    self._contexts = _load(self.files)
                     self._version = version
-                    log.info("certificates_reloaded", certificate=str(self._files.certificate))
+                    log.info("certificates_reloaded", certificate=str(self.files.certificate))
             except UnusableCertificate as error:
                 log.error("certificates_not_reloaded", error=str(error))
             return self._contexts

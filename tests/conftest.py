@@ -33,6 +33,14 @@ def orthanc_command() -> Path:
 
 
 @pytest.fixture(scope="session")
+def orthanc_dicomweb() -> Path:
+    plugin = Path(os.environ.get("QSM_NODE_ORTHANC_DICOMWEB", "/usr/share/orthanc/plugins/libOrthancDicomWeb.so"))
+    if not plugin.is_file():
+        _absent("Orthanc's DICOMweb plugin (Debian's orthanc-dicomweb)")
+    return plugin
+
+
+@pytest.fixture(scope="session")
 def storescu_command() -> Path:
     # pynetdicom installs a storescu of its own beside Python; dcmtk's is the one that lies with dcmsend.
     return _command("dcmsend").with_name("storescu")

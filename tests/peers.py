@@ -116,7 +116,9 @@ class Orthanc:
 
 
 @contextlib.contextmanager
-def running_orthanc(command: Path, folder: Path, modalities: dict[str, Destination] | None = None) -> Iterator[Orthanc]:
+def running_orthanc(
+    command: Path, folder: Path, modalities: dict[str, Destination] | None = None, *, plugins: Sequence[Path] = ()
+) -> Iterator[Orthanc]:
     """Orthanc on free ports, reachable from this machine only, its store in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     dicom_port, http_port = free_port(), free_port()
@@ -124,7 +126,7 @@ def running_orthanc(command: Path, folder: Path, modalities: dict[str, Destinati
         "Name": "test",
         "StorageDirectory": str(folder / "storage"),
         "IndexDirectory": str(folder / "index"),
-        "Plugins": [],
+        "Plugins": [str(plugin) for plugin in plugins],
         "DicomAet": "ORTHANC",
         "DicomPort": dicom_port,
         "HttpPort": http_port,

@@ -25,7 +25,7 @@ def test_the_documented_file_names_every_key_with_its_default() -> None:
     assert load(DOCUMENTED) == load(None)
     content = tomllib.loads(DOCUMENTED.read_text())
     for table, field in Config.model_fields.items():
-        if table not in ("destinations", "peers", "scanners"):
+        if table not in ("destinations", "web_destinations", "peers", "scanners"):
             assert field.annotation is not None
             assert set(content[table]) == set(field.annotation.model_fields), f"[{table}] of node.toml"
 
@@ -35,6 +35,8 @@ def test_the_documented_destination_is_valid(tmp_path: Path) -> None:
     config = load(write(tmp_path, example))
     [destination] = config.destinations
     assert (destination.name, destination.port) == ("pacs", 4242)
+    [web] = config.web_destinations
+    assert web.model_fields_set == set(type(web).model_fields)
     [peer] = config.peers
     assert (peer.name, peer.address, peer.may) == ("scanner1", "10.1.2.0/24", ("store",))
     assert peer.model_fields_set == set(type(peer).model_fields)
@@ -153,6 +155,10 @@ def test_pauses_grow_to_the_longest_and_stay_there() -> None:
             r"this node has none; fill in \[tls\]",
         ),
         (2 * '[[peer]]\nname = "a"\nae_title = "A"\naddress = "h"\n', "peer a is there more than once"),
+        ('[[web_destination]]\nname = "w"\nurl = "ftp://a/b"', "should match pattern"),
+        ('[[web_destination]]\nname = "w"\nurl = "https://u:p@a/b"', "should match pattern"),
+        ('[[web_destination]]\nname = "w"\nurl = "https://a/b"\nuser = "u"', "u has no password"),
+        ('[[web_destination]]\nname = "w"\nurl = "http://a/b"\nsecret_file = "s"', "in the clear"),
         ('[tls]\ncertificate = "a.pem"', "TLS needs all of certificate, key and authorities"),
         ("[tls]\nonly = true", "would hear nobody"),
         ('[fetch]\npeer = "a"', r"fetch.peer is 'a': expected a \[\[peer\]\] with a port"),

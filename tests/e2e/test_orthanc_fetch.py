@@ -43,7 +43,7 @@ may = ["store"]
 
 
 @pytest.mark.orthanc
-@pytest.mark.parametrize("by", ["move", "get"])
+@pytest.mark.parametrize("by", ["move", pytest.param("get", marks=pytest.mark.slow)])
 def test_a_cohort_is_found_fetched_and_done(
     orthanc_command: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,0 +1,211 @@
+"""STOW-RS: to a server that answers as the test wants, and to Orthanc's."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from ssl import CERT_REQUIRED
+
+import pytest
+from pydicom import dcmread
+
+from dicom_node.call import SendSettings
+from dicom_node.config import Send
+from dicom_node.deliver import Courier
+from dicom_node.errors import PeerFailure, UnreadableObject
+from dicom_node.states import State
+from dicom_node.stow import WebDestination, ask, stow
+from dicom_node.tls import Identity
+from tests.certificates import Authority
+from tests.dicom_node.test_deliver import Line
+from tests.objects import mr_image, write
+from tests.peers import free_port, running_orthanc
+
+SETTINGS = SendSettings(connection_timeout=5, response_timeout=5)
+
+
+class Server:
+    """Answers each POST with what `answer` says: (code, body)."""
+
+    def __init__(self) -> None:
+        self.answers: list[tuple[int, object]] = []
+        self.got: list[tuple[dict[str, str], bytes]] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                outer.got.append(({key.lower(): value for key, value in self.headers.items()}, body))
+                code, told = outer.answers.pop(0) if outer.answers else (200, {})
+                sent = told if isinstance(told, bytes) else json.dumps(told).encode()
+                self.send_response(code)
+                self.send_header("Content-Length", str(len(sent)))
+                self.end_headers()
+                self.wfile.write(sent)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+
+    @property
+    def destination(self) -> WebDestination:
+        return WebDestination("web", f"http://127.0.0.1:{self.http.server_port}/dicom-web/")
+
+
+@contextmanager
+def serving(server: Server) -> Iterator[Server]:
+    thread = threading.Thread(target=server.http.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.http.shutdown()
+        server.http.server_close()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving(Server()) as running:
+        yield running
+
+
+def referenced(uid: str) -> dict[str, object]:
+    return {"00081199": {"vr": "SQ", "Value": [{"00081155": {"vr": "UI", "Value": [uid]}}]}}
+
+
+def failed(uid: str, reason: int) -> dict[str, object]:
+    item = {"00081155": {"vr": "UI", "Value": [uid]}, "00081197": {"vr": "US", "Value": [reason]}}
+    return {"00081198": {"vr": "SQ", "Value": [item]}}
+
+
+def test_the_bytes_of_a_file_arrive_in_one_part(server: Server, tmp_path: Path) -> None:
+    files = write(tmp_path, mr_image(1), mr_image(2, rows=300, columns=300))
+    assert [delivery.outcome for delivery in stow(files, server.destination, SETTINGS)] == ["stored", "stored"]
+    for file, (headers, body) in zip(files, server.got, strict=True):
+        kind, _, boundary = headers["content-type"].rpartition("; boundary=")
+        assert kind == 'multipart/related; type="application/dicom"'
+        head, content = body.split(b"\r\n\r\n", 1)
+        assert head == f"--{boundary}\r\nContent-Type: application/dicom".encode()
+        assert content == file.read_bytes() + f"\r\n--{boundary}--\r\n".encode()
+
+
+UID = mr_image(1).SOPInstanceUID
+
+
+@pytest.mark.parametrize(
+    ("code", "body", "outcome", "status"),
+    [
+        (200, {}, "stored", 0x0000),
+        (200, referenced(UID), "stored", 0x0000),
+        (202, {**referenced(UID), **failed("1.2.3", 0xA700)}, "stored", 0x0000),
+        (202, failed(UID, 0xA700), "retry", 0xA700),
+        (409, failed(UID, 0x0122), "refused", 0x0122),
+        (409, failed(UID, 0x0110), "retry", 0x0110),
+        (202, {}, "retry", 0x0110),
+        (409, b"<html>", "retry", 0x0110),
+        (409, b"[]", "retry", 0x0110),
+        (400, b"", "refused", 0xC000),
+        (415, b"", "refused", 0x0122),
+    ],
+)
+def test_what_an_answer_means(
+    server: Server, tmp_path: Path, code: int, body: object, outcome: str, status: int
+) -> None:
+    server.answers = [(code, body)]
+    [delivery] = stow(write(tmp_path, mr_image(1)), server.destination, SETTINGS)
+    assert (delivery.outcome, delivery.status) == (outcome, status)
+
+
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [(401, "credentials"), (403, "may we store"), (404, "url right"), (307, "again later"), (503, "again later")],
+)
+def test_what_stops_all_is_the_peer_s_failure_and_the_answered_stay_answered(
+    server: Server, tmp_path: Path, code: int, why: str
+) -> None:
+    server.answers = [(200, {}), (code, b"")]
+    deliveries = stow(write(tmp_path, mr_image(1), mr_image(2)), server.destination, SETTINGS)
+    assert next(deliveries).outcome == "stored"
+    with pytest.raises(PeerFailure, match=why):
+        next(deliveries)
+
+
+def test_nobody_there_and_no_file(tmp_path: Path) -> None:
+    gone = WebDestination("web", f"http://127.0.0.1:{free_port()}")
+    with pytest.raises(PeerFailure, match="cannot be sent to"):
+        list(stow(write(tmp_path, mr_image(1)), gone, SETTINGS))
+    (tmp_path / "none.dcm").write_bytes(b"no DICOM")
+    with pytest.raises(UnreadableObject, match=r"none\.dcm"):
+        list(stow([tmp_path / "none.dcm"], gone, SETTINGS))
+
+
+def test_credentials_come_from_a_file_that_may_change(server: Server, tmp_path: Path) -> None:
+    files, secret = write(tmp_path, mr_image(1)), tmp_path / "secret"
+    token = WebDestination("web", server.destination.url, secret_file=str(secret))
+    user = WebDestination("web", server.destination.url, user="node", secret_file=str(secret))
+    with pytest.raises(PeerFailure, match="secret of web cannot be read"):
+        list(stow(files, token, SETTINGS))
+    for content, destination in (("one\n", token), ("two\n", token), ("Pässword", user)):
+        secret.write_text(content, encoding="utf-8")
+        list(stow(files, destination, SETTINGS))
+    assert [headers["authorization"] for headers, _ in server.got] == [
+        "Bearer one",
+        "Bearer two",
+        "Basic bm9kZTpQw6Rzc3dvcmQ=",
+    ]
+
+
+def test_both_sides_show_a_certificate(tmp_path: Path) -> None:
+    authority = Authority.make(tmp_path / "hospital")
+    theirs = Identity(authority.sign("localhost")).server()
+    assert theirs.verify_mode is CERT_REQUIRED
+    server = Server()
+    server.http.socket = theirs.wrap_socket(server.http.socket, server_side=True)
+    destination = WebDestination("web", f"https://localhost:{server.http.server_port}")
+    files = write(tmp_path, mr_image(1))
+    with serving(server):
+        ours = SendSettings(tls=Identity(authority.sign("node.example")))
+        assert [delivery.outcome for delivery in stow(files, destination, ours)] == ["stored"]
+        stranger = SendSettings(tls=Identity(Authority.make(tmp_path / "elsewhere").sign("node.example")))
+        with pytest.raises(PeerFailure, match="certificate verify failed"):
+            list(stow(files, destination, stranger))
+
+
+def test_a_courier_brings_what_is_due_and_what_stopped_it_later(server: Server, tmp_path: Path) -> None:
+    line = Line(tmp_path, ["web"])
+
+    def round_() -> None:
+        web, pauses = server.destination, Send(first_pause=5)
+        Courier(line.store, line.outbox, web, pauses, SETTINGS, stow, line.jobs, line.clock, lambda: False)()
+
+    server.answers = [(200, {}), (503, b"")]
+    round_()
+    assert line.outcomes() == ["stored", "pending", "pending"]
+    line.clock.now += 5
+    round_()
+    assert line.state is State.SENT
+    assert len(server.got) == 4, "what was stored is not sent again"
+
+
+@pytest.mark.orthanc
+def test_orthanc_stores_what_it_is_sent(orthanc_command: Path, orthanc_dicomweb: Path, tmp_path: Path) -> None:
+    images = [mr_image(number) for number in (1, 2)]
+    files = write(tmp_path / "out", *images)
+    with running_orthanc(orthanc_command, tmp_path / "orthanc", plugins=[orthanc_dicomweb]) as orthanc:
+        destination = WebDestination("orthanc", f"{orthanc.url}/dicom-web")
+        ask(destination, SETTINGS)
+        with pytest.raises(PeerFailure, match="HTTP 404"):
+            ask(WebDestination("orthanc", f"{orthanc.url}/elsewhere"), SETTINGS)
+        for _ in range(2):
+            deliveries = list(stow(files, destination, SETTINGS))
+            assert [delivery.outcome for delivery in deliveries] == ["stored", "stored"]
+            assert orthanc.count("Instances") == 2
+        (tmp_path / "held.dcm").write_bytes(orthanc.file(images[0].SOPInstanceUID))
+        assert dcmread(tmp_path / "held.dcm").PixelData == images[0].PixelData
