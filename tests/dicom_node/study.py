@@ -60,7 +60,9 @@ def write_study(folder: Path) -> list[Path]:
     return paths
 
 
-def instant_physics(acquisition: Acquisition, recipe: Recipe, on_stage: Callable[[str], None] | None = None) -> Maps:
+def instant_physics(
+    acquisition: Acquisition, recipe: Recipe, on_stage: Callable[[str], None] | None = None, *_: object, **__: object
+) -> Maps:
     """Maps that follow from every voxel of the acquisition, without any physics."""
     geometry: Geometry = acquisition.geometry
     for stage in recipe.steps:

@@ -16,11 +16,12 @@ from dicom_node import desk, reconstruct
 from dicom_node.config import recipe_file
 from dicom_node.convert import Override, Source
 from dicom_node.desk import reconstruct_folder
+from dicom_node.encode.record import KINDS
 from dicom_node.errors import NotConvertible, UnreadableObject
 from dicom_node.model import Group, Instance
 from dicom_node.reconstruct import read_recipe
 from reconstruction import Acquisition
-from tests.dicom_node.encode.example import dciodvfy_errors, recipe
+from tests.dicom_node.encode.example import EVERYTHING, PLAIN, dciodvfy_errors, recipe
 from tests.dicom_node.study import instant_physics, write_study
 
 
@@ -223,7 +224,8 @@ def philips(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reconstruct, "reconstruct", instant_physics)
         for name, folder in inputs.items():
-            assert reconstruct_folder(folder, root / name, recipe(), nifti=False) == 0
+            output = PLAIN if name == "both" else EVERYTHING
+            assert reconstruct_folder(folder, root / name, recipe(), nifti=False, output=output) == 0
     return {name: root / name / "dicom" for name in inputs}
 
 
@@ -244,8 +246,11 @@ def test_classic_enhanced_and_both_give_identical_maps(export: str, philips: Map
 def test_dciodvfy_finds_no_error_on_what_is_made_of_real_files(
     export: str, philips: Mapping[str, Path], dciodvfy_command: Path
 ) -> None:
-    files = sorted(philips[export].iterdir())
-    for path in (files[0], files[52], *files[-3:]):
+    files = {path.name.split("-")[1]: path for path in philips[export].iterdir()}  # one of each kind
+    assert files.keys() == set(KINDS) - {"swi", "swiminip", "chipara", "chidia"} - (
+        {"enhanced"} if export == "classic" else set()
+    )
+    for path in files.values():
         assert dciodvfy_errors(dciodvfy_command, path) == []
 
 

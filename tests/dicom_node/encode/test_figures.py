@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from dicom_node.encode.figures import regions
-from tests.dicom_node.encode.example import SHAPE, maps
+from dicom_node.encode.figures import asymmetries, regions
+from tests.dicom_node.encode.example import NUCLEI, SHAPE, maps, whole_maps
 
 
 def test_known_answers() -> None:
@@ -46,3 +46,52 @@ def test_what_is_zero_has_a_mean_of_zero() -> None:
     [brain] = regions(dataclasses.replace(given, chi=chi, reference=reference))
     assert brain.voxels == averaged.sum()
     assert brain.chi.mean == pytest.approx(0, abs=1e-3)
+
+
+def test_structures_of_the_atlas_follow_in_their_order() -> None:
+    found = regions(whole_maps())
+    assert [region.name for region in found[:4]] == ["whole_brain", "csf", "left_caudate", "right_caudate"]
+    assert {region.name for region in found[2:]} == set(NUCLEI)
+    assert {region.covered for region in found} == {1.0}
+
+
+def test_what_is_outside_the_map_is_told_as_not_covered() -> None:
+    given = whole_maps()
+    mask = given.mask.copy()
+    mask[9, 4:6] = False  # two of the three voxels that the left caudate has in each slice
+    found = {region.name: region for region in regions(dataclasses.replace(given, mask=mask))}
+    assert found["left_caudate"].covered == pytest.approx(1 / 3)
+    assert found["left_caudate"].voxels == 3
+
+
+def test_percentiles_are_those_of_the_voxels() -> None:
+    given = whole_maps()
+    for region in regions(given):
+        inside = given.chi[region.mask].astype(float) * 1000
+        assert (region.chi.p5, region.chi.p95) == pytest.approx(tuple(np.percentile(inside, [5, 95])), rel=1e-5)
+        assert region.chi.minimum <= region.chi.p5 <= region.chi.median <= region.chi.p95 <= region.chi.maximum
+
+
+def test_asymmetry_is_left_minus_right_and_changes_sign_with_the_sides() -> None:
+    found = regions(whole_maps())
+    by_name = {region.name: region for region in found}
+    pairs = {pair.structure: pair for pair in asymmetries(found)}
+    assert pairs.keys() == {"caudate", "globus_pallidus_external", "red_nucleus"}
+    left, right = by_name["left_caudate"], by_name["right_caudate"]
+    assert pairs["caudate"].chi == pytest.approx(left.chi.mean - right.chi.mean)
+    assert pairs["caudate"].volume == pytest.approx(200 * (9 - 12) / 21)
+    swapped = [dataclasses.replace(r, name=_other_side(r.name)) for r in found]
+    mirrored = {pair.structure: pair for pair in asymmetries(swapped)}
+    for name, pair in pairs.items():
+        assert mirrored[name].chi == pytest.approx(-pair.chi)
+        assert mirrored[name].volume == pytest.approx(-pair.volume)
+
+
+def test_regions_that_are_not_trusted_have_no_figures() -> None:
+    assert [region.name for region in regions(whole_maps(trusted=False))] == ["whole_brain", "csf"]
+
+
+def _other_side(name: str) -> str:
+    sides = {"left": "right", "right": "left"}
+    side, _, structure = name.partition("_")
+    return f"{sides[side]}_{structure}" if side in sides else name

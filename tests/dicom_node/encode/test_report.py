@@ -10,8 +10,8 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
 from dicom_node.encode import encode
-from dicom_node.encode.figures import regions
-from tests.dicom_node.encode.example import CREATED, PLAIN, maps, recipe, save, source
+from dicom_node.encode.figures import asymmetries, regions
+from tests.dicom_node.encode.example import CREATED, PLAIN, maps, recipe, save, source, whole_maps
 
 
 @pytest.fixture(scope="module")
@@ -135,3 +135,78 @@ def _texts(document: Dataset) -> list[str]:
     for item in document.get("ContentSequence", ()):
         found += _texts(item)
     return found
+
+
+def test_left_minus_right_of_every_pair(whole: hd.sr.Comprehensive3DSR) -> None:
+    content = whole.content
+    assert isinstance(content, hd.sr.MeasurementReport)
+    expected = {f"{pair.structure} asymmetry": pair for pair in asymmetries(regions(whole_maps()))}
+    groups = {str(g.tracking_identifier): g for g in content.get_image_measurement_groups()}
+    assert groups.keys() == expected.keys()
+    for name, group in groups.items():
+        found = {(m.name.value, m.unit.value): float(m.value) for m in group.get_measurements()}
+        assert found == pytest.approx(
+            {
+                (codes.DCM.MagneticSusceptibility.value, "[ppb]"): expected[name].chi,
+                (codes.DCM.R2Star.value, "/s"): expected[name].r2star,
+                ("1003", "%"): expected[name].volume,
+            },
+            rel=1e-4,
+        )
+
+
+def test_sites_of_paired_structures_have_their_side(whole: hd.sr.Comprehensive3DSR) -> None:
+    group = _groups(whole)["right_red_nucleus"]
+    (site,) = group.finding_sites
+    assert (site.value.value, site.laterality.value) == ("UBERON:0001947", codes.SCT.Right.value)
+
+
+def test_the_grade_is_coded_and_its_grounds_are_said(whole: hd.sr.Comprehensive3DSR) -> None:
+    container = _container(whole, "C0034375")
+    grades = [i for i in container if i.ValueType == "CODE"]
+    assert [g.ConceptCodeSequence[0].CodeValue for g in grades] == ["2002"]
+    texts = "\n".join(_texts(whole))
+    assert "Grade: review." in texts
+    assert "Ground of the grade: the field of the sinuses is weak" in texts
+    assert "Match of the atlas: correlation = 0.93." in texts
+
+
+def test_a_lost_atlas_is_reported_and_its_figures_are_withheld(tmp_path: Path) -> None:
+    files = save(encode(whole_maps(trusted=False), source(), recipe(), CREATED, PLAIN).datasets, tmp_path)
+    document = hd.sr.srread(files[-1])
+    assert _groups(document).keys() == {"whole_brain", "csf"}
+    assert "Figures of the nuclei are withheld: the correlation is 0.31, below 0.6." in _texts(document)
+
+
+def test_a_range_stands_with_the_mean_it_is_of(tmp_path: Path) -> None:
+    table = tmp_path / "mine.toml"
+    table.write_text(
+        'name = "mine"\nsource = "here"\nreference_regions = ["csf"]\nages = [0, 120]\n'
+        '[[curve]]\nstructures = ["caudate"]\noffset = 40\nsd_ppb = 10\n'
+    )
+    output = PLAIN.model_copy(update={"reference_ranges": str(table)})
+    files = save(encode(whole_maps(), source(), recipe(), CREATED, output).datasets, tmp_path)
+    group = _groups(hd.sr.srread(files[-1]))["left_caudate"]
+    means = [m for m in group.get_measurements(name=codes.DCM.MagneticSusceptibility) if m.derivation == codes.SCT.Mean]
+    numbers = {
+        item.ConceptNameCodeSequence[0].CodeMeaning: float(item.MeasuredValueSequence[0].NumericValue)
+        for item in means[0][0].ContentSequence
+        if item.ValueType == "NUM"
+    }
+    assert numbers == pytest.approx({"Normal Range Lower Limit": 20.4, "Normal Range Upper Limit": 59.6})
+    expected = [m for m in group.get_measurements() if m.derivation and m.derivation.value == "1004"]
+    assert [float(m.value) for m in expected] == [40.0]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> hd.sr.Comprehensive3DSR:
+    """The report of a result with nuclei."""
+    outputs = encode(whole_maps(), source(), recipe(), CREATED, PLAIN).datasets
+    document = hd.sr.srread(save(outputs, tmp_path_factory.mktemp("whole"))[-1])
+    assert isinstance(document, hd.sr.Comprehensive3DSR)
+    return document
+
+
+def _container(report: Dataset, concept: str) -> list[Dataset]:
+    (found,) = (i for i in report.ContentSequence if i.ConceptNameCodeSequence[0].CodeValue == concept)
+    return list(found.ContentSequence)
