@@ -97,8 +97,9 @@ def reconstruct(
         def sources_within(mask: BoolArray) -> tuple[FloatArray, BoolArray, FloatArray, FloatArray]:
             """χ, the mask that it holds in, local field and noise, of the field within a mask."""
             local_field, mask = run(
-                "background", field=field, noise=weight_noise, mask=mask, geometry=acquisition.geometry
-            )
+                "background", field=field, noise=weight_noise, mask=mask, magnitude=root_sum_of_squares,
+                geometry=acquisition.geometry,
+            )  # fmt: skip
             noise = np.hypot(weight_noise, steepness_noise(field - local_field, mask))
             chi = run("inversion", local_field=local_field, noise=noise, mask=mask, **shared)
             return (*chi, local_field, noise) if isinstance(chi, tuple) else (chi, mask, local_field, noise)

@@ -40,7 +40,7 @@ SUPPLIES: dict[str, tuple[str, ...]] = {
     "combine": ("unwrapped", "magnitude", "echo_times", "mask"),
     "relaxation": ("magnitude", "echo_times", "mask"),
     "passes": ("noise", "residual", "mask"),
-    "background": ("field", "noise", "mask", "geometry"),
+    "background": ("field", "noise", "mask", "magnitude", "geometry"),
     "inversion": (
         "local_field", "noise", "mask", "magnitude", "r2star", "geometry", "echo_times", "larmor_frequency",
     ),
@@ -52,9 +52,9 @@ SUPPLIES: dict[str, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 """What each stage can hand to a method: phase and unwrapped in radian (E, x, y, z); magnitude (E, x, y, z), but the
-root sum of squares (x, y, z) for inversion, regions and separation; field, local_field, noise and chi in ppm (x, y, z),
-but local_field in Hz for weighting; noise inf where nothing is known; r2star in 1/s, None for a single echo; echo_times
-in s; larmor_frequency in Hz."""
+root sum of squares (x, y, z) for background, inversion, regions and separation; field, local_field, noise and chi in
+ppm (x, y, z), but local_field in Hz for weighting; noise inf where nothing is known; r2star in 1/s, None for a single
+echo; echo_times in s; larmor_frequency in Hz."""
 
 STAGES = tuple(SUPPLIES)
 """In the order in which `pipeline.reconstruct` runs them."""

@@ -42,8 +42,8 @@ def total_variation(
 ) -> None:
     """g(z) = t |z| at each voxel for A = ∇ (periodic forward differences per mm); `target` (3, x, y, z) becomes z − u.
 
-    x, threshold t: (x, y, z); t below 0 marks a voxel outside the brain: differences from or to it are free and not part
-    of |z|.  u: (3, x, y, z).  With soft thresholding, u is v cut to length t.
+    x, threshold t: (x, y, z); t below 0 marks a voxel outside the brain: differences from or to it are free and no
+    part of |z|.  u: (3, x, y, z).  With soft thresholding, u is v cut to length t.
     """
     if is_numpy_array(x):
         _total_variation(x, u, target, threshold, np.array(voxel_size, np.float32))

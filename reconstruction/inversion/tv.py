@@ -50,8 +50,8 @@ def tv(
     strength: float = 0.08,
     edge_weight: float = 0.5,
     huber: float = 4.0,
-    tolerance: float = 5e-3,
-    max_iterations: int = 60,
+    tolerance: float = 2e-3,
+    max_iterations: int = 120,
 ) -> FloatArray:
     """χ in ppm, float32 (x, y, z), 0 outside the mask.
 
@@ -66,7 +66,7 @@ def tv(
     data = window.cut(xp.where(mask & xp.isfinite(noise), local_field, 0.0))
     weight, sigma = weights(noise, mask)
 
-    D = dipole.kernel(window.shape, geometry.voxel_size, geometry.b0_direction, data)
+    D = dipole.sampled(window.shape, geometry.voxel_size, geometry.b0_direction, data)
     edge = geometry.voxel_volume ** (1 / 3)
     per_gradient = strength * sigma * edge
     per_outside = (sigma / OUTSIDE_PPM) ** 2

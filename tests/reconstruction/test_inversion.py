@@ -53,7 +53,9 @@ def test_tv_finds_the_spheres(geometry: Geometry) -> None:
     assert chi.dtype == np.float32
     assert not chi[~mask].any()
     for i, (_, _, expected) in enumerate(SPHERES):
-        assert contrast(chi, geometry, i) == pytest.approx(expected, rel=0.1, abs=0.003)
+        # The formula's field is that at the voxels' middles; slices of 3 mm would have its mean.
+        rel = 0.1 if geometry.voxel_size[2] < 2 else 0.15
+        assert contrast(chi, geometry, i) == pytest.approx(expected, rel=rel, abs=0.003)
     error = (chi - truth)[mask] - (chi - truth)[mask].mean()
     assert error.std() < 0.5 * truth[mask].std()
 
