@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks import __main__ as bench
-from benchmarks import accuracy
+from benchmarks import accuracy, speed
 from tests.simulation import scenes
 
 
@@ -16,6 +17,7 @@ def test_the_scenes_go_through_the_recipe(
 ) -> None:
     """With a head that takes a second: what comes out is a line of figures and a picture for each scene."""
     monkeypatch.setattr(accuracy, "scene", lambda name: scenes.small_head())
+    monkeypatch.setattr(speed, "main", lambda words: 0)
     assert bench.main(["--out", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     for name in bench.STANDARD:
@@ -29,6 +31,38 @@ def test_all_means_every_scene(
 ) -> None:
     asked: list[str] = []
     monkeypatch.setattr(accuracy, "main", lambda words: asked.extend(words) or 0)
+    monkeypatch.setattr(speed, "main", lambda words: 0)
     assert bench.main(arguments) == 0
     assert tuple(asked[1 : asked.index("--recipe")]) == expected
     assert set(expected) <= scenes.SCENES.keys()
+
+
+def test_a_head_is_interpolated_without_moving() -> None:
+    """A ramp stays the same ramp in mm, whatever the grid; beyond the outer voxels' middles it stays level."""
+    ramp = np.broadcast_to((np.arange(10, dtype=np.float32) + 0.5)[:, None, None], (10, 6, 4))
+    fine = speed._interpolated(ramp, (30, 6, 9))
+    assert fine.shape == (30, 6, 9)
+    expected = np.clip((np.arange(30) + 0.5) / 3, 0.5, 9.5)
+    np.testing.assert_allclose(fine, np.broadcast_to(expected[:, None, None], fine.shape), rtol=1e-5)
+
+
+def test_a_meter_tells_stages_apart() -> None:
+    meter = speed.Meter(0.0)
+    transform = meter.counted(lambda: None)
+    meter.begin("first")
+    transform()
+    transform()
+    meter.begin("second")
+    transform()
+    meter.begin("end")
+    assert [(stage.name, stage.transforms) for stage in meter.stages] == [("start-up", 0), ("first", 2), ("second", 1)]
+    assert all(stage.peak > 0 for stage in meter.stages)
+    assert speed.in_words(meter.stages).splitlines()[-1].split()[3] == "3"
+
+
+@pytest.mark.slow
+def test_the_command_line_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert speed.main(["--shape", "64", "64", "44", "--echoes", "3", "--recipe", "fast", "--cache", str(tmp_path)]) == 0
+    stages = {line.split("  ")[0]: line.split() for line in capsys.readouterr().out.splitlines()}
+    assert {"start-up", "read headers", "convert", "check", "offset", "inversion", "encode", "write"} <= stages.keys()
+    assert int(stages["inversion"][-2]) > 0
