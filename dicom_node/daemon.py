@@ -155,44 +155,59 @@ class Daemon:
             self._rounds["catalogue"] = (catalogue, config.node.tick)
         self._fetches = Fetches(self.store)
         self._calling = calling
-        if archives := exchange.archives(config):
-            arrivals = Arrivals(self.receiver.store, self.receiver.hears)
-            fetcher = Fetcher(
-                self._fetches,
-                archives,
-                retriever(config.fetch.by, arrivals, lambda: self._stopping),
-                calling,
-                config.send,
-                config.fetch.studies_per_hour,
-                clock,
-                lambda: self._stopping,
-            )
-            self._rounds["fetch"] = (fetcher, config.node.tick)
+        self._outbox = outbox
+        self._destination_names = names
+        self._rounds |= self._fetching()
+        self._rounds |= self._delivering(send_function, jobs_folder)
+
+    def _fetching(self) -> dict[str, tuple[Callable[[], None], float]]:
+        config = self._config
+        archives = exchange.archives(config)
+        if not archives:
+            return {}
+        arrivals = Arrivals(self.receiver.store, self.receiver.hears)
+        fetcher = Fetcher(
+            self._fetches,
+            archives,
+            retriever(config.fetch.by, arrivals, lambda: self._stopping),
+            self._calling,
+            config.send,
+            config.fetch.studies_per_hour,
+            self._clock,
+            lambda: self._stopping,
+        )
+        return {"fetch": (fetcher, config.node.tick)}
+
+    def _delivering(
+        self, send_function: SendFunction, jobs_folder: Path
+    ) -> dict[str, tuple[Callable[[], None], float]]:
+        """A courier for each destination, and somebody who asks for commitment where it is wanted."""
+        config = self._config
         ways: list[tuple[Destination | WebDestination, SendFunction]] = [
             *((exchange.destination(one), send_function) for one in config.destinations),
             *((exchange.web_destination(one), stow) for one in config.web_destinations),
         ]
+        rounds: dict[str, tuple[Callable[[], None], float]] = {}
         for target, function in ways:
             courier = Courier(
                 self.store,
-                outbox,
+                self._outbox,
                 target,
                 config.send,
-                calling,
+                self._calling,
                 function,
                 jobs_folder,
-                clock,
+                self._clock,
                 lambda: self._stopping,
             )
-            self._rounds[f"deliver to {target.name}"] = (courier, config.node.tick)
-        for destination in config.destinations:
-            if destination.commitment:
+            rounds[f"deliver to {target.name}"] = (courier, config.node.tick)
+        for one in config.destinations:
+            if one.commitment:
                 committer = Committer(
-                    self._commitments, exchange.destination(destination), calling, ask, lambda: self._stopping
+                    self._commitments, exchange.destination(one), self._calling, ask, lambda: self._stopping
                 )
-                self._rounds[f"commit {destination.name}"] = (committer, config.node.tick)
-        self._outbox = outbox
-        self._destination_names = names
+                rounds[f"commit {one.name}"] = (committer, config.node.tick)
+        return rounds
 
     def run(self, tell: Callable[[dict[str, float]], None] = lambda content: None) -> None:
         """Serves until `stop`.  tell: is given pid, port and start.  Raises OSError when the port cannot be had."""

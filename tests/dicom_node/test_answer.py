@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from pydicom import dcmread
@@ -15,7 +16,7 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, RLELossless, Seg
 from pynetdicom import AE, build_role, evt
 from pynetdicom.presentation import build_context
 
-from dicom_node.answer import Answerer
+from dicom_node.answer import Answerer, _breathe
 from dicom_node.call import Destination, SendSettings
 from dicom_node.catalogue import Catalogue
 from dicom_node.checkpoint import install_checkpoint
@@ -300,3 +301,21 @@ def get(
     answers = list(association.send_c_get(query, GET))
     association.release()
     return got, *answers[-1]
+
+
+def test_a_peer_that_does_not_read_is_waited_for() -> None:
+    """pynetdicom queues answers without end; here the next is made when most of those before have gone."""
+
+    class Queue:
+        def __init__(self) -> None:
+            self.sizes = [1000, 500, 32]
+
+        def qsize(self) -> int:
+            return self.sizes.pop(0)
+
+    association = SimpleNamespace(is_established=True, dul=SimpleNamespace(to_provider_queue=Queue()))
+    _breathe(association)  # type: ignore[arg-type]  # all of an association that is looked at
+    assert association.dul.to_provider_queue.sizes == []
+    association = SimpleNamespace(is_established=False, dul=SimpleNamespace(to_provider_queue=Queue()))
+    _breathe(association)  # type: ignore[arg-type]
+    assert len(association.dul.to_provider_queue.sizes) == 3, "nobody is waited for who has gone"
