@@ -91,8 +91,10 @@ def reconstruct(
         trusted = reliable(residual, noise, brain)
         r2star = run("relaxation", magnitude=magnitude, mask=brain, **shared)
         shared |= {"magnitude": root_sum_of_squares, "r2star": r2star}
-        first = run("passes", noise=noise, residual=residual, mask=brain)
-        weight_noise = np.where(trusted, noise * np.maximum(residual, 1), np.float32(np.inf))
+        first = run("passes", noise=noise, residual=residual, mask=brain, geometry=acquisition.geometry)
+        weight_noise = noise * np.maximum(residual, 1)
+        if first is None:  # else a pass of its own leaves out what is not trusted, and the other is to show it
+            weight_noise = np.where(trusted, weight_noise, np.float32(np.inf))
 
         def sources_within(mask: BoolArray) -> tuple[FloatArray, BoolArray, FloatArray, FloatArray]:
             """χ, the mask that it holds in, local field and noise, of the field within a mask."""

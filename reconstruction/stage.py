@@ -39,7 +39,7 @@ SUPPLIES: dict[str, tuple[str, ...]] = {
     "unwrap": ("phase", "magnitude", "echo_times", "mask", "geometry"),
     "combine": ("unwrapped", "magnitude", "echo_times", "mask"),
     "relaxation": ("magnitude", "echo_times", "mask"),
-    "passes": ("noise", "residual", "mask"),
+    "passes": ("noise", "residual", "mask", "geometry"),
     "background": ("field", "noise", "mask", "magnitude", "geometry"),
     "inversion": (
         "local_field", "noise", "mask", "magnitude", "r2star", "geometry", "echo_times", "larmor_frequency",
