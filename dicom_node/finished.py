@@ -66,7 +66,7 @@ class Finished:
     def regions(self) -> dict[str, NDArray[np.bool_]]:
         """Every segment by its name, (x, y, z)."""
         segmentation = hd.seg.segread(self._files("seg")[0])
-        names = [segmentation.get_segment_description(n).tracking_id for n in segmentation.segment_numbers]
+        names = [str(segmentation.get_segment_description(n).tracking_id) for n in segmentation.segment_numbers]
         slices = [str(dcmread(path, stop_before_pixels=True).SOPInstanceUID) for path in self._files("qsm")]
         found = segmentation.get_pixels_by_source_instance(slices, assert_missing_frames_are_empty=True)
         return {name: found[..., place].transpose(2, 1, 0).astype(bool) for place, name in enumerate(names)}

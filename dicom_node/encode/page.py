@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dicom_node.encode.anatomy import GREEN, ORANGE, VERMILION, Colour, split, structure
+from dicom_node.encode.anatomy import GREEN, ORANGE, VERMILION, Colour, in_words, split, structure
 from dicom_node.encode.drawing import SCREEN, SIDE, Sheet, Theme
 from dicom_node.encode.figures import Region
 from dicom_node.encode.identity import RESEARCH_ONLY
 from dicom_node.encode.planes import AXIAL, PLANES, Plane, View, cut, grey, outline
-from dicom_node.encode.quantity import QSM, in_words, values, zero
+from dicom_node.encode.quantity import QSM, values, zero
 from dicom_node.encode.ranges import Comparison
 from dicom_node.encode.statements import withheld
 from reconstruction import Maps, Recipe
@@ -88,7 +88,7 @@ def draw(
     if nuclei:
         _figures(sheet, nuclei, comparison)
     else:
-        _no_figures(sheet, maps)
+        _no_figures(sheet, maps, regions)
     _quality(sheet, maps, regions)
     _footer(sheet, recipe)
     return sheet.image
@@ -116,8 +116,8 @@ def _pictures(sheet: Sheet, maps: Maps, affine: NDArray[np.float64]) -> None:
     chi = view.turn(np.where(maps.mask, values(maps, QSM), low))
     magnitude = view.turn(maps.magnitude)
     nuclei = {name: view.turn(maps.regions.mask(name)) for name in _outlined(maps) if maps.regions}
-    levels = np.quantile(magnitude, MAGNITUDE_QUANTILES)
-    white = max(float(levels[1]), float(levels[0]) + np.finfo(np.float32).tiny)
+    dark, bright = (float(level) for level in np.quantile(magnitude.astype(np.float64), MAGNITUDE_QUANTILES))
+    white = max(bright, dark + float(np.finfo(np.float32).tiny))
 
     extents = [view.extent(chi.shape, plane) for plane in PLANES]
     height = PICTURES_BOTTOM - PICTURES_TOP - GAP * (len(PLANES) - 1)
@@ -132,7 +132,7 @@ def _pictures(sheet: Sheet, maps: Maps, affine: NDArray[np.float64]) -> None:
         box = (round(width * per_mm * sheet.scale), round(tall * per_mm * sheet.scale))
         tiles = [
             _outlines(grey(cut(chi, plane, index), low, high, box), nuclei, plane, index, sheet.scale),
-            grey(cut(magnitude, plane, index), float(levels[0]), white, box).convert("RGB"),
+            grey(cut(magnitude, plane, index), dark, white, box).convert("RGB"),
         ]
         for column, tile in enumerate(tiles):
             left = MARGIN + column * (COLUMN + GAP) + (COLUMN - width * per_mm) / 2
@@ -330,11 +330,20 @@ def _legend(sheet: Sheet, left_out: int, comparison: Comparison | None, base: fl
         sheet.text((TABLE, base + 22 + 18 * line), words, SMALL, colour=faint)
 
 
-def _no_figures(sheet: Sheet, maps: Maps) -> None:
+def _no_figures(sheet: Sheet, maps: Maps, regions: Sequence[Region]) -> None:
+    """Why there is nothing to draw, and what was measured nevertheless."""
     sheet.text((TABLE, PICTURES_TOP - 12), "Nuclei", HEADING, weight="semibold")
     words = withheld(maps) or ("This recipe outlines no nuclei.",)
-    for line, text in enumerate(sheet.wrap(words[0], BODY, RIGHT - TABLE, 12)):
+    lines = sheet.wrap(words[0], BODY, RIGHT - TABLE, 12)
+    for line, text in enumerate(lines):
         sheet.text((TABLE, PICTURES_TOP + 20 + 22 * line), text, BODY)
+    top = PICTURES_TOP + 50 + 22 * len(lines)
+    for place, region in enumerate(regions[:MOST_ROWS]):
+        figures = f"{_signed(round(region.chi.mean))} ± {region.chi.sd:.0f} ppb"
+        sheet.text(
+            (TABLE, top + 26 * place), sheet.fit(structure(region.name).title, BODY, 220), BODY, weight="semibold"
+        )
+        sheet.text((RIGHT, top + 26 * place), figures, BODY, anchor="rs")
 
 
 def _quality(sheet: Sheet, maps: Maps, regions: Sequence[Region]) -> None:
@@ -353,7 +362,7 @@ def _quality(sheet: Sheet, maps: Maps, regions: Sequence[Region]) -> None:
             f"{reference.sd * QSM.per_unit:.0f} ppb relative to the brain"
         )
     sheet.text((MARGIN + 90, QUALITY + 8), sheet.fit("  ·  ".join(told), SMALL, RIGHT - MARGIN - 90), SMALL)
-    grounds = " ".join(maps.grounds) or "No ground for doubt was found."
+    grounds = " ".join(maps.grounds) or ("No ground for doubt was found." if maps.grade == "good" else "")
     for line, words in enumerate(sheet.wrap(grounds, SMALL, RIGHT - MARGIN - 90, 3)):
         sheet.text((MARGIN + 90, QUALITY + 30 + 18 * line), words, SMALL, colour=theme.faint)
 

@@ -63,7 +63,8 @@ class View:
 
     def turn(self, volume: NDArray[np.generic]) -> NDArray[np.generic]:
         """The volume in RAS axes, cut to the brain."""
-        return np.asarray(nib.apply_orientation(volume, self.axes))[self.box]
+        turned: NDArray[np.generic] = np.asarray(nib.apply_orientation(volume, self.axes))[self.box]
+        return turned
 
     def extent(self, shape: Sequence[int], plane: Plane) -> tuple[float, float]:
         """Width and height of a plane in mm; shape: of a turned volume."""
@@ -75,7 +76,8 @@ class View:
 
 def cut(volume: NDArray[np.generic], plane: Plane, index: int) -> NDArray[np.generic]:
     """Rows from the top, columns from the left: RAS indices grow to right, anterior and head, the picture's against."""
-    return np.take(volume, index, axis=plane.across).T[::-1, ::-1]
+    picture: NDArray[np.generic] = np.take(volume, index, axis=plane.across).T[::-1, ::-1]
+    return picture
 
 
 def grey(plane: NDArray[np.generic], low: float, high: float, size: tuple[int, int]) -> Image.Image:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Sequence
 from importlib.metadata import version
+from typing import Any
 
 import highdicom as hd
 import numpy as np
@@ -64,7 +65,7 @@ def encode_presentation(
     for stand_in, image in zip(shown, images, strict=True):
         inherit(stand_in, image, DISPLAYED)
     kind = "colour" if colour else "grey"
-    settings = {
+    settings: dict[str, Any] = {
         "referenced_images": shown,
         "series_instance_uid": identity.uid("presentation", kind, "series"),
         "series_number": number,

@@ -98,7 +98,9 @@ def encode_report(
             ),
             *(_sides(asymmetry, identity) for asymmetry in asymmetries(regions)),
         ],
-        language_of_content_item_and_descendants=hd.sr.LanguageOfContentItemAndDescendants(ENGLISH),
+        language_of_content_item_and_descendants=hd.sr.LanguageOfContentItemAndDescendants(
+            CodedConcept.from_code(ENGLISH)
+        ),
     )
     report[0].ContentSequence.append(_evaluations(maps, statements(maps, recipe, warnings, comparison)))
     document = hd.sr.Comprehensive3DSR(

@@ -109,6 +109,9 @@ def test_all_faults_are_told_at_once_each_with_key_and_remedy(tmp_path: Path) ->
         ),
         ("[reconstruct]\ntime_limit = inf", "time_limit"),
         ("[node]\ntick = 0", "tick"),
+        ('[output]\nobjects = ["pages"]', r"output\.objects\.0 is 'pages'.*'page'"),
+        ('[output]\nmaps = ["t1"]', r"output\.maps\.0 is 't1'"),
+        ('[output]\nreference_ranges = "nobody"', "neither a file nor one of: hallgren_sourander_1958"),
         ("[node]\nfrobnicate = 1", "expected one of ae_title, state_folder, tick"),
     ],
 )

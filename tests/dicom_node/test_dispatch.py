@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dicom_node.config import Reconstruct, Scanner
+from dicom_node.config import Output, Reconstruct, Scanner
 from dicom_node.dispatch import Dispatch
 from dicom_node.errors import Contradicted, NotConvertible
 from dicom_node.execute import TimeLimitExceeded, WorkerDied, WorkerStopped
@@ -164,6 +164,8 @@ def test_a_retry_uses_what_is_configured_of_the_scanner_by_then(line: Line) -> N
     line.a_dispatch(scanners=[scanner])()
     described = json.loads((line.jobs / str(job) / "job.json").read_text())["scanners"]
     assert [Scanner.model_validate(known) for known in described] == [scanner]
+    wanted = json.loads((line.jobs / str(job) / "job.json").read_text())["output"]
+    assert Output.model_validate(wanted) == Output()
     assert not (line.jobs / str(job) / "stale").exists()
 
 

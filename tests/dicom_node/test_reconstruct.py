@@ -179,6 +179,19 @@ def test_a_recipe_with_faults_is_refused_by_name(tmp_path: Path) -> None:
             read_recipe(file)
 
 
+def test_what_is_wanted_is_made_and_another_wish_makes_it_anew(job: Path) -> None:
+    first = reconstruct_job(job, recipe())
+    before = {path.name for path in (first / "dicom").iterdir()}
+    content = json.loads((job / "job.json").read_text())
+    wanted = {"maps": ["t2star"], "objects": ["pdf"], "reference_ranges": ""}
+    (job / "job.json").write_text(json.dumps(content | {"output": wanted}))
+    again = reconstruct_job(job, recipe())
+    after = {path.name for path in (again / "dicom").iterdir()}
+    assert {name.split("-")[1] for name in after - before} == {"t2star", "pdf"}
+    assert {name.split("-")[1] for name in before - after} == {"page", "window"}
+    assert json.loads((again / "report.json").read_text())["output"] == wanted
+
+
 def _configure(job: Path, settings: dict[str, object]) -> None:
     """What a site sets for the scanner of the study, which `job.json` hands to the worker."""
     content = json.loads((job / "job.json").read_text())
