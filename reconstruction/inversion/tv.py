@@ -51,7 +51,7 @@ def tv(
     edge_weight: float = 0.5,
     huber: float = 4.0,
     tolerance: float = 2e-3,
-    max_iterations: int = 120,
+    max_iterations: int = 200,
 ) -> FloatArray:
     """χ in ppm, float32 (x, y, z), 0 outside the mask.
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.simulation.ellipsoids import simulate_ellipsoids
 from tests.simulation.head import SimulatedHead, about_x, simulate_head
 
 FIVE_ECHOES = (4e-3, 10e-3, 16e-3, 22e-3, 28e-3)
@@ -44,13 +45,34 @@ SCENES: dict[str, dict[str, Any]] = {
         "seed": 4,
     },
     "lesions": {"shape": (128, 160, 96), "voxel_size": (1.5, 1.5, 1.5), "lesions": True, "seed": 7},
+    "slab": {"shape": (112, 139, 37), "voxel_size": (1.7, 1.7, 1.7), "sharpening": 2.5, "seed": 9},
+    "uneven-echoes": {
+        "shape": (113, 137, 89),
+        "voxel_size": (1.7, 1.7, 1.7),
+        "echo_times": (5e-3, 12e-3, 24e-3),
+        "sharpening": 2.5,
+        "seed": 10,
+    },
+    "single-echo": {"shape": (113, 137, 89), "voxel_size": (1.7, 1.7, 1.7), "echo_times": (18e-3,), "seed": 12},
+    "plain-3T": {"made_by": simulate_ellipsoids, "shape": (128, 160, 104), "voxel_size": (1.5, 1.5, 1.5), "seed": 1},
+    "plain-oblique": {
+        "made_by": simulate_ellipsoids,
+        "shape": (128, 160, 112),
+        "voxel_size": (1.5, 1.5, 1.5),
+        "rotation": about_x(30),
+        "seed": 2,
+    },
 }
-"""Arguments of `simulate_head`; 3 T, five echoes and an SNR of 60 unless the scene says otherwise."""
+"""Arguments of `simulate_head`, or of what the scene says that it is made by; 3 T, five echoes and an SNR of 60 unless
+it says otherwise."""
 
 
 def scene(name: str) -> SimulatedHead:
     """Simulates a scene of SCENES."""
-    return simulate_head(**({"echo_times": FIVE_ECHOES, "larmor_frequency": SKYRA_3T, "snr": 60.0} | SCENES[name]))
+    settings = {"echo_times": FIVE_ECHOES, "larmor_frequency": SKYRA_3T, "snr": 60.0} | SCENES[name]
+    made_by = settings.pop("made_by", simulate_head)
+    head: SimulatedHead = made_by(**settings)
+    return head
 
 
 @lru_cache(maxsize=1)
