@@ -24,7 +24,8 @@ from reconstruction.noise import weights
 from reconstruction.solvers import Convergence
 from reconstruction.sphere import mean_of_known, transfer_function
 
-Stencil = dict[tuple[int, int, int], float]
+Offset = tuple[int, int, int]
+Stencil = dict[Offset, float]
 
 Links = list[BoolArray]
 
@@ -67,7 +68,7 @@ def tgv(
     image_weight, sigma = weights(noise, mask)
     inside, W = window.cut(mask), window.cut(image_weight)
     sphere = transfer_function(window.shape, geometry.voxel_size, reach, local_field)
-    field = window.cut(xp.where(mask, local_field, 0.0)) / sigma
+    field = window.cut(xp.where(mask, local_field, 0.0) / sigma)
     field = xp.where(W > 0, field, mean_of_known(field, W > 0, sphere))
 
     edge = geometry.voxel_volume ** (1 / 3)
@@ -109,17 +110,19 @@ def tgv(
             change = float(xp.linalg.vector_norm(chi - before)) / size if size > 0 else 0.0
             before = chi
     quality.convergence("inversion", Convergence(iterations, change, tolerance))
-    return sigma * window.paste(xp.where(valid, chi, 0.0)), window.paste(valid)
+    return window.paste(sigma * xp.where(valid, chi, 0.0)), window.paste(valid)
 
 
 def _first_guess(right_side: FloatArray, shape: Shape, geometry: Geometry) -> FloatArray:
     """χ from its wave equation alone, in k-space: what the iteration would be slowest to find."""
+    xp = array_namespace(right_side)
     of_laplacian = gradient.spectrum(shape, geometry.voxel_size, of=right_side)
     D = dipole.kernel(shape, geometry.voxel_size, geometry.b0_direction, of=right_side)
     wave = -of_laplacian * D
     floor = FLOOR * of_laplacian + (2 * pi / LONGEST_MM) ** 2
-    edge_squared = geometry.voxel_volume ** (2 / 3)
-    return fourier.apply(wave / (wave**2 + floor**2), right_side) / edge_squared
+    per_edge_squared = geometry.voxel_volume ** (2 / 3)
+    inverse: FloatArray = xp.divide(wave, per_edge_squared * (wave**2 + floor**2))
+    return fourier.apply(inverse, right_side)
 
 
 def _laplacian(h: tuple[float, ...]) -> Stencil:
@@ -132,27 +135,28 @@ def _wave(h: tuple[float, ...], b: tuple[float, float, float]) -> Stencil:
     stencil = _second_differences([(1 / 3 - c**2) / s**2 for c, s in zip(b, h, strict=True)])
     for i, j in PAIRS:
         mixed = b[i] * b[j] / (2 * h[i] * h[j])
-        for one, other in product((1, -1), repeat=2):
-            offset = [0, 0, 0]
-            offset[i], offset[j] = one, other
-            if mixed != 0:
-                stencil[tuple(offset)] = -one * other * mixed
+        for one, other in product((1, -1), repeat=2) if mixed else ():
+            first, second = _step(i, one), _step(j, other)
+            stencil[first[0] + second[0], first[1] + second[1], first[2] + second[2]] = -one * other * mixed
     return stencil
 
 
 def _second_differences(weight: list[float]) -> Stencil:
     stencil: Stencil = {(0, 0, 0): -2 * sum(weight)}
     for axis, value in enumerate(weight):
-        for step in (1, -1):
-            stencil[tuple(step if a == axis else 0 for a in range(3))] = value
+        stencil[_step(axis, 1)] = stencil[_step(axis, -1)] = value
     return stencil
+
+
+def _step(axis: int, step: int) -> Offset:
+    return step * (axis == 0), step * (axis == 1), step * (axis == 2)
 
 
 def _size(stencil: Stencil) -> float:
     return sum(abs(value) for value in stencil.values())
 
 
-def _shifted(volume: FloatArray, offset: tuple[int, int, int]) -> FloatArray:
+def _shifted(volume: FloatArray, offset: Offset) -> FloatArray:
     return array_namespace(volume).roll(volume, offset, axis=(0, 1, 2))
 
 
