@@ -28,6 +28,8 @@ from dicom_node.send import send
 from dicom_node.spool import Spool
 from dicom_node.states import State
 from dicom_node.store import Store
+from dicom_node.tls import Identity
+from tests.certificates import Authority
 from tests.objects import STUDY, mr_image, with_meta, write
 from tests.peers import free_port, running_storescp, wait_until
 
@@ -39,7 +41,7 @@ Dcmtk = Callable[..., subprocess.CompletedProcess[str]]
 class Library:
     """A node that holds three images of a study, and a result that a job made of them."""
 
-    def __init__(self, folder: Path, *peers: Peer) -> None:
+    def __init__(self, folder: Path, *peers: Peer, tls: Identity | None = None) -> None:
         self.spool = Spool(folder)
         self.store = Store(folder / "node.db")
         self.index = Index(self.store, self.spool, describe)
@@ -52,7 +54,7 @@ class Library:
             self.index.take,
             self.index.object_to,
             peers=known,
-            services=[Answerer(self.catalogue, known, SendSettings()).service()],
+            services=[Answerer(self.catalogue, known, SendSettings(tls=tls)).service()],
         )
 
     @property
@@ -319,3 +321,26 @@ def test_a_peer_that_does_not_read_is_waited_for() -> None:
     association = SimpleNamespace(is_established=False, dul=SimpleNamespace(to_provider_queue=Queue()))
     _breathe(association)  # type: ignore[arg-type]
     assert len(association.dul.to_provider_queue.sizes) == 3, "nobody is waited for who has gone"
+
+
+@pytest.mark.dcmtk
+def test_a_peer_with_a_certificate_is_moved_to_over_tls(
+    dcmtk: Dcmtk, tmp_path: Path, move_port: int, storescu_command: Path
+) -> None:
+    authority = Authority.make(tmp_path / "hospital")
+    theirs = authority.sign("archive.example")
+    archive = Peer("archive", "STORESCP", "127.0.0.1", frozenset(), move_port, certificate="archive.example")
+    keys = ["-k", "0008,0052=STUDY", "-k", f"0020,000d={STUDY}"]
+    options = ["+tls", str(theirs.key), str(theirs.certificate), "+cf", str(theirs.authorities)]
+    library = Library(tmp_path / "state", archive, tls=Identity(authority.sign("node.example")))
+    library.receiver.start()
+    library.index.start()
+    try:
+        library.take(write(tmp_path / "scan", mr_image(1), mr_image(2)))
+        with running_storescp(storescu_command.with_name("storescp"), tmp_path / "in", *options, port=move_port):
+            answer = dcmtk("movescu", "-v", "-S", "-aem", "STORESCP", *library.address, *keys)
+    finally:
+        library.receiver.stop()
+        library.index.stop()
+    assert answer.returncode == 0, answer.stderr
+    assert len(list((tmp_path / "in").iterdir())) == 2
