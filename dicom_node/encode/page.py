@@ -62,7 +62,8 @@ LEGEND = 92
 QUALITY_WORDS = {
     "mask.brain_ml": ("Brain", "{:.0f} ml"),
     "mask.covered": ("of it mapped", "{:.0%}"),
-    "mask.excluded": ("unreliable", "{:.1%}"),
+    "magnitude.snr": ("SNR", "{:.0f}"),
+    "combine.misfit": ("misfit of the echoes", "{:.1f}"),
     "combine.noise_ppb": ("noise", "{:.1f} ppb"),
 }
 
