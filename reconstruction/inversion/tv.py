@@ -48,7 +48,7 @@ def tv(
     geometry: Geometry,
     *,
     strength: float = 0.08,
-    edge_weight: float = 0.5,
+    edge_weight: float = 0.3,
     huber: float = 4.0,
     tolerance: float = 2e-3,
     max_iterations: int = 200,
