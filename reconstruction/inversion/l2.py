@@ -23,7 +23,7 @@ def l2(
     magnitude: FloatArray,
     geometry: Geometry,
     *,
-    strength: float = 0.05,
+    strength: float = 0.01,
     edge_weight: float = 1.0,
     tolerance: float = 1e-2,
     max_iterations: int = 30,
