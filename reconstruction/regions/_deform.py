@@ -19,10 +19,10 @@ from reconstruction.acquisition import BoolArray, FloatArray
 RADIUS_VOXELS = 2
 """Of the patch in which contrasts are correlated."""
 
-ITERATIONS = "60x40x20"
-"""At a quarter, half and full resolution."""
-
 STEP_VOXELS = 0.5
+
+SEED = 1
+"""Of the noise of a thousandth that keeps flat patches from a division by 0; a seed of 0 would be another each time."""
 
 UPDATE_VOXELS, WARP_VOXELS = 2.0, 0.7
 """SD of the Gaussians over each step and over the whole warp."""
@@ -33,20 +33,23 @@ def bend(
     moving: Mapping[str, FloatArray],
     weights: Mapping[str, float],
     where: BoolArray,
+    iterations: tuple[int, ...],
 ) -> FloatArray:
     """Displacements (3, x, y, z) in voxels: where in `moving` each voxel of `fixed` is found.
 
     fixed, moving: images by name on one grid.  weights: by the same names.  where: voxels of `fixed` that count.
+    iterations: from coarse to fine, each level of half the voxel size; 0 leaves a level out.
     The threads are numba's, the one setting of this package; their number changes rounding only.
     """
     arrays = {f"{side}_{n}": v for side, by in (("f", fixed), ("m", moving)) for n, v in by.items()}
     pairs = " ".join(f"-w {weights[name]:g} -i f_{name} m_{name}" for name in fixed)
+    radius, times = "x".join([str(RADIUS_VOXELS)] * 3), "x".join(map(str, iterations))
     command = (
-        f"{pairs} -gm where -m NCC {'x'.join([str(RADIUS_VOXELS)] * 3)} -n {ITERATIONS} -e {STEP_VOXELS} "
-        f"-s {UPDATE_VOXELS}vox {WARP_VOXELS}vox -wp 0 -o warp -threads {numba.get_num_threads()} -V 0"
+        f"{pairs} -gm where -m NCC {radius} -n {times} -e {STEP_VOXELS} "
+        f"-s {UPDATE_VOXELS}vox {WARP_VOXELS}vox -wp 0 -o warp -seed {SEED} -threads {numba.get_num_threads()} -V 0"
     )
-    greedy, said = Greedy3D(), io.StringIO()
     images = {name: _image(array) for name, array in (arrays | {"where": where}).items()}
+    greedy, said = Greedy3D(), io.StringIO()
     greedy.execute(command, out=said, err=said, warp=None, **images)
     return np.ascontiguousarray(GetArrayFromImage(greedy["warp"]).transpose(3, 2, 1, 0), np.float32)
 

@@ -18,11 +18,15 @@ from reconstruction.regions._template import Template, mixed, mixing, smoothed
 OUTLINE_WEIGHT = 0.5
 """Of the brain's outline against 1 for a contrast: masks differ in how much fluid they take in."""
 
+COARSE, FULL = (60, 40, 0), (60, 40, 20)
+"""Iterations at a quarter, half and full resolution: a first warp, over which the contrasts are mixed anew, and the
+one that counts."""
+
 MIXING_MM = 5.0
-"""Full width of the Gaussian over both images when contrasts are mixed: what an affine map leaves of misfit."""
+"""Full width of the Gaussian over both images when contrasts are first mixed: what an affine map leaves of misfit."""
 
 FINE_MM = 4.0
-"""Full width of the Gaussian over both images when they are compared: noise and single people's folds are no misfit."""
+"""The same when they are mixed again, and compared: noise and single people's folds are no misfit."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,33 +45,48 @@ class Registration:
 def register(images: Images, template: Template, chi_weight: float) -> Registration:
     """Finds where in the template each voxel lies.  chi_weight: of χ against 1 for the other contrasts."""
     straight = align(images, template)
-    moving = _in_its_contrasts(images, template, straight)
-    weights = dict.fromkeys(images.contrasts, 1.0) | {"chi": chi_weight, "brain": OUTLINE_WEIGHT}
-    warp = bend({**images.contrasts, "brain": images.brain}, moving, weights, images.seen)
-    places = straight(images.grid.places() + warp * np.float32(images.grid.step))
-    return Registration(places.astype(np.float32), _match(images, moving, warp, straight))
-
-
-def _in_its_contrasts(images: Images, template: Template, straight: AffineMap) -> dict[str, FloatArray]:
-    """The template on the images' grid, in the brain's own contrasts, and its brain."""
-    step = images.grid.step
     at = template.voxels(straight(images.grid.places()))
-    tissues = np.stack([_sample(tissue, at) for tissue in template.tissues])
-    laid_over = np.stack([smoothed(tissue, MIXING_MM, step) for tissue in tissues])
-    blurred = {name: smoothed(image, MIXING_MM, step) for name, image in images.contrasts.items()}
-    amounts = mixing(blurred, laid_over, images.judged)
-    return {name: mixed(tissues, amount) for name, amount in amounts.items()} | {"brain": _sample(template.brain, at)}
+    tissues = np.stack([_sample(tissue, at) for tissue in (*template.tissues, template.brain)])
+    fixed = {**images.contrasts, "brain": images.brain}
+    laid_over, width = tissues, MIXING_MM
+    for iterations in (COARSE, FULL):
+        amounts = _amounts(images, laid_over, width)
+        moving = {name: mixed(tissues[:-1], amount) for name, amount in amounts.items()}
+        weights = _weights(images, {name: mixed(laid_over[:-1], amount) for name, amount in amounts.items()})
+        weights["chi"] *= chi_weight
+        moving["brain"] = tissues[-1]
+        warp = bend(fixed, moving, weights | {"brain": OUTLINE_WEIGHT}, images.seen, iterations)
+        laid_over, width = np.stack([_warped(tissue, warp) for tissue in tissues]), FINE_MM
+    places = straight(images.grid.places() + warp * np.float32(images.grid.step))
+    bent = {name: _warped(image, warp) for name, image in moving.items()}
+    return Registration(places.astype(np.float32), _match(images, bent, warp, straight))
 
 
-def _match(images: Images, moving: Mapping[str, FloatArray], warp: FloatArray, straight: AffineMap) -> dict[str, float]:
+def _amounts(images: Images, laid_over: FloatArray, width_mm: float) -> dict[str, FloatArray]:
+    """How much of each tissue the brain's contrasts hold.  laid_over: the template's tissues, the brain last."""
+    step = images.grid.step
+    blurred = {name: smoothed(image, width_mm, step) for name, image in images.contrasts.items()}
+    tissues = np.stack([smoothed(tissue, width_mm, step) for tissue in laid_over[:-1]])
+    return mixing(blurred, tissues, images.judged)
+
+
+def _weights(images: Images, moving: Mapping[str, FloatArray]) -> dict[str, float]:
+    """A contrast counts by its correlation with the template's over the best one's: noise pulls at no voxel."""
+    found = {n: max(_likeness(images, n, moving[n]), 0.0) for n in images.contrasts}
+    best = max(found.values())
+    return {name: value / best if best > 0 else 1.0 for name, value in found.items()}
+
+
+def _likeness(images: Images, name: str, template: FloatArray) -> float:
     step, where = images.grid.step, images.judged
-    at = np.indices(images.grid.shape, dtype=np.float32) + warp
-    bent = {name: _sample(image, at) for name, image in moving.items()}
+    one = smoothed(images.contrasts[name], FINE_MM, step)[where]
+    return _correlation(one, smoothed(template, FINE_MM, step)[where])
+
+
+def _match(images: Images, bent: Mapping[str, FloatArray], warp: FloatArray, straight: AffineMap) -> dict[str, float]:
+    step, where = images.grid.step, images.judged
     template_brain = (bent["brain"] > 0.5) & images.seen
-    figures = {
-        name: _correlation(smoothed(image, FINE_MM, step)[where], smoothed(bent[name], FINE_MM, step)[where])
-        for name, image in images.contrasts.items()
-    }
+    figures = {name: _likeness(images, name, bent[name]) for name in images.contrasts}
     return figures | {
         "overlap": 2 * float((template_brain & where).sum()) / float(template_brain.sum() + where.sum()),
         "turn": straight.turn,
@@ -96,6 +115,10 @@ def _jacobian(warp: FloatArray) -> NDArray[np.floating]:
 def _inner(where: BoolArray) -> BoolArray:
     inner: BoolArray = ndimage.binary_erosion(where)
     return inner if inner.any() else where
+
+
+def _warped(image: FloatArray, warp: FloatArray) -> FloatArray:
+    return _sample(image, np.indices(image.shape, dtype=np.float32) + warp)
 
 
 def _sample(image: FloatArray, at: NDArray[np.floating]) -> FloatArray:

@@ -1,0 +1,58 @@
+"""The outline goes where the map shows the nucleus, no further than its bound, and stays where nothing is shown."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from reconstruction.acquisition import FloatArray
+from reconstruction.regions._outline import Box
+from reconstruction.regions._refine import refined
+
+SHAPE = (40, 40, 40)
+EVERYWHERE: Box = (slice(None), slice(None), slice(None))
+MASK = np.ones(SHAPE, bool)
+
+
+def depth_of_ball(radius: float, centre: tuple[float, float, float] = (20, 20, 20)) -> FloatArray:
+    """mm inside the surface, voxels of 1 mm."""
+    x = np.indices(SHAPE) - np.array(centre).reshape(3, 1, 1, 1)
+    return (radius - np.linalg.norm(x, axis=0)).astype(np.float32)
+
+
+def chi_of(depth: FloatArray, contrast: float = 0.1, noise: float = 0.01) -> FloatArray:
+    random = np.random.default_rng(0).standard_normal(SHAPE)
+    return (contrast * (depth > 0) + noise * random).astype(np.float32)
+
+
+def outline(prior: FloatArray, chi: FloatArray, bound: float) -> FloatArray:
+    return refined({"left_a": (EVERYWHERE, prior)}, ("left_a",), chi, MASK, bound)["left_a"][1]
+
+
+@pytest.mark.parametrize("radius", [7.0, 9.0])
+def test_the_outline_moves_to_what_the_map_shows(radius: float) -> None:
+    true, prior = depth_of_ball(radius), depth_of_ball(8.0)
+    found = outline(prior, chi_of(true), 1.5)
+
+    def dice(depth: FloatArray) -> float:
+        return 2 * float(((depth > 0) & (true > 0)).sum()) / float((depth > 0).sum() + (true > 0).sum())
+
+    assert dice(found) > 0.9 > dice(prior) + 0.02
+
+
+def test_it_moves_no_further_than_its_bound() -> None:
+    prior = depth_of_ball(8.0)
+    found = outline(prior, chi_of(depth_of_ball(12.0)), 1.0)
+    assert np.abs(found - prior).max() <= 1 + 1e-5
+    assert not (found[prior < -1.0001] > 0).any()
+
+
+def test_without_contrast_the_atlas_stays() -> None:
+    prior = depth_of_ball(8.0)
+    np.testing.assert_array_equal(outline(prior, chi_of(prior, contrast=0.005), 1.0), prior)
+
+
+def test_diamagnetic_structures_are_shown_as_well() -> None:
+    true, prior = depth_of_ball(9.0), depth_of_ball(8.0)
+    darker = outline(prior, -chi_of(true), 1.5)
+    np.testing.assert_allclose(darker, outline(prior, chi_of(true), 1.5), atol=1e-5)
