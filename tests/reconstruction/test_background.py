@@ -111,6 +111,20 @@ def test_voxels_of_which_nothing_is_known_have_no_say(method: Method) -> None:
     assert np.abs(clean - all_known)[around].max() < 0.1 * field[kept & ~spoilt].std()
 
 
+def test_pdf_looks_for_sources_where_there_is_no_signal() -> None:
+    """Signal all around tells nothing; a hole in it where the air is brings the field at the rim nearer."""
+    geometry = Geometry((56, 56, 56), (2.0, 2.0, 2.0), AXIAL)
+    field, noise, mask = outside_field(geometry), even_noise(geometry), brain(geometry)
+    rim = mask & ~interior(mask, geometry, 4.0)
+    magnitude = np.ones(geometry.shape, np.float32)
+    blind, _ = pdf(field, noise, mask, geometry)
+    bright, _ = pdf(field, noise, mask, geometry, magnitude)
+    np.testing.assert_allclose(bright, blind, atol=2e-4 * float(field[mask].std()))
+    air = ball(geometry, 8.0, (0.0, 36.0, 26.0)) | ball(geometry, 6.0, (30.0, -20.0, -26.0))
+    told, _ = pdf(field, noise, mask, geometry, np.where(air, np.float32(0.02), magnitude))
+    assert told[rim].std() < 0.9 * blind[rim].std()
+
+
 def test_pdf_reports_how_it_ended() -> None:
     geometry = GEOMETRIES[0]
     with quality.ledger() as ledger:

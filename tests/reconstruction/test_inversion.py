@@ -8,8 +8,9 @@ import numba
 import numpy as np
 import pytest
 
-from reconstruction import Geometry, quality
+from reconstruction import Geometry, gradient, quality
 from reconstruction.acquisition import BoolArray, FloatArray
+from reconstruction.inversion import _proximal
 from reconstruction.inversion.tkd import tkd
 from reconstruction.inversion.tv import tv
 from tests.laws import assert_linear, random_volume
@@ -81,6 +82,20 @@ def test_tv_takes_what_the_background_left_for_what_it_is() -> None:
     deep = ball(ISOTROPIC, 22.0)
     assert left_over[deep].max() > 0.01
     assert (chi - clean)[deep].std() < 0.002
+
+
+def test_differences_that_leave_the_brain_are_free_and_bind_no_others() -> None:
+    x = np.zeros((4, 3, 3), np.float32)
+    x[1], x[2, 1] = 5.0, 5.0
+    threshold = np.full(x.shape, 1e3, np.float32)
+    threshold[2:] = -1
+    u, target = np.zeros((3, *x.shape), np.float32), np.zeros((3, *x.shape), np.float32)
+    differences = gradient.forward(x, (1.0, 1.0, 1.0))
+    _proximal.total_variation(x, u, target, threshold, (1.0, 1.0, 1.0))
+    np.testing.assert_array_equal(target[:, 2:], differences[:, 2:])
+    np.testing.assert_array_equal(target[0, 1], differences[0, 1])
+    np.testing.assert_array_equal(target[:, 0], -differences[:, 0])
+    assert not u[0, 1].any()
 
 
 def test_tv_does_not_fit_wild_voxels() -> None:
