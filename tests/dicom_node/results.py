@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from dicom_node.config import Output
 from dicom_node.encode import encode
 from dicom_node.encode.record import names, record
+from dicom_node.finished import Finished
 from dicom_node.reconstruct import Outcome, write
 from reconstruction import Acquisition, Maps, Recipe
 from tests.dicom_node.encode.example import CREATED, PLAIN, SHAPE, header, recipe, source, whole_maps
@@ -32,3 +36,13 @@ def write_result(
 def _acquisition(maps: Maps) -> Acquisition:
     echoes = maps.magnitude[None].repeat(2, axis=0)
     return Acquisition(echoes, echoes, (0.004, 0.012), 123.2e6, maps.geometry)
+
+
+def altered(result: Finished, changed: Mapping[str, Any] | None = None, **attributes: str) -> Finished:
+    """The same files, read as if parts of their record and attributes of their header were others."""
+    other = Finished(result.folder, copy.deepcopy(result.record) | dict(changed or {}))
+    header = copy.deepcopy(result.header)
+    for keyword, value in attributes.items():
+        setattr(header, keyword, value)
+    other.__dict__["header"] = header  # where cached_property keeps it
+    return other

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import json
 import subprocess
 from pathlib import Path
@@ -11,11 +10,12 @@ import numpy as np
 import pytest
 
 from dicom_node.cli import main
+from dicom_node.config import Output
 from dicom_node.export import Label, NotOurs, export_bids, export_csv
 from dicom_node.finished import NoResult, find_result, read_result
 from dicom_node.pseudonym import NoPseudonym, Pseudonyms, read_pseudonyms
-from tests.dicom_node.encode.example import EVERYTHING, NUCLEI, affine, header, maps, whole_maps
-from tests.dicom_node.results import write_result
+from tests.dicom_node.encode.example import NUCLEI, affine, header, maps, whole_maps
+from tests.dicom_node.results import altered, write_result
 
 KEY = Pseudonyms(b"k" * 32)
 
@@ -58,7 +58,7 @@ def test_maps_hold_the_values_and_lie_where_the_scan_lay(dataset: Path) -> None:
 
 
 def test_a_parametric_map_is_exported_unrounded(tmp_path: Path) -> None:
-    read = read_result(write_result(tmp_path / "in", output=EVERYTHING))
+    read = read_result(write_result(tmp_path / "in", output=Output(objects=("parametric",))))
     np.testing.assert_allclose(read.volume("r2star"), maps().r2star, rtol=1e-6)
     np.testing.assert_allclose(read.volume("qsm"), maps().chi * 1000, rtol=1e-6)
 
@@ -113,17 +113,18 @@ def test_without_trusted_regions_maps_are_exported_alone(tmp_path: Path) -> None
 
 
 def test_a_cohort_is_one_table(result: Path, tmp_path: Path) -> None:
-    single = dataclasses.replace(whole_maps(), r2star=None)
-    other = write_result(tmp_path / "other", single, PatientID="4711", PatientBirthDate="19000101")
-    results = [read_result(folder) for folder in (result, other)]
+    first = read_result(result)
+    without_r2star = {name: figures | {"r2star": None} for name, figures in first.record["regions"].items()}
+    other = altered(first, {"regions": without_r2star}, PatientID="4711", PatientBirthDate="19000101")
+    results = [first, other]
     count = export_csv(((read, Label.of(read, KEY)) for read in results), tmp_path / "cohort.csv")
     with (tmp_path / "cohort.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == count == 2 * (len(NUCLEI) + 2)
     assert len({row["participant"] for row in rows}) == 2
     assert {row["age_years"] for row in rows} == {"63.8", "89"}
-    first = next(row for row in rows if (row["structure"], row["side"]) == ("caudate", "left"))
-    assert float(first["chi_mean_ppb"]) == pytest.approx(374, abs=0.1)
+    caudate = next(row for row in rows if (row["structure"], row["side"]) == ("caudate", "left"))
+    assert float(caudate["chi_mean_ppb"]) == pytest.approx(374, abs=0.1)
     assert {row["r2star_mean_per_s"] for row in rows if row["participant"] == rows[-1]["participant"]} == {""}
 
 
