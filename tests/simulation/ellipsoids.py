@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from reconstruction import Acquisition, Geometry
 from reconstruction.acquisition import GYROMAGNETIC_RATIO, BoolArray, FloatArray
@@ -76,9 +76,9 @@ def simulate_ellipsoids(
     stretch = 1 + 0.04 * random.standard_normal(3)
     half = np.array(BRAIN) * stretch
 
-    def inside(centre: Sequence[float], axes: Sequence[float]) -> BoolArray:
+    def inside(centre: ArrayLike, axes: ArrayLike) -> BoolArray:
         c = np.asarray(centre) * stretch
-        total = sum(((p - o) / a) ** 2 for p, o, a in zip(place, c, axes, strict=True))
+        total = sum(((p - o) / a) ** 2 for p, o, a in zip(place, c, np.asarray(axes), strict=True))
         return np.asarray(total < 1)
 
     brain, skull, head = (inside((0, 0, 0), half + more) for more in (0, SKULL_MM, SKULL_MM + SCALP_MM))
@@ -99,8 +99,8 @@ def simulate_ellipsoids(
     paint(brain, "grey")
     paint(inside((0, 0, 0), half - CORTEX_MM), "white")
     for centre, axes in VENTRICLES:
-        for side in (1, -1):
-            paint(inside(np.multiply(centre, (side, 1, 1)), axes), "csf")
+        for sign in (1, -1):
+            paint(inside(np.multiply(centre, (sign, 1, 1)), axes), "csf")
     labels = {}
     for name, (centre, axes, value) in NUCLEI.items():
         value *= 1 + 0.15 * random.standard_normal()

@@ -69,7 +69,7 @@ it says otherwise."""
 
 def scene(name: str) -> SimulatedHead:
     """Simulates a scene of SCENES."""
-    settings = {"echo_times": FIVE_ECHOES, "larmor_frequency": SKYRA_3T, "snr": 60.0} | SCENES[name]
+    settings: dict[str, Any] = {"echo_times": FIVE_ECHOES, "larmor_frequency": SKYRA_3T, "snr": 60.0} | SCENES[name]
     made_by = settings.pop("made_by", simulate_head)
     head: SimulatedHead = made_by(**settings)
     return head
