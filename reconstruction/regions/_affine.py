@@ -49,7 +49,8 @@ class AffineMap:
     @property
     def scales(self) -> NDArray[np.float64]:
         """The three factors by which the brain is stretched to the template's size."""
-        return np.linalg.svd(self.linear, compute_uv=False)
+        factors: NDArray[np.float64] = np.asarray(np.linalg.svd(self.linear, compute_uv=False), np.float64)
+        return factors
 
     @property
     def turn(self) -> float:
@@ -113,7 +114,7 @@ def _descend(
 
 def _gradient(image: FloatArray, affine: NDArray[np.float64]) -> FloatArray:
     """(3, x, y, z), 1/mm along right, front, top."""
-    return np.tensordot(np.linalg.inv(affine[:3, :3]).T, np.stack(np.gradient(image)), 1).astype(np.float32)
+    return np.tensordot(np.linalg.inv(affine[:3, :3]).T, np.array(np.gradient(image)), 1).astype(np.float32)
 
 
 def _sample(image: FloatArray, at: NDArray[np.floating]) -> FloatArray:

@@ -60,12 +60,16 @@ def _box(mixture: Mixture, places: FloatArray) -> Box | None:
     reach = 3 * np.sqrt(np.einsum("kii->ki", mixture.covariances)).max()
     low, high = mixture.means.min(0) - reach, mixture.means.max(0) + reach
     near = np.all((places > low.reshape(3, 1, 1, 1)) & (places < high.reshape(3, 1, 1, 1)), axis=0)
-    return ndimage.find_objects(near.astype(np.uint8))[0] if near.any() else None
+    if not near.any():
+        return None
+    x, y, z = ndimage.find_objects(near.astype(np.uint8))[0]
+    return x, y, z
 
 
 def whole(names: tuple[str, ...], found: dict[str, tuple[Box, FloatArray]], mask: BoolArray) -> tuple[str, ...]:
     """Those regions that lie within the mask but for a rim, and do not run out of the volume.  Warns of the others."""
-    kept, cut = [], []
+    kept: list[str] = []
+    cut: list[str] = []
     for name in names:
         box, depth = found.get(name, (None, None))
         if box is None or depth is None or not (inside := depth > 0).any():
