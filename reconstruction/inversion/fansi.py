@@ -19,7 +19,7 @@ from reconstruction.solvers import Values, alternating_directions
 
 MU_FIELD, MU_GRADIENT, MU_HARMONIC = 1.0, 30.0, 1 / 50
 """Penalties of the splittings: of D χ + h; of ∇χ, times α; of ∇²h, times β.  They steer the speed, not the result.  The
-papers' code takes 100 for the second, which needs twice the iterations here."""
+papers' code takes 100 for the second, which is slower here; of the nonlinear problem a first well below 1 diverges."""
 
 NEWTON_STEPS = 4
 """Of the voxel-wise equation W sin(z − φ) + μ (z − v) = 0; from z = v each step doubles the digits."""
