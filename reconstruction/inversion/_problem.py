@@ -54,7 +54,7 @@ class Problem:
             field=window.cut(xp.where(weight > 0, local_field, 0.0)),
             weight=window.cut(weight),
             sigma=sigma,
-            dipole=dipole.kernel(window.shape, geometry.voxel_size, geometry.b0_direction, of=local_field),
+            dipole=dipole.sampled(window.shape, geometry.voxel_size, geometry.b0_direction, of=local_field),
         )
 
     def solution(self, chi: FloatArray) -> FloatArray:

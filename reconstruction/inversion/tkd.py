@@ -27,14 +27,15 @@ def tkd(
 ) -> FloatArray:
     """χ in ppm, float32 (x, y, z), 0 outside the mask.
 
-    local_field: ppm, float32 (x, y, z).  mask: bool.  noise and magnitude are not used.
+    local_field: ppm, float32 (x, y, z).  mask: bool.  noise: of it is used only where it is inf: there the field is
+    taken for 0.  magnitude is not used.
     threshold: |D| below which D is replaced by it, sign kept (at most 2/3).
     """
     xp = array_namespace(local_field)
     window = Window.around(mask, geometry.voxel_size, MARGIN_MM)
-    D = dipole.kernel(window.shape, geometry.voxel_size, geometry.b0_direction, local_field)
+    D = dipole.sampled(window.shape, geometry.voxel_size, geometry.b0_direction, local_field)
     inverse: FloatArray = xp.copysign(1 / xp.clip(xp.abs(D), threshold, None), D)
-    field = window.cut(xp.where(mask, local_field, 0.0))
+    field = window.cut(xp.where(mask & xp.isfinite(noise), local_field, 0.0))
     chi = fourier.apply(inverse / _response(inverse * D, window.shape), field)
     return xp.where(mask, window.paste(chi), 0.0)
 
