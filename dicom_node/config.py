@@ -39,6 +39,14 @@ def _address(value: str) -> str:
     return value
 
 
+def _network(address: str) -> str:
+    """The same for all spellings of an address, a network or a host name."""
+    try:
+        return str(ipaddress.ip_network(address, strict=False))
+    except ValueError:
+        return address.lower()
+
+
 def _sop_class(value: str) -> str:
     from pydicom import uid  # only where a peer names one: `status` is to answer at once
     from pydicom.uid import UID
@@ -266,12 +274,12 @@ class Fetch(_Table):
     @model_validator(mode="after")
     def _can_be_scheduled(self) -> Fetch:
         if self.schedule:
-            from apscheduler.triggers.cron import CronTrigger
+            from dicom_node.crontab import trigger  # only where it is wanted: `status` is to answer at once
 
             if not self.peer:
                 raise ValueError("schedule needs a peer to look in; name a [[peer]]")
             try:
-                CronTrigger.from_crontab(self.schedule)
+                trigger(self.schedule)
             except ValueError as error:
                 raise ValueError(f"schedule is no line of crontab: {error}; expected such as '0 2 * * *'") from error
         return self
@@ -313,6 +321,34 @@ class Config(_Table):
         return self
 
     @model_validator(mode="after")
+    def _peers_can_be_told_apart(self) -> Config:
+        """Who calls, by title, address and certificate; whom a C-MOVE calls, by title alone."""
+        callable_: dict[str, str] = {}
+        calling: dict[tuple[str, str, str], str] = {}
+        for peer in self.peers:
+            called_too = callable_.setdefault(peer.ae_title, peer.name) if peer.port else peer.name
+            if called_too != peer.name:
+                raise ValueError(
+                    f"peers {called_too} and {peer.name} both listen as {peer.ae_title}: a C-MOVE could not tell them "
+                    "apart; give one of them another ae_title, or no port"
+                )
+            who = (peer.ae_title, _network(peer.address), peer.certificate.lower())
+            if (other := calling.setdefault(who, peer.name)) != peer.name:
+                raise ValueError(
+                    f"peers {other} and {peer.name} have the same ae_title, address and certificate; make one of them"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Config:
+        both = bool(self.tls.certificate) and not self.tls.only
+        if both and self.tls.port == self.receive.port != 0:
+            raise ValueError(
+                f"tls.port and receive.port are both {self.tls.port}; give them different ports, or set tls.only"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _certificates_can_be_checked(self) -> Config:
         named: list[Destination | Peer] = [*self.destinations, *self.peers]
         secure = [entry.name for entry in named if entry.certificate]
@@ -332,6 +368,10 @@ class Config(_Table):
         if self.fetch.peer and not (self.fetch.peer in named and named[self.fetch.peer].port):
             callable_ = ", ".join(name for name, peer in named.items() if peer.port) or "(none)"
             raise ValueError(f"fetch.peer is {self.fetch.peer!r}: expected a [[peer]] with a port, one of {callable_}")
+        if self.fetch.peer and self.fetch.by == "move" and "store" not in named[self.fetch.peer].may:
+            raise ValueError(
+                f"{self.fetch.peer} is to move images to us and may not store; let it (may), or set fetch.by to 'get'"
+            )
         return self
 
     @model_validator(mode="after")

@@ -23,7 +23,6 @@ from typing import IO
 import structlog
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
-from apscheduler.triggers.cron import CronTrigger
 
 from dicom_node import exchange
 from dicom_node.answer import Answerer
@@ -33,6 +32,7 @@ from dicom_node.cleanup import clean_up
 from dicom_node.commit import Commitments, Committer, ask
 from dicom_node.config import Config, recipe_file
 from dicom_node.convert import describe
+from dicom_node.crontab import trigger
 from dicom_node.deliver import Courier, SendFunction
 from dicom_node.dispatch import Dispatch, Work
 from dicom_node.errors import NodeError, PeerFailure
@@ -270,7 +270,7 @@ class Daemon:
         if self._config.fetch.schedule:
             scheduler.add_job(
                 self._guarded("look", lambda: exchange.look(self._config, self._fetches, self._calling, self._clock())),
-                CronTrigger.from_crontab(self._config.fetch.schedule),
+                trigger(self._config.fetch.schedule),
                 id="look",
             )
         scheduler.start()

@@ -142,6 +142,18 @@ def test_pauses_grow_to_the_longest_and_stay_there() -> None:
     assert [send.pause(attempts) for attempts in (1, 2, 3, 4, 5, 6, 10_000)] == [5, 10, 20, 40, 60, 60, 60]
 
 
+def _peer(name: str, *more: str, address: str = "10.0.0.0/8") -> str:
+    address = name if any(line.startswith("port") for line in more) else address
+    return "\n".join(["[[peer]]", f'name = "{name}"', 'ae_title = "A"', f'address = "{address}"', *more, ""])
+
+
+def test_peers_of_one_title_that_can_be_told_apart(tmp_path: Path) -> None:
+    text = _peer("a", "port = 1") + _peer("b", 'may = ["query"]', address="10.1.0.0/16") + _peer("c")
+    assert [peer.name for peer in load(write(tmp_path, text)).peers] == ["a", "b", "c"]
+    get = _peer("a", "port = 1", 'may = ["query"]') + '[fetch]\npeer = "a"\nby = "get"'
+    assert load(write(tmp_path, get)).fetch.by == "get"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -167,6 +179,14 @@ def test_pauses_grow_to_the_longest_and_stay_there() -> None:
         ('[fetch]\npeer = "a"', r"fetch.peer is 'a': expected a \[\[peer\]\] with a port"),
         ('[fetch]\nschedule = "0 2 * * *"', "schedule needs a peer"),
         ('[fetch]\npeer = "a"\nschedule = "at night"', "is no line of crontab"),
+        ('[fetch]\npeer = "a"\nschedule = "0 2 * * 8"', "is no line of crontab: '8' is no weekday"),
+        (_peer("a", "port = 1") + _peer("b", "port = 2"), "a and b both listen as A"),
+        (_peer("a", address="10.0.0.1") + _peer("b", address="10.0.0.1/32"), "the same ae_title, address and cert"),
+        (
+            _peer("a", "port = 1", 'may = ["query"]') + '[fetch]\npeer = "a"',
+            "a is to move images to us and may not",
+        ),
+        ('[receive]\nport = 2762\n[tls]\ncertificate = "c"\nkey = "k"\nauthorities = "a"', "are both 2762"),
     ],
 )
 def test_who_may_come_is_looked_at_closely(tmp_path: Path, text: str, message: str) -> None:
