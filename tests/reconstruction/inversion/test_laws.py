@@ -57,7 +57,7 @@ def test_units_do_not_matter(method: str) -> None:
     np.testing.assert_allclose(tenfold / 10, chi, atol=2e-4)
 
 
-@pytest.mark.parametrize("method", (*METHODS, "tkd", "tv"))
+@pytest.mark.parametrize("method", [*METHODS, "tkd", "tv"])
 def test_detail_is_explained_by_the_continuous_dipole(method: str) -> None:
     """The papers' kernel.  By the difference kernel, oblique detail keeps more than half of its field unexplained."""
     geometry = GEOMETRIES[1]
@@ -69,7 +69,7 @@ def test_detail_is_explained_by_the_continuous_dipole(method: str) -> None:
     assert (fourier.apply(D, found) - field)[inside].std() < 0.5 * field[inside].std()
 
 
-@pytest.mark.parametrize("method", (*METHODS, "tkd"))
+@pytest.mark.parametrize("method", [*METHODS, "tkd"])
 def test_unknown_voxels_have_no_say(method: str) -> None:
     data = given()
     hole = ball(COARSE, 3.0, (-2.0, 8.0, -3.0))
