@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any, Literal
 
 import structlog
@@ -18,6 +19,7 @@ from pydicom.uid import UID
 from pynetdicom import build_role, evt
 from pynetdicom.association import Association
 from pynetdicom.presentation import build_context
+from sqlite_utils import Database
 
 from dicom_node.admission import ADMITTED_SOP_CLASSES, ADMITTED_TRANSFER_SYNTAXES
 from dicom_node.call import Destination, SendSettings, associate
@@ -61,23 +63,14 @@ class Fetches:
         """Writes down what was found; how much of it is new and to be fetched.
 
         What was refused before and is wanted now is found anew; what was fetched stays so, unless it has grown.
+        Each study is written down before the next is looked at: if the archive breaks off, those before it stay.
         """
         new = 0
-        with self._store.transaction() as database:
-            for one in candidates:
-                state = "refused" if one.against else "found"
-                changed = database.execute(
-                    """INSERT INTO fetches (peer, study_instance_uid, series_instance_uid, images, state, reason,
-                        due_at, changed_at) VALUES (:peer, :study, :series, :images, :state, :reason, :now, :now)
-                    ON CONFLICT (peer, series_instance_uid) DO UPDATE SET images = :images, state = :state,
-                        reason = :reason, attempts = 0, due_at = :now, changed_at = :now
-                    WHERE state = 'refused' OR images < :images""",
-                    {
-                        **{"peer": peer, "study": one.study_instance_uid, "series": one.series_instance_uid},
-                        **{"images": one.images, "state": state, "reason": one.against, "now": now},
-                    },
-                ).rowcount
-                new += changed if state == "found" else 0
+        for _, of_study in groupby(candidates, key=lambda one: one.study_instance_uid):
+            # All of it before the lock is taken: the candidates come from an archive, one answer after another.
+            found = list(of_study)
+            with self._store.transaction() as database:
+                new += sum(_add(database, peer, one, now) for one in found)
         return new
 
     def due(self, now: float) -> list[Fetch]:
@@ -117,6 +110,23 @@ class Fetches:
 
     def _rows(self, where: str, **values: Any) -> list[Fetch]:
         return [Fetch(**row) for row in self._store.rows(f"SELECT * FROM fetches WHERE {where}", values)]
+
+
+def _add(database: Database, peer: str, one: Candidate, now: float) -> int:
+    """1 if it is new and to be fetched."""
+    state = "refused" if one.against else "found"
+    changed = database.execute(
+        """INSERT INTO fetches (peer, study_instance_uid, series_instance_uid, images, state, reason,
+            due_at, changed_at) VALUES (:peer, :study, :series, :images, :state, :reason, :now, :now)
+        ON CONFLICT (peer, series_instance_uid) DO UPDATE SET images = :images, state = :state,
+            reason = :reason, attempts = 0, due_at = :now, changed_at = :now
+        WHERE state = 'refused' OR images < :images""",
+        {
+            **{"peer": peer, "study": one.study_instance_uid, "series": one.series_instance_uid},
+            **{"images": one.images, "state": state, "reason": one.against, "now": now},
+        },
+    ).rowcount
+    return int(changed) if state == "found" else 0
 
 
 def _with_end(fetch: Fetch, jobs: list[Any]) -> Fetch:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,19 @@ def test_found_again_is_nothing_new_unless_it_has_grown_or_was_refused(line: Lin
     assert line.fetches.add("pacs", [a_candidate(1, images=9)], line.clock()) == 1
     assert line.fetches.add("pacs", [a_candidate(2)], line.clock()) == 1
     assert set(line.states().values()) == {"found"}
+
+
+def test_nobody_is_locked_out_while_the_archive_answers_and_what_was_found_stays(line: Line) -> None:
+    def breaking_off() -> Iterator[Candidate]:
+        for study in ("1.2.8", "1.2.9"):
+            assert not line.store.database.conn.in_transaction
+            yield a_candidate(1, study)
+            yield a_candidate(2, study)
+        raise PeerFailure("pacs broke off")
+
+    with pytest.raises(PeerFailure):
+        line.fetches.add("pacs", breaking_off(), line.clock())
+    assert set(line.states()) == {"1.2.8.1", "1.2.8.2"}, "of a study whole, or nothing"
 
 
 def test_a_restart_goes_on_with_what_is_left(line: Line) -> None:
