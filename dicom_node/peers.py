@@ -50,6 +50,10 @@ class Peer:
     associations: int = 10
 
 
+_REPORTING = frozenset({Right.REPORT})
+"""Of a destination that answers what it was asked."""
+
+
 class UnknownPeer(NodeError):
     """Somebody who is not let in; the message says which of title, address and certificate did not fit."""
 
@@ -62,23 +66,26 @@ class Peers:
         self._anybody = anybody
 
     def recognise(self, ae_title: str, address: str, certificate: frozenset[str] | None = None) -> Peer:
-        """The peer of that title at that address; the rights of all entries that fit are taken together.
+        """The peer of that title at that address: of several entries that fit, the one that names the fewest addresses.
 
+        Another adds nothing to it but the right to report, and what anybody may do nobody is denied.
         certificate: the names in the certificate that it showed, None without TLS.  Raises UnknownPeer.
         """
         titled = [peer for peer in self._peers if peer.ae_title == ae_title]
         near = [peer for peer in titled if _is_at(peer.address, address)]
         fitting = [peer for peer in near if _is_shown(peer.certificate, certificate)]
-        if self._anybody is not None and certificate is None:
-            fitting.append(self._anybody)
-        if not (titled or fitting):
+        anybody = [self._anybody] if self._anybody is not None and certificate is None else []
+        if not (titled or anybody):
             raise UnknownPeer("no peer has this AE title")
-        if not (near or fitting):
+        if not (near or anybody):
             raise UnknownPeer("the peer of this AE title has another address")
-        if not fitting:
+        if not (fitting or anybody):
             shown = "none was shown" if certificate is None else f"it holds {', '.join(sorted(certificate)) or 'none'}"
             raise UnknownPeer(f"the peer of this AE title at this address has another certificate name: {shown}")
-        return replace(fitting[0], may=frozenset().union(*(peer.may for peer in fitting)))
+        reporting = [peer for peer in fitting if peer.may == _REPORTING]
+        known = sorted((peer for peer in fitting if peer not in reporting), key=lambda peer: _breadth(peer.address))
+        chosen = [*known, *anybody, *reporting][0]
+        return replace(chosen, may=chosen.may.union(*(peer.may for peer in (*anybody, *reporting))))
 
     def called(self, ae_title: str) -> Peer | None:
         """The peer of that title that can be called (for the Move Destination of a C-MOVE)."""
@@ -109,6 +116,14 @@ def _is_at(configured: str, address: str) -> bool:
         return found in {_ip(str(entry[4][0])) for entry in socket.getaddrinfo(configured, None)}
     except OSError:
         return False
+
+
+def _breadth(configured: str) -> int:
+    """How many addresses it names; a host name is one."""
+    try:
+        return ipaddress.ip_network(configured, strict=False).num_addresses
+    except ValueError:
+        return 1
 
 
 def _ip(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:

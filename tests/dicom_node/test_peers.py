@@ -47,9 +47,26 @@ def test_a_certificate_is_bound_to_its_peer_whatever_its_case() -> None:
     assert Peers([SECURE]).recognise("MR2", "10.1.2.7", frozenset({"mr2.hospital.example", "x"})) == SECURE
 
 
-def test_rights_of_all_entries_that_fit_are_taken_together() -> None:
+def test_of_several_entries_the_narrowest_holds_and_gives_nothing_of_another() -> None:
+    wide = Peer("site", "MR1", "10.0.0.0/8", frozenset({Right.STORE, Right.QUERY}), associations=20)
+    narrow = Peer("mr1", "MR1", "10.1.2.3", frozenset({Right.STORE}), sop_classes=frozenset({"1.2"}), associations=1)
+    for peers in ([wide, SCANNER, narrow], [narrow, SCANNER, wide]):
+        assert Peers(peers).recognise("MR1", "10.1.2.3") == narrow
+        assert Peers(peers).recognise("MR1", "10.1.2.4") == SCANNER
+        assert Peers(peers).recognise("MR1", "10.7.7.7") == wide
+
+
+def test_who_reports_where_anybody_may_send_is_no_more_limited_than_anybody() -> None:
     reporting = Peer("reporting", "PACS", "10.9.9.9", frozenset({Right.REPORT}))
-    assert Peers([ARCHIVE, reporting]).recognise("PACS", "10.9.9.9").may == {Right.QUERY, Right.REPORT}
+    found = Peers([reporting], anybody=ANYBODY).recognise("PACS", "10.9.9.9")
+    assert (found.may, found.associations) == ({Right.STORE, Right.REPORT}, ANYBODY.associations)
+
+
+def test_the_right_to_report_is_added_to_a_peer_s_own() -> None:
+    reporting = Peer("reporting", "PACS", "10.9.9.9", frozenset({Right.REPORT}))
+    for peers in ([ARCHIVE, reporting], [reporting, ARCHIVE]):
+        found = Peers(peers).recognise("PACS", "10.9.9.9")
+        assert (found.name, found.may) == ("archive", {Right.QUERY, Right.REPORT})
 
 
 def test_where_anybody_may_send_nobody_does_so_with_a_certificate_that_is_no_peer_s() -> None:
