@@ -19,6 +19,7 @@ from dicom_node.matching import matches
         ("PatientID", "A*", "A12", True),
         ("PatientID", "A?", "A12", False),
         ("PatientID", "A[12]", "A1", False),
+        ("PatientID", "A[12]*", "A[12]3", True),
         ("PatientID", "a1", "A1", False),
         ("PatientName", "doe^*", "Doe^John", True),
         ("PatientName", "*", "", True),
@@ -47,6 +48,15 @@ def test_what_is_not_known_matches_anything() -> None:
     query = Dataset()
     query.PatientComments = "x"
     assert matches(query, {"PatientID": "A"})
+
+
+@pytest.mark.filterwarnings("ignore:The value length")
+@pytest.mark.parametrize("wanted", ["*a" * 30 + "*b", "*" * 2000, "*?" * 30 + "b"], ids=["many", "long", "any"])
+def test_no_wild_card_keeps_the_node_busy(wanted: str) -> None:
+    """Each * that can be tried at every place multiplies the work: 30 of them would take years."""
+    query = Dataset()
+    query.StudyDescription = wanted
+    assert not matches(query, {"StudyDescription": "a" * 64})
 
 
 @given(st.text(st.characters(codec="ascii", exclude_characters="*?\\", min_codepoint=33), min_size=1, max_size=20))
