@@ -13,8 +13,10 @@ from typing import Any
 import structlog
 from pydicom import dcmread
 from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
+from pydicom.tag import BaseTag
 from pydicom.uid import (
     UID,
     Comprehensive3DSRStorage,
@@ -28,6 +30,7 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
     SegmentationStorage,
 )
+from pydicom.valuerep import VR
 from pynetdicom import evt
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext, build_context
@@ -150,7 +153,7 @@ class Answerer:
         answer.SpecificCharacterSet = "ISO_IR 192"
         for element in query:
             if element.keyword in found:
-                answer.add_new(element.tag, dictionary_VR(element.tag), found[element.keyword] or None)
+                answer.add(_element(element.tag, found[element.keyword]))
             elif element.keyword not in ("QueryRetrieveLevel", "SpecificCharacterSet"):
                 answer.add_new(element.tag, element.VR, None)
         setattr(answer, UNIQUE_KEY[level], found[UNIQUE_KEY[level]])
@@ -171,6 +174,24 @@ def _read(event: evt.Event) -> tuple[int, str, Dataset]:
     if level not in LEVELS or (level == "PATIENT" and not of_patients):
         return DOES_NOT_MATCH_MODEL, "", query
     return 0, level, query
+
+
+def _element(tag: BaseTag, found: str) -> DataElement:
+    """What is held as text, in the form that its VR is encoded from; empty if it is none that can be told."""
+    vr = dictionary_VR(tag)
+    try:
+        if vr == VR.US:
+            return DataElement(tag, vr, _unsigned_short(found))
+        return DataElement(tag, vr, found or None)
+    except (ValueError, OverflowError):  # IS, DS and US that are no numbers
+        return DataElement(tag, vr, None)
+
+
+def _unsigned_short(found: str) -> int | None:
+    value = int(found) if found else None
+    if value is not None and not 0 <= value < 2**16:
+        raise ValueError(f"{value} is no unsigned short")
+    return value
 
 
 def _breathe(association: Association) -> None:

@@ -15,8 +15,8 @@ from typing import Any
 
 import structlog
 from pydicom import dcmread
-from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
+from pydicom.dataset import Dataset, FileDataset
+from sqlite_utils import Database
 
 from dicom_node.matching import matches
 from dicom_node.states import State
@@ -56,6 +56,7 @@ BATCH = 200
 MADE = (State.RECONSTRUCTED, State.SENDING, State.SENT, State.REFUSED, State.ARCHIVED)
 """Jobs in these states have results."""
 
+_MADE = ", ".join(f"'{state}'" for state in MADE)
 _COLUMNS = {"StudyInstanceUID": "s.study_instance_uid", "SeriesInstanceUID": "e.series_instance_uid"}
 _UID_COLUMNS = {"PatientID": "s.patient_id", **_COLUMNS, "SOPInstanceUID": "i.sop_instance_uid"}
 
@@ -88,12 +89,10 @@ class Catalogue:
         if found["arrivals"] != self._arrivals:
             self._take_sources()
             self._arrivals = found["arrivals"]
+        self._withdraw()
         if (moves := self._store.last_move()) != self._moves:
             self._take_results()
             self._moves = moves
-        for row in self._store.rows("SELECT DISTINCT job FROM held_images WHERE job IS NOT NULL"):
-            if not self._folder(row["job"]).is_dir():
-                self._store.database.execute("DELETE FROM held_images WHERE job = ?", [row["job"]])
 
     def find(self, level: str, query: Dataset) -> Iterator[dict[str, str]]:
         """Keyword to value of each entity of a level that a query fits.  Holds one of them at a time."""
@@ -113,29 +112,38 @@ class Catalogue:
             ),
         }
         columns, joined, key = tables[level]
-        where, values = _where(level, query)
+        where, values = _where(level, query, wild=True)
+        last = None
         # A connection of its own: the cursor stays open for as long as the peer takes to read.
         with closing(Store(self._store.path, owner=False)) as reader:
-            for row in reader.database.execute(
-                f"SELECT {columns} FROM {joined} WHERE {where} GROUP BY {key} ORDER BY {key}", values
+            for entity, *parts in reader.database.execute(
+                f"SELECT {key}, {columns} FROM {joined} WHERE {where} ORDER BY {key}", values
             ):
                 found: dict[str, str] = {}
-                for part in row:
+                for part in parts:
                     found |= json.loads(part)
                 if level == "PATIENT":
                     found = {keyword: found[keyword] for keyword in PATIENT}
+                # Each study of a patient tells of the patient in its own words; the first that fits is returned.
+                if entity == last or not matches(query, found):
+                    continue
                 if set(COUNTED[level]) & {element.keyword for element in query}:
                     found |= self._count(level, found[UNIQUE_KEY[level]])
                 if matches(query, found):
+                    last = entity
                     yield found
 
     def select(self, level: str, query: Dataset) -> list[Held]:
-        """The objects of the entities that a retrieve names by its unique keys, in order of series and image."""
-        where, values = _where(level, query)
+        """The objects of the entities that a retrieve names by its unique keys, in order of series and image.
+
+        Each key is taken by the letter: a retrieve has no wild cards (PS3.4 C.4.2.2.1).
+        """
+        where, values = _where(level, query, wild=False)
         found = self._store.rows(
             f"""SELECT i.sop_instance_uid, i.sop_class_uid, i.transfer_syntax_uid, i.path FROM held_studies s
             JOIN held_series e USING (study_instance_uid) JOIN held_images i USING (series_instance_uid)
-            WHERE {where} ORDER BY e.series_instance_uid, i.path""",
+            LEFT JOIN jobs j ON j.id = i.job WHERE {where} AND (i.job IS NULL OR j.state IN ({_MADE}))
+            ORDER BY e.series_instance_uid, i.path""",
             values,
         )
         return [Held(**(row | {"path": Path(row["path"])})) for row in found]
@@ -161,74 +169,146 @@ class Catalogue:
         )
         self._take([Path(row["path"]) for row in new if row["path"] not in self._unreadable], None)
 
+    def _withdraw(self) -> None:
+        """Forgets the results of jobs that are run again, are held back, or have lost their folders."""
+        for row in self._store.rows(
+            "SELECT id, state FROM jobs WHERE EXISTS (SELECT 1 FROM held_images WHERE job = jobs.id)"
+        ):
+            if row["state"] not in MADE or not self._folder(row["id"]).is_dir():
+                self._forget(row["id"])
+
+    def _forget(self, job: int) -> None:
+        self._store.database.execute("DELETE FROM held_images WHERE job = ?", [job])
+
     def _take_results(self) -> None:
+        """What was made since the last round; in the first one, what differs from what is on the disk."""
+        if first := self._moves < 0:
+            made = set()
+        else:
+            made = {move.job for move in self._store.journal(self._moves) if move.target is State.RECONSTRUCTED}
         known = {row["job"] for row in self._store.rows("SELECT DISTINCT job FROM held_images WHERE job IS NOT NULL")}
-        made = {move.job for move in self._store.journal(max(self._moves, 0)) if move.target is State.RECONSTRUCTED}
         for job in self._store.jobs(*MADE):
-            if job.id in made or job.id not in known:
-                self._store.database.execute("DELETE FROM held_images WHERE job = ?", [job.id])
-                self._take(sorted(self._folder(job.id).glob("*.dcm")), job.id)
+            if (job.id in made or job.id not in known or first) and self._folder(job.id).is_dir():
+                files = sorted(self._folder(job.id).glob("*.dcm"))
+                if job.id in made or self._held(job.id) != {str(path) for path in files}:
+                    self._forget(job.id)
+                    self._take(files, job.id)
+
+    def _held(self, job: int) -> set[str]:
+        return {row["path"] for row in self._store.rows("SELECT path FROM held_images WHERE job = :job", {"job": job})}
 
     def _take(self, paths: Sequence[Path], job: int | None) -> None:
         for start in range(0, len(paths), BATCH):
-            entries = [(path, self._read(path)) for path in paths[start : start + BATCH]]
+            entries = [entry for path in paths[start : start + BATCH] if (entry := self._read(path))]
             with self._store.transaction() as database:
-                for path, header in entries:
-                    if header is not None:
-                        _insert(database, path, header, job)
+                for entry in entries:
+                    if reason := _contradiction(database, entry):
+                        self._leave(entry.path, reason)
+                    else:
+                        _insert(database, entry, job)
 
-    def _read(self, path: Path) -> Dataset | None:
+    def _read(self, path: Path) -> _Entry | None:
         try:
-            return dcmread(path, stop_before_pixels=True, specific_tags=[*PATIENT, *STUDY, *SERIES, *IMAGE])
-        except (InvalidDicomError, OSError, ValueError, AttributeError, EOFError) as error:
-            log.warning("not_catalogued", path=str(path), error=type(error).__name__)
-            self._unreadable.add(str(path))
+            header = dcmread(path, stop_before_pixels=True, specific_tags=[*PATIENT, *STUDY, *SERIES, *IMAGE])
+            return _entry(path, header)
+        except Exception as error:  # noqa: BLE001 - whatever one header provokes, the others are taken
+            self._leave(path, type(error).__name__)
             return None
+
+    def _leave(self, path: Path, reason: str) -> None:
+        log.warning("not_catalogued", path=str(path), reason=reason)
+        self._unreadable.add(str(path))
 
     def _folder(self, job: int) -> Path:
         return self._jobs_folder / str(job) / "result" / "dicom"
 
 
-def _insert(database: Any, path: Path, header: Any, job: int | None) -> None:
-    study, series, image = (
-        json.dumps(_attributes(header, keywords)) for keywords in ((*PATIENT, *STUDY), SERIES, IMAGE)
+@dataclass(frozen=True)
+class _Entry:
+    """The rows of one file.  study, series, image: attributes as JSON."""
+
+    path: Path
+    uids: dict[str, str]
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    study: str
+    series: str
+    image: str
+
+
+def _entry(path: Path, header: FileDataset) -> _Entry:
+    """Raises whatever pydicom raises for a unique key that cannot be read; another attribute is unknown then."""
+    return _Entry(
+        path,
+        {keyword: str(header.get(keyword, "")) for keyword in UNIQUE_KEY.values()},
+        str(header.SOPClassUID),
+        str(header.file_meta.TransferSyntaxUID),
+        *(json.dumps(_attributes(path, header, keywords)) for keywords in ((*PATIENT, *STUDY), SERIES, IMAGE)),
     )
-    uid = {keyword: str(header.get(keyword, "")) for keyword in UNIQUE_KEY.values()}
+
+
+def _contradiction(database: Database, entry: _Entry) -> str:
+    """Why a file does not fit those before it, "" if it does: what is one study's must never be handed out as
+    another's, nor what is one patient's.
+    """
+    [(patient,)] = database.execute(
+        "SELECT MAX(patient_id) FROM held_studies WHERE study_instance_uid = ?", [entry.uids["StudyInstanceUID"]]
+    )
+    [(study,)] = database.execute(
+        "SELECT MAX(study_instance_uid) FROM held_series WHERE series_instance_uid = ?",
+        [entry.uids["SeriesInstanceUID"]],
+    )
+    if patient is not None and patient != entry.uids["PatientID"]:
+        return "its study is held as that of another patient"
+    if study is not None and study != entry.uids["StudyInstanceUID"]:
+        return f"its series is held as one of study {study}"
+    return ""
+
+
+def _insert(database: Database, entry: _Entry, job: int | None) -> None:
+    patient, study, series, image = (entry.uids[UNIQUE_KEY[level]] for level in LEVELS)
     database.execute(
         "INSERT INTO held_studies VALUES (?, ?, ?) ON CONFLICT (study_instance_uid) DO NOTHING",
-        [uid["StudyInstanceUID"], uid["PatientID"], study],
+        [study, patient, entry.study],
     )
     database.execute(
         "INSERT INTO held_series VALUES (?, ?, ?) ON CONFLICT (series_instance_uid) DO NOTHING",
-        [uid["SeriesInstanceUID"], uid["StudyInstanceUID"], series],
+        [series, study, entry.series],
     )
     database.execute(
         "INSERT INTO held_images VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (sop_instance_uid) DO NOTHING",
-        [
-            *(uid["SOPInstanceUID"], uid["SeriesInstanceUID"], str(header.get("SOPClassUID", ""))),
-            *(str(header.file_meta.TransferSyntaxUID), str(path), job, image),
-        ],
+        [image, series, entry.sop_class_uid, entry.transfer_syntax_uid, str(entry.path), job, entry.image],
     )
 
 
-def _attributes(header: Dataset, keywords: Sequence[str]) -> dict[str, str]:
+def _attributes(path: Path, header: Dataset, keywords: Sequence[str]) -> dict[str, str]:
     found = {}
     for keyword in keywords:
-        value = header.get(keyword)
-        several = value if isinstance(value, list | tuple) or hasattr(value, "append") else [value]
-        found[keyword] = "" if value is None else "\\".join(map(str, several))
+        try:
+            found[keyword] = _text(header.get(keyword))
+        except Exception as error:  # noqa: BLE001 - pydicom decodes it here, and raises what the value provokes
+            log.warning("attribute_not_catalogued", path=str(path), keyword=keyword, error=type(error).__name__)
+            found[keyword] = ""
     return found
 
 
-def _where(level: str, query: Dataset) -> tuple[str, dict[str, Any]]:
-    """The unique keys of the level and those above it, as far as they have plain values."""
+def _text(value: Any) -> str:
+    several = value if isinstance(value, list | tuple) or hasattr(value, "append") else [value]
+    return "" if value is None else "\\".join(map(str, several))
+
+
+def _where(level: str, query: Dataset, *, wild: bool) -> tuple[str, dict[str, Any]]:
+    """The unique keys of the level and those above it, as far as they have values.
+
+    wild: leaves out a Patient ID with wild cards, for one who matches what is selected.
+    """
     clauses, values = ["1"], {}
     for above in LEVELS[: LEVELS.index(level) + 1]:
         keyword = UNIQUE_KEY[above]
         element = query.get(keyword)
-        if not element or (above == "PATIENT" and any(sign in str(element) for sign in "*?")):
+        if not element or (wild and above == "PATIENT" and any(sign in str(element) for sign in "*?")):
             continue
         several = [element] if isinstance(element, str) else list(element)
         clauses.append(f"{_UID_COLUMNS[keyword]} IN (SELECT value FROM json_each(:{keyword}))")
-        values[keyword] = json.dumps([str(one) for one in several])
+        values[keyword] = json.dumps([str(one) for one in several if one])
     return " AND ".join(clauses), values

@@ -8,8 +8,10 @@ import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import structlog
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, RLELossless, SegmentationStorage
@@ -27,9 +29,10 @@ from dicom_node.receive import Receiver, ReceiveSettings
 from dicom_node.send import send
 from dicom_node.spool import Spool
 from dicom_node.states import State
-from dicom_node.store import Store
+from dicom_node.store import Job, Store
 from dicom_node.tls import Identity
 from tests.certificates import Authority
+from tests.dicom_node.making import the_job
 from tests.objects import STUDY, mr_image, with_meta, write
 from tests.peers import free_port, running_storescp, wait_until
 
@@ -67,18 +70,28 @@ class Library:
         wait_until(lambda: not self.index.pending, "everything is indexed")
         self.catalogue()
 
+    def sent(self, number: int) -> Job:
+        for source, target in itertools.pairwise([State.RECONSTRUCTED, State.SENDING, State.SENT]):
+            self.store.advance(number, source, target, 2.0)
+        return the_job(self.store, number)
+
     def make_a_result(self, number: int = 1) -> Dataset:
         result = mr_image(100 + number)
         result.SOPClassUID, result.Modality = SegmentationStorage, "SEG"
         result.SeriesInstanceUID = f"{result.SeriesInstanceUID[:-4]}.7"
-        job = self.store.open_job(f"g{number}", 1, STUDY, ["1.2"], 1.0).id
-        moves = [State.WAITING, State.READY, State.RECONSTRUCTING]
-        for source, target in itertools.pairwise(moves):
-            self.store.advance(job, source, target, 1.0)
-        write(self.jobs / str(job) / "result" / "dicom", result)
-        self.store.advance(job, State.RECONSTRUCTING, State.RECONSTRUCTED, 2.0)
+        made(self, number, result)
         self.catalogue()
         return result
+
+
+def made(library: Library, number: int, *results: Dataset) -> int:
+    """A job that has just made these."""
+    job = library.store.open_job(f"g{number}", 1, STUDY, ["1.2"], 1.0).id
+    for source, target in itertools.pairwise([State.WAITING, State.READY, State.RECONSTRUCTING]):
+        library.store.advance(job, source, target, 1.0)
+    write(library.jobs / str(job) / "result" / "dicom", *results)
+    library.store.advance(job, State.RECONSTRUCTING, State.RECONSTRUCTED, 2.0)
+    return job
 
 
 @pytest.fixture
@@ -182,6 +195,114 @@ def test_what_is_gone_is_found_no_more(library: Library, tmp_path: Path) -> None
     assert find(library, "STUDY", StudyInstanceUID="") == []
 
 
+def test_a_wild_card_retrieves_nothing(library: Library) -> None:
+    patient_root_get = "1.2.840.10008.5.1.4.1.2.1.3"
+    for wanted in ("T*", "*", "????", "\\"):
+        assert get(library, level="PATIENT", model=patient_root_get, PatientID=wanted)[0] == [], wanted
+    assert len(get(library, level="PATIENT", model=patient_root_get, PatientID="TEST")[0]) == 3
+
+
+def test_one_header_does_not_keep_the_others_out(library: Library, tmp_path: Path) -> None:
+    """pydicom decodes values when they are looked at, and raises whatever they provoke."""
+    before = len(find(library, "IMAGE", StudyInstanceUID=STUDY))
+    endless, odd, plain = (mr_image(number) for number in (20, 21, 22))
+    job = made(library, 1, endless, odd, plain)
+    files = sorted((library.jobs / str(job)).rglob("*.dcm"))
+    for file, good, bad in (
+        (files[0], b"\x20\x00\x13\x00IS\x02\x0020", b"\x20\x00\x13\x00IS\x06\x001e400 "),
+        (files[1], b"\x28\x00\x10\x00US\x02\x00\x04\x00", b"\x28\x00\x10\x00US\x03\x00\x04\x00\x00"),
+    ):
+        assert good in file.read_bytes()
+        file.write_bytes(file.read_bytes().replace(good, bad))
+    library.catalogue()
+    images = find(library, "IMAGE", StudyInstanceUID=STUDY, InstanceNumber="", Rows="")
+    assert len(images) == before + 3, "what can be told of them is told"
+    told = {one.SOPInstanceUID: one for one in images}
+    assert told[endless.SOPInstanceUID].InstanceNumber is None
+    assert told[odd.SOPInstanceUID].Rows is None
+    assert told[plain.SOPInstanceUID].Rows == 4
+
+
+def test_numbers_are_told_as_numbers_and_what_is_none_is_empty(library: Library) -> None:
+    images = find(library, "IMAGE", StudyInstanceUID=STUDY, Rows="", Columns="", InstanceNumber="", EchoTime="")
+    assert [(one.Rows, one.Columns, one.EchoTime) for one in images] == [(4, 6, 4.0)] * 3
+    library.store.database.execute(
+        "UPDATE held_images SET attributes = json_set(attributes, '$.InstanceNumber', 'abc', '$.Rows', '70000')"
+    )
+    images = find(library, "IMAGE", StudyInstanceUID=STUDY, Rows="", InstanceNumber="")
+    assert [(one.Rows, one.InstanceNumber) for one in images] == [(None, None)] * 3
+
+
+def test_a_result_that_is_run_again_is_withdrawn_until_it_is_made(library: Library) -> None:
+    """Run again it may fail in quality; its new files then lie where the old ones lay."""
+    library.make_a_result()
+    assert library.store.run_again(library.sent(1), 3.0)
+    assert held(library) == 3, "before the next round as well"
+    library.catalogue()
+    assert len(find(library, "IMAGE", StudyInstanceUID=STUDY)) == 3
+    library.store.advance(1, State.READY, State.RECONSTRUCTING, 4.0)
+    library.store.advance(1, State.RECONSTRUCTING, State.REVIEW, 5.0)
+    library.catalogue()
+    assert (held(library), len(find(library, "IMAGE", StudyInstanceUID=STUDY))) == (3, 3)
+    library.store.advance(1, State.REVIEW, State.READY, 6.0)
+    library.store.advance(1, State.READY, State.RECONSTRUCTING, 7.0)
+    library.store.advance(1, State.RECONSTRUCTING, State.RECONSTRUCTED, 8.0)
+    library.catalogue()
+    assert (held(library), len(find(library, "IMAGE", StudyInstanceUID=STUDY))) == (4, 4)
+
+
+def test_a_series_or_a_study_that_comes_again_under_another_name_is_left_out(library: Library) -> None:
+    """Else one patient's images would be found, and handed out, as another's."""
+    elsewhere, somebody_else = mr_image(30), mr_image(31)
+    elsewhere.StudyInstanceUID, elsewhere.PatientID = f"{STUDY[:-4]}.9", "OTHER"
+    somebody_else.PatientID, somebody_else.SeriesInstanceUID = "OTHER", "1.2.3.4"
+    made(library, 1, elsewhere, somebody_else)
+    with structlog.testing.capture_logs() as logged:
+        library.catalogue()
+    assert [line["reason"] for line in logged if line["event"] == "not_catalogued"] == [
+        f"its series is held as one of study {STUDY}",
+        "its study is held as that of another patient",
+    ]
+    assert len(find(library, "IMAGE", StudyInstanceUID="", PatientID="")) == 3
+    assert find(library, "STUDY", PatientID="OTHER", StudyInstanceUID="") == [], "no study without images"
+
+
+def test_a_patient_is_found_by_what_any_study_tells(library: Library) -> None:
+    for number, name in ((40, "Aaron^A"), (41, "Zoe^Z")):
+        image = mr_image(number)
+        image.PatientName, image.StudyInstanceUID, image.SeriesInstanceUID = name, f"1.2.{number}", f"1.2.{number}.1"
+        made(library, number, image)
+    library.catalogue()
+    root = "1.2.840.10008.5.1.4.1.2.1.1"
+    for name in ("Aaron*", "Nobody*", "Zoe*"):
+        [patient] = find(library, "PATIENT", root, PatientID="", PatientName=name, NumberOfPatientRelatedStudies="")
+        assert (patient.PatientID, patient.NumberOfPatientRelatedStudies) == ("TEST", 3)
+        assert str(patient.PatientName).startswith(name[:-1])
+    assert len(find(library, "PATIENT", root, PatientID="TEST")) == 1
+
+
+def test_a_start_reads_only_what_it_does_not_hold(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    library.make_a_result()
+    read: list[Path] = []
+
+    def reading(path: Path, **keywords: Any) -> Dataset:
+        read.append(path)
+        return dcmread(path, **keywords)
+
+    monkeypatch.setattr("dicom_node.catalogue.dcmread", reading)
+    Catalogue(library.store, library.jobs)()
+    assert read == []
+    made(library, 2, mr_image(50))
+    Catalogue(library.store, library.jobs)()
+    assert [path.parts[-4] for path in read] == ["2"]
+
+
+def held(library: Library) -> int:
+    query = Dataset()
+    query.StudyInstanceUID = STUDY
+    return len(library.catalogue.select("STUDY", query))
+
+
 @pytest.mark.dcmtk
 def test_findscu(library: Library, dcmtk: Dcmtk) -> None:
     answer = dcmtk("findscu", "-v", "-S", *library.address, "-k", "0008,0052=STUDY", "-k", "0010,0020=TE*")
@@ -272,6 +393,7 @@ def get(
     library: Library,
     *,
     level: str = "STUDY",
+    model: str = GET,
     syntax: str = ExplicitVRLittleEndian,
     cancel_after: int | None = None,
     **keys: str,
@@ -284,7 +406,7 @@ def get(
         image.file_meta = event.file_meta
         got.append(image)
         if len(got) == cancel_after:
-            event.assoc.send_c_cancel(1, query_model=GET)
+            event.assoc.send_c_cancel(1, query_model=model)
         return 0x0000
 
     query = Dataset()
@@ -294,13 +416,13 @@ def get(
     association = AE("WORKSTATION").associate(
         "127.0.0.1",
         library.receiver.port,
-        contexts=[build_context(GET), build_context(MRImageStorage, syntax)],
+        contexts=[build_context(model), build_context(MRImageStorage, syntax)],
         ae_title="QSMNODE",
         ext_neg=[build_role(MRImageStorage, scp_role=True)],
         evt_handlers=[(evt.EVT_C_STORE, store), (evt.EVT_CONN_OPEN, install_checkpoint)],
     )
     assert association.is_established
-    answers = list(association.send_c_get(query, GET))
+    answers = list(association.send_c_get(query, model))
     association.release()
     return got, *answers[-1]
 
