@@ -2,7 +2,7 @@
 
 A file goes out as the bytes it holds and is never held in memory as a whole.  What the answer says of an instance
 means what the same status means in a C-STORE response; what stops all of them, as wrong credentials do, is the peer's
-failure.
+failure.  One that the peer stumbles over is tried again later and does not keep the others.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import base64
 import io
 import json
 import secrets
+import ssl
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,16 +20,23 @@ from typing import IO, Any
 import requests
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
+from requests.adapters import HTTPAdapter
+from urllib3.exceptions import HTTPError, ProtocolError
 
 from dicom_node.call import SendSettings
 from dicom_node.errors import PeerFailure, UnreadableObject
 from dicom_node.send import Delivery, classify
+from dicom_node.tls import bare_context
 
 _FAILED, _REFERENCED = "00081198", "00081199"
 _FAILURE_REASON, _INSTANCE = "00081197", "00081155"
 """FailedSOPSequence, ReferencedSOPSequence, FailureReason, ReferencedSOPInstanceUID in the DICOM JSON model."""
 _REFUSED = {400: 0xC000, 413: 0xC000, 415: 0x0122}
 """What an HTTP status says of this very instance, as a status of C-STORE: cannot understand, class not supported."""
+_OF_THE_PEER = {401, 403, 404, 405, 407, 429, 502, 503, 504, 507}
+"""HTTP statuses (RFC 9110 15, RFC 6585 4, RFC 4918 11.5) that any instance would get; so are redirections."""
+_PROCESSING_FAILURE = 0x0110
+"""Status of C-STORE for an instance that is to be tried again."""
 _LONGEST_ANSWER, _CHUNK = 2**20, 2**16
 """Bytes."""
 
@@ -51,24 +59,28 @@ class WebDestination:
 def stow(files: Sequence[Path], destination: WebDestination, settings: SendSettings) -> Iterator[Delivery]:
     """Yields one Delivery for each file as it is answered, in order; like `send.send`, with the same errors."""
     uids = [_uid(path) for path in files]
-    with requests.Session() as session:
-        # Neither a .netrc nor a proxy that happens to be set: images go where the configuration says.
-        session.trust_env = False
-        session.headers.update({"Accept": "application/dicom+json", "Accept-Encoding": "identity"})
-        _prove_who_we_are(session, destination, settings)
+    broke_off = False
+    with _session(destination, settings) as session:
         for path, uid in zip(files, uids, strict=True):
-            yield _post(session, path, uid, destination, settings)
+            try:
+                delivery = _post(session, path, uid, destination, settings)
+            except _BrokenOff as error:
+                # Once may be the doing of this instance; twice in a row is the peer's.
+                if broke_off:
+                    raise
+                delivery = Delivery(uid, path, _PROCESSING_FAILURE, "retry", str(error))
+                broke_off = True
+            else:
+                broke_off = False
+            yield delivery
 
 
 def ask(destination: WebDestination, settings: SendSettings) -> None:
     """Returns when the service answers a query (QIDO-RS).  Raises PeerFailure."""
-    with requests.Session() as session:
-        session.trust_env = False
-        _prove_who_we_are(session, destination, settings)
+    with _session(destination, settings) as session:
         try:
             answer = session.get(
                 f"{destination.url.rstrip('/')}/studies?limit=1",
-                headers={"Accept": "application/dicom+json"},
                 timeout=(settings.connection_timeout, settings.response_timeout),
                 allow_redirects=False,
                 stream=True,
@@ -77,6 +89,33 @@ def ask(destination: WebDestination, settings: SendSettings) -> None:
             raise PeerFailure(f"{destination.name} at {destination.url} cannot be asked: {error}") from error
         if answer.status_code not in (200, 204):
             raise _stopped(destination, answer)
+
+
+class _BrokenOff(PeerFailure):
+    """The peer took the connection and gave no (whole) answer."""
+
+
+def _is_midway(error: Exception) -> bool:
+    """Whether the connection was there already."""
+    cause = error.args[0] if error.args else None
+    return isinstance(error, requests.ReadTimeout | HTTPError) or isinstance(cause, ProtocolError)
+
+
+class _Adapter(HTTPAdapter):
+    """Under the same rules as TLS elsewhere, whatever those of the system are."""
+
+    def init_poolmanager(self, *arguments: Any, **keywords: Any) -> None:
+        super().init_poolmanager(*arguments, **keywords, ssl_context=bare_context(ssl.PROTOCOL_TLS_CLIENT))
+
+
+def _session(destination: WebDestination, settings: SendSettings) -> requests.Session:
+    session = requests.Session()
+    # Neither a .netrc nor a proxy that happens to be set: images go where the configuration says.
+    session.trust_env = False
+    session.headers.update({"Accept": "application/dicom+json", "Accept-Encoding": "identity"})
+    session.mount("https://", _Adapter())
+    _prove_who_we_are(session, destination, settings)
+    return session
 
 
 def _post(
@@ -93,20 +132,27 @@ def _post(
                 stream=True,
             ) as answer:
                 body = answer.raw.read(_LONGEST_ANSWER)
-        except (requests.RequestException, OSError) as error:
+        except (requests.RequestException, HTTPError, OSError) as error:
+            if _is_midway(error):
+                raise _BrokenOff(
+                    f"{destination.name} at {destination.url} broke off or did not answer in time at instance {uid}"
+                ) from error
             raise PeerFailure(f"{destination.name} at {destination.url} cannot be sent to: {error}") from error
     code = answer.status_code
     if code in (200, 202, 409):
         return _told(uid, path, code, body)
     if code in _REFUSED:
         return Delivery(uid, path, _REFUSED[code], "refused", f"HTTP {code} {answer.reason}")
-    raise _stopped(destination, answer)
+    if code < 400 or code in _OF_THE_PEER:
+        raise _stopped(destination, answer)
+    return Delivery(uid, path, _PROCESSING_FAILURE, "retry", f"HTTP {code} {answer.reason}")
 
 
 def _stopped(destination: WebDestination, answer: requests.Response) -> PeerFailure:
+    """Without the reason phrase: those are the peer's words, and this goes into the log."""
     remedy = {401: "are the credentials right?", 403: "may we store there?", 404: "is its url right?"}
     return PeerFailure(
-        f"{destination.name} at {destination.url} answered HTTP {answer.status_code} {answer.reason}; "
+        f"{destination.name} at {destination.url} answered HTTP {answer.status_code}; "
         f"{remedy.get(answer.status_code, 'it is asked again later')}"
     )
 
@@ -118,13 +164,13 @@ def _told(uid: str, path: Path, code: int, body: bytes) -> Delivery:
         failed = {_value(item, _INSTANCE): item for item in told.get(_FAILED, {}).get("Value", [])}
         stored = {_value(item, _INSTANCE) for item in told.get(_REFERENCED, {}).get("Value", [])}
         if uid in failed:
-            status = int(_value(failed[uid], _FAILURE_REASON) or 0x0110)
+            status = int(_value(failed[uid], _FAILURE_REASON) or _PROCESSING_FAILURE)
             return Delivery(uid, path, status, classify(status), f"HTTP {code}")
     except (ValueError, TypeError, AttributeError, KeyError, IndexError):
-        return Delivery(uid, path, 0x0110, "retry", f"HTTP {code} with an answer that is no DICOM JSON")
+        return Delivery(uid, path, _PROCESSING_FAILURE, "retry", f"HTTP {code} with an answer that is no DICOM JSON")
     if uid in stored or (code == 200 and not failed):
         return Delivery(uid, path, 0x0000, "stored")
-    return Delivery(uid, path, 0x0110, "retry", f"HTTP {code} without a word about this instance")
+    return Delivery(uid, path, _PROCESSING_FAILURE, "retry", f"HTTP {code} without a word about this instance")
 
 
 def _value(item: dict[str, Any], tag: str) -> Any:

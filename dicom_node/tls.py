@@ -64,6 +64,15 @@ class Identity:
             return self._contexts
 
 
+def bare_context(side: ssl._SSLMethod) -> ssl.SSLContext:
+    """What BCP 195 asks for, without any certificate.  side: PROTOCOL_TLS_SERVER or PROTOCOL_TLS_CLIENT."""
+    context = ssl.SSLContext(side)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(_TLS_1_2_CIPHERS)
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
 def _version(files: Files) -> tuple[tuple[int, int, int], ...]:
     try:
         found = [path.stat() for path in (files.certificate, files.key, files.authorities)]
@@ -73,11 +82,8 @@ def _version(files: Files) -> tuple[tuple[int, int, int], ...]:
 
 
 def _load(files: Files) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    server, client = bare_context(ssl.PROTOCOL_TLS_SERVER), bare_context(ssl.PROTOCOL_TLS_CLIENT)
     for context in (server, client):
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.set_ciphers(_TLS_1_2_CIPHERS)
-        context.verify_mode = ssl.CERT_REQUIRED
         try:
             # An empty password: a key that needs one would ask for it on a terminal that nobody watches.
             context.load_cert_chain(files.certificate, files.key, password="")

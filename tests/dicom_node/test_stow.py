@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from ssl import CERT_REQUIRED
+from ssl import CERT_REQUIRED, TLSVersion
 
 import pytest
 from pydicom import dcmread
@@ -25,6 +25,8 @@ from tests.dicom_node.test_deliver import Line
 from tests.objects import mr_image, write
 from tests.peers import free_port, running_orthanc
 
+BREAKS_OFF = 0
+"""In place of a status."""
 SETTINGS = SendSettings(connection_timeout=5, response_timeout=5)
 
 
@@ -34,6 +36,8 @@ class Server:
     def __init__(self) -> None:
         self.answers: list[tuple[int, object]] = []
         self.got: list[tuple[dict[str, str], bytes]] = []
+        self.reason: str | None = None
+        self.withheld = 0
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -43,11 +47,15 @@ class Server:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 outer.got.append(({key.lower(): value for key, value in self.headers.items()}, body))
                 code, told = outer.answers.pop(0) if outer.answers else (200, {})
+                if code == BREAKS_OFF:
+                    self.close_connection = True
+                    return
                 sent = told if isinstance(told, bytes) else json.dumps(told).encode()
-                self.send_response(code)
-                self.send_header("Content-Length", str(len(sent)))
+                self.send_response(code, outer.reason)
+                self.send_header("Content-Length", str(len(sent) + outer.withheld))
                 self.end_headers()
                 self.wfile.write(sent)
+                self.close_connection = bool(outer.withheld)
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -113,6 +121,8 @@ UID = mr_image(1).SOPInstanceUID
         (409, b"[]", "retry", 0x0110),
         (400, b"", "refused", 0xC000),
         (415, b"", "refused", 0x0122),
+        (500, b"", "retry", 0x0110),
+        (BREAKS_OFF, b"", "retry", 0x0110),
     ],
 )
 def test_what_an_answer_means(
@@ -135,6 +145,35 @@ def test_what_stops_all_is_the_peer_s_failure_and_the_answered_stay_answered(
     assert next(deliveries).outcome == "stored"
     with pytest.raises(PeerFailure, match=why):
         next(deliveries)
+
+
+@pytest.mark.parametrize("code", [500, BREAKS_OFF])
+def test_an_instance_that_the_peer_stumbles_over_keeps_no_other(server: Server, tmp_path: Path, code: int) -> None:
+    server.answers = [(code, b""), (200, {}), (code, b""), (200, {})]
+    files = write(tmp_path, *(mr_image(number) for number in range(4)))
+    outcomes = [delivery.outcome for delivery in stow(files, server.destination, SETTINGS)]
+    assert outcomes == ["retry", "stored", "retry", "stored"]
+
+
+def test_who_breaks_off_twice_in_a_row_is_left_alone(server: Server, tmp_path: Path) -> None:
+    server.answers = [(BREAKS_OFF, b"")] * 3
+    deliveries = stow(write(tmp_path, *(mr_image(n) for n in range(3))), server.destination, SETTINGS)
+    assert next(deliveries).outcome == "retry"
+    with pytest.raises(PeerFailure, match="broke off"):
+        next(deliveries)
+    assert len(server.got) == 2
+
+
+def test_half_an_answer_is_none(server: Server, tmp_path: Path) -> None:
+    server.answers, server.withheld = [(200, b"")], 10
+    [delivery] = stow(write(tmp_path, mr_image(1)), server.destination, SETTINGS)
+    assert (delivery.outcome, delivery.status) == ("retry", 0x0110)
+
+
+def test_words_of_the_peer_are_kept_from_the_log(server: Server, tmp_path: Path) -> None:
+    server.answers, server.reason = [(503, b"")], "no room for Doe"
+    with pytest.raises(PeerFailure, match=r"HTTP 503; it is asked again later$"):
+        list(stow(write(tmp_path, mr_image(1)), server.destination, SETTINGS))
 
 
 def test_nobody_there_and_no_file(tmp_path: Path) -> None:
@@ -176,6 +215,19 @@ def test_both_sides_show_a_certificate(tmp_path: Path) -> None:
         stranger = SendSettings(tls=Identity(Authority.make(tmp_path / "elsewhere").sign("node.example")))
         with pytest.raises(PeerFailure, match="certificate verify failed"):
             list(stow(files, destination, stranger))
+
+
+def test_no_suite_that_bcp_195_advises_against_is_spoken(tmp_path: Path) -> None:
+    authority = Authority.make(tmp_path / "hospital")
+    theirs = Identity(authority.sign("localhost")).server()
+    ours = SendSettings(tls=Identity(authority.sign("node.example")))
+    theirs.set_ciphers("ECDHE-RSA-AES256-SHA384:ECDHE-ECDSA-AES256-SHA384")
+    theirs.maximum_version = TLSVersion.TLSv1_2
+    server = Server()
+    server.http.socket = theirs.wrap_socket(server.http.socket, server_side=True)
+    destination = WebDestination("web", f"https://localhost:{server.http.server_port}")
+    with serving(server), pytest.raises(PeerFailure, match=r"(?i)handshake"):
+        list(stow(write(tmp_path, mr_image(1)), destination, ours))
 
 
 def test_a_courier_brings_what_is_due_and_what_stopped_it_later(server: Server, tmp_path: Path) -> None:
