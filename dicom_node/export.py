@@ -27,6 +27,8 @@ from dicom_node.pseudonym import Pseudonyms
 BIDS_VERSION = "1.10.0"
 NATIVE = {"SpatialReference": "orig"}
 """The scan's own grid."""
+SOURCE = "SourceImages"
+"""Key in a sidecar, of a pseudonym."""
 OLDEST_TOLD = 89
 """Years; BIDS asks to write higher ages as this one, for few people are older."""
 
@@ -75,24 +77,33 @@ COLUMNS = {
 """Of the tables, as BIDS describes them."""
 
 
+class SameName(NodeError):
+    """Two results that would have the same names in a dataset, and are of different images."""
+
+
 class NotOurs(NodeError):
     """A folder that holds something else than an export of this software."""
 
 
 @dataclass(frozen=True)
 class Label:
-    """Whose a result is, in pseudonyms.  run: the source's series number, 0 where it has none."""
+    """Whose a result is, in pseudonyms.  run: the source's series number, 0 where it has none.
+
+    source: stands for the images that the result was made from.
+    """
 
     subject: str
     session: str
     run: int
+    source: str
 
     @classmethod
     def of(cls, result: Finished, pseudonyms: Pseudonyms, subject: str = "") -> Label:
         """subject: to use in place of the pseudonym."""
         header = result.header
         number = int(header.get("SeriesNumber") or 0) // 100
-        return cls(subject or pseudonyms.subject(header), pseudonyms.session(header), number)
+        source = pseudonyms.source(result.record["source"]["sop_instance_uids"])
+        return cls(subject or pseudonyms.subject(header), pseudonyms.session(header), number, source)
 
     @property
     def stem(self) -> str:
@@ -103,23 +114,30 @@ def export_bids(result: Finished, label: Label, folder: Path) -> list[Path]:
     """Adds one result to a BIDS derivative dataset, which is begun where `folder` is absent or empty.
 
     Writes maps and brain mask as NIfTI with a sidecar each, the nuclei as a segmentation whose table holds the regional
-    figures.  The same result is written over itself.  Raises NotOurs for a folder that holds something else.
+    figures.  What was made from the same images is written over.  Raises NotOurs for a folder that holds something
+    else, and SameName, before anything is written, where a result of other images has the names already.
     """
     _begin(folder)
     anat = folder / f"sub-{label.subject}" / f"ses-{label.session}" / "anat"
     anat.mkdir(parents=True, exist_ok=True)
     stem = anat / label.stem
+    _keep_another(stem, label)
     written = []
     for kind, what in MAPS.items():
         if result.has(kind):
             name = "_".join([stem.name, *([f"desc-{what.desc}"] if what.desc else []), what.suffix])
             volume = result.volume(kind) * np.float32(what.per_unit)
-            written += _volume(anat / name, volume, result.affine, _sidecar(result, what))
+            written += _volume(anat / name, volume, result.affine, _sidecar(result, what) | _provenance(result, label))
     regions = result.regions()
     if (brain := regions.get("whole_brain")) is not None:
-        told = {"Type": "Brain", "Description": "Where the susceptibility is known", **NATIVE, **_provenance(result)}
+        told = {
+            "Type": "Brain",
+            "Description": "Where the susceptibility is known",
+            **NATIVE,
+            **_provenance(result, label),
+        }
         written += _volume(anat / f"{stem.name}_desc-brain_mask", brain.astype(np.uint8), result.affine, told)
-    written += _segmentation(result, regions, anat / f"{stem.name}_desc-nuclei_dseg")
+    written += _segmentation(result, label, regions, anat / f"{stem.name}_desc-nuclei_dseg")
     header = result.header
     _add_row(
         folder / "participants.tsv", {"participant_id": f"sub-{label.subject}", "sex": _sex(header.get("PatientSex"))}
@@ -151,7 +169,7 @@ def _rows(result: Finished, label: Label) -> list[dict[str, Any]]:
         "session": f"ses-{label.session}",
         "run": label.run,
         "age_years": "" if age is None else round(min(age, OLDEST_TOLD), 1),
-        "sex": str(header.get("PatientSex") or ""),
+        "sex": _sex(header.get("PatientSex")),
         "recipe": record["recipe"]["name"],
         "recipe_sha256": record["recipe"]["digest"],
         "software_version": record["software"]["version"],
@@ -176,7 +194,7 @@ def _figures(name: str, figures: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _segmentation(result: Finished, regions: Mapping[str, NDArray[np.bool_]], stem: Path) -> list[Path]:
+def _segmentation(result: Finished, label: Label, regions: Mapping[str, NDArray[np.bool_]], stem: Path) -> list[Path]:
     """The structures that do not overlap as labels, and a table of label, name, colour and figures."""
     reference = result.record["reference"]["name"]
     names = [name for name in regions if name not in ("whole_brain", reference)]
@@ -197,7 +215,7 @@ def _segmentation(result: Finished, regions: Mapping[str, NDArray[np.bool_]], st
         "Manual": False,
         **NATIVE,
         **known,
-        **_provenance(result),
+        **_provenance(result, label),
     }
     return [*_volume(stem, labels, result.affine, told), table]
 
@@ -220,12 +238,26 @@ def _sidecar(result: Finished, what: BidsMap) -> dict[str, Any]:
     if what.suffix == "Chimap":
         told["ReferenceRegion"] = record["reference"]
         told["WholeBrain"] = record["regions"].get("whole_brain")
-    return told | {"EchoTimes": record["acquisition"]["echo_times_s"]} | _provenance(result)
+    return told | {"EchoTimes": record["acquisition"]["echo_times_s"]}
 
 
-def _provenance(result: Finished) -> dict[str, Any]:
+def _keep_another(stem: Path, label: Label) -> None:
+    """Raises SameName where one of the names is taken by a result of other images."""
+    for sidecar in sorted(stem.parent.glob(f"{stem.name}_*.json")):
+        if not label.run and "_run-" in sidecar.name:
+            continue
+        source = json.loads(sidecar.read_text(encoding="utf-8")).get(SOURCE, label.source)
+        if source != label.source:
+            raise SameName(
+                f"{sidecar} is of other images of the same study, with the same series number; export this result to "
+                "another folder, or delete that one if it was replaced"
+            )
+
+
+def _provenance(result: Finished, label: Label) -> dict[str, Any]:
     record = result.record
     return {
+        SOURCE: label.source,
         "Grade": record["grade"],
         "Purpose": record["purpose"],
         "Software": record["software"],
@@ -281,7 +313,8 @@ def _begin(folder: Path) -> None:
 
 
 def _sex(told: Any) -> str:
-    return str(told) if told in ("M", "F", "O") else "n/a"
+    """ "" for what is not known, or is no sex but somebody's note."""
+    return str(told) if told in ("M", "F", "O") else ""
 
 
 def _add_row(path: Path, row: Mapping[str, str]) -> None:

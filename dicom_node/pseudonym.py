@@ -6,10 +6,13 @@ nobody can find the patient by trying all identifiers, and with it the site can 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import os
 import secrets
+import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +46,10 @@ class Pseudonyms:
     def session(self, header: Dataset) -> str:
         return self._label("study", str(header.StudyInstanceUID))
 
+    def source(self, images: Iterable[str]) -> str:
+        """Of the images, by UID, that a result was made from."""
+        return self._label("source", *sorted(images))
+
     def _label(self, *what: str) -> str:
         return hmac.new(self.key, "\n".join(what).encode(), hashlib.sha256).hexdigest()[:LABEL_LENGTH]
 
@@ -51,18 +58,28 @@ def read_pseudonyms(state_folder: Path) -> Pseudonyms:
     """Under the key of this node, which is made where there is none; only its user can read it."""
     path = state_folder / KEY_FILE
     state_folder.mkdir(parents=True, exist_ok=True)
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        key = path.read_bytes()
-        if len(key) != KEY_BYTES:
-            raise NodeError(
-                f"{path} holds {len(key)} bytes, expected {KEY_BYTES}; restore it, or all labels change"
-            ) from None
-        return Pseudonyms(key)
-    with os.fdopen(descriptor, "wb") as file:
-        key = secrets.token_bytes(KEY_BYTES)
-        file.write(key)
-        file.flush()
-        os.fsync(file.fileno())
+    if not path.exists():
+        _make_key(path)
+    key = path.read_bytes()
+    if len(key) != KEY_BYTES:
+        raise NodeError(f"{path} holds {len(key)} bytes, expected {KEY_BYTES}; restore it, or all labels change")
     return Pseudonyms(key)
+
+
+def _make_key(path: Path) -> None:
+    """Whole or not at all, whatever stops it, and only once, whoever else does the same."""
+    descriptor, name = tempfile.mkstemp(prefix=f"{KEY_FILE}.", dir=path.parent)  # readable by its user only
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_bytes(KEY_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):
+            os.link(name, path)
+    finally:
+        Path(name).unlink()
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

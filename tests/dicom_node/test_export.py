@@ -3,15 +3,17 @@ from __future__ import annotations
 import csv
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
+from dicom_node import pseudonym
 from dicom_node.cli import main
 from dicom_node.config import Output
-from dicom_node.export import Label, NotOurs, export_bids, export_csv
+from dicom_node.export import Label, NotOurs, SameName, export_bids, export_csv
 from dicom_node.finished import NoResult, find_result, read_result
 from dicom_node.pseudonym import NoPseudonym, Pseudonyms, read_pseudonyms
 from tests.dicom_node.encode.example import NUCLEI, affine, header, maps, whole_maps
@@ -93,6 +95,32 @@ def test_doing_it_again_changes_nothing(result: Path, dataset: Path) -> None:
     assert before == {path: path.read_bytes() for path in dataset.rglob("*") if path.suffix in (".json", ".tsv")}
 
 
+def test_another_result_with_the_same_names_is_kept(result: Path, tmp_path: Path) -> None:
+    read = read_result(result)
+    export_bids(read, Label.of(read, KEY), tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    images = read.record["source"] | {"sop_instance_uids": ["1.2.3"]}
+    other = altered(read, {"source": images, "grade": {"grade": "good", "grounds": []}})
+    with pytest.raises(SameName, match="of other images of the same study"):
+        export_bids(other, Label.of(other, KEY), tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    export_bids(other, replace(Label.of(other, KEY), run=0), tmp_path)
+    again = altered(read, {"grade": {"grade": "good", "grounds": []}})
+    export_bids(again, Label.of(again, KEY), tmp_path)
+    sidecar = json.loads(next(tmp_path.glob("sub-*/ses-*/anat/*_run-7_Chimap.json")).read_text())
+    assert sidecar["Grade"]["grade"] == "good"
+
+
+def test_a_sex_that_is_none_is_written_nowhere(result: Path, tmp_path: Path) -> None:
+    read = read_result(result)
+    note = altered(read, PatientSex="DOE")
+    export_csv([(note, Label.of(note, KEY))], tmp_path / "cohort.csv")
+    export_bids(note, Label.of(note, KEY), tmp_path / "bids")
+    with (tmp_path / "cohort.csv").open(newline="") as file:
+        assert {row["sex"] for row in csv.DictReader(file)} == {""}
+    assert (tmp_path / "bids" / "participants.tsv").read_text().splitlines()[1].split("\t")[1] == "n/a"
+
+
 def test_a_folder_that_holds_something_else_is_left_alone(result: Path, tmp_path: Path) -> None:
     read = read_result(result)
     (tmp_path / "full").mkdir()
@@ -143,6 +171,21 @@ def test_the_key_is_made_once_and_kept_from_others(tmp_path: Path) -> None:
     key = read_pseudonyms(tmp_path / "state").key
     assert read_pseudonyms(tmp_path / "state").key == key
     assert (tmp_path / "state" / "pseudonym.key").stat().st_mode & 0o077 == 0
+
+
+def test_a_key_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(length: int) -> bytes:
+        raise OSError("no power")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pseudonym.secrets, "token_bytes", stop)
+        with pytest.raises(OSError, match="no power"):
+            read_pseudonyms(tmp_path)
+    assert not list(tmp_path.iterdir())
+    key = read_pseudonyms(tmp_path).key
+    assert [path.name for path in tmp_path.iterdir()] == ["pseudonym.key"]
+    pseudonym._make_key(tmp_path / "pseudonym.key")
+    assert read_pseudonyms(tmp_path).key == key, "whoever was first has made it"
 
 
 def test_the_command_takes_jobs_and_folders(result: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
