@@ -17,6 +17,7 @@ from pynetdicom.presentation import PresentationContext
 from pynetdicom.service_class import StorageServiceClass
 from pynetdicom.sop_class import uid_to_service_class
 
+from dicom_node.listen import GuardedSocket
 from dicom_node.peers import Peer, Peers, Right, UnknownPeer
 
 NOT_AUTHORISED = 0x0124
@@ -85,6 +86,9 @@ class Gate:
             if context.scu_role or _is_asked_back(context, association)
         ]
         _serve_only_what_is_due(association, peer)
+        guard = association.dul.socket
+        assert isinstance(guard, GuardedSocket)
+        guard.may_store = Right.STORE in peer.may
         return None
 
     def peer(self, association: Association) -> Peer:

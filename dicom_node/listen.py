@@ -2,9 +2,9 @@
 
 Closed here: a PDU of any announced length was read before the AE title was looked at; a few connections that sent seven
 bytes locked every peer out; a connection that closed without a word held its place until the association timeout; the
-end of an association could pass without an event; one silent client of a TLS port kept everybody waiting.  This leans
-on private parts of pynetdicom (`_create_association`, `dul.socket`), which is why its version is pinned and tests hold
-on to the behaviour.
+end of an association could pass without an event; one silent client of a TLS port kept everybody waiting; messages and
+commands that never end filled the memory.  This leans on private parts of pynetdicom (`_create_association`,
+`dul.socket`), which is why its version is pinned and tests hold on to the behaviour.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 import structlog
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
+from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
 from dicom_node.peers import names_in
@@ -28,6 +29,11 @@ from dicom_node.tls import Identity
 
 _LARGEST_ASSOCIATE_REQUEST = 2**17  # 128 contexts of 20 transfer syntaxes need about 90 kB
 _PDU_SLACK = 1024  # some toolkits count the maximum length without their own headers
+_LARGEST_COMMAND = 2**16  # a command set has about 20 elements (PS3.7 E); 300 bytes are many
+_LARGEST_DATA_SET = 2**25  # of what is no C-STORE: a request to commit 100,000 instances needs about 20 MB
+_MOST_WAITING = (
+    4  # messages not looked at yet; without asynchronous operations (PS3.7 D.3.3.3) a peer waits for answers
+)
 
 log = structlog.get_logger(__name__)
 
@@ -181,7 +187,13 @@ class _Server(ThreadedAssociationServer):
 
 
 class GuardedSocket(AssociationSocket):
-    """pynetdicom's socket with limits: on the length of a PDU, on the time it takes, and on the size of an object."""
+    """pynetdicom's socket with limits: on the length of a PDU, on the time it takes, on the size of a message, and on
+    how many of them wait.
+
+    may_store: whether the peer may send objects; whoever may not sends no large message either.
+    """
+
+    may_store = False
 
     def __init__(self, stock: AssociationSocket, limits: Limits) -> None:
         # Takes over an accepted socket; the base constructor would announce the connection a second time.
@@ -197,9 +209,7 @@ class GuardedSocket(AssociationSocket):
         """Read `nr_bytes`, fewer only if the peer closes.  Raises OSError at a limit, which closes the connection."""
         if nr_bytes > self._longest_pdu:
             raise ConnectionAbortedError(f"a PDU of {nr_bytes} bytes was announced, {self._longest_pdu} are allowed")
-        message = self.assoc.dimse.message
-        if message is not None and message.data_set is not None and message.data_set.tell() > self._largest_object:
-            raise ConnectionAbortedError(f"an object grows beyond {self._largest_object} bytes")
+        self._refuse_more()
         if self.socket is None:
             raise ConnectionAbortedError("the connection is closed")
         buffer = bytearray(nr_bytes)
@@ -217,3 +227,20 @@ class GuardedSocket(AssociationSocket):
         if hasattr(socket, "TCP_QUICKACK"):  # Linux
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         return buffer
+
+    def _refuse_more(self) -> None:
+        """Raises ConnectionAbortedError when what has come already is more than is taken.
+
+        pynetdicom 3.0.4 collects fragments, and messages that wait for their turn, without end.
+        """
+        if (waiting := self.assoc.dimse.msg_queue.qsize()) > _MOST_WAITING:
+            raise ConnectionAbortedError(f"{waiting} messages came without waiting for an answer")
+        message = self.assoc.dimse.message
+        if message is None:
+            return
+        if (size := message.encoded_command_set.tell()) > _LARGEST_COMMAND:
+            raise ConnectionAbortedError(f"a command set of {size} bytes, {_LARGEST_COMMAND} are allowed")
+        stores = self.may_store and isinstance(message, C_STORE_RQ)
+        allowed = self._largest_object if stores else min(_LARGEST_DATA_SET, self._largest_object)
+        if message.data_set is not None and message.data_set.tell() > allowed:
+            raise ConnectionAbortedError(f"a data set grows beyond {allowed} bytes")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import socket
 import subprocess
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,9 @@ from pydicom.dataset import Dataset
 from pydicom.uid import EnhancedMRImageStorage, MRImageStorage
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
+from pynetdicom.dimse_messages import C_STORE_RQ
+from pynetdicom.dimse_primitives import C_FIND, C_STORE
+from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at import
     StorageCommitmentPushModel,
@@ -182,6 +188,66 @@ def test_a_peer_may_be_narrowed_to_classes(node: Node, tmp_path: Path) -> None:
         assert [context.abstract_syntax for context in association.rejected_contexts] == [EnhancedMRImageStorage]
         (file,) = write(tmp_path, mr_image())
         assert association.send_c_store(file).Status == 0x0000
+
+
+def fragments(control: int, context: int) -> P_DATA:
+    """100 kB of a command or of a data set that goes on (PS3.8 E.2)."""
+    primitive = P_DATA()
+    primitive.presentation_data_value_list.append((context, bytes([control]) + bytes(100_000)))
+    return primitive
+
+
+def is_hung_up_on(association: Association, primitive: P_DATA, most: int) -> bool:
+    """Whether it is, before it has sent so many."""
+    for _ in range(most):
+        association.dul.send_pdu(primitive)
+        while association.is_established and association.dul.to_provider_queue.qsize() > 2:
+            time.sleep(0.001)
+        if not association.is_established:
+            return True
+    return False
+
+
+def test_a_command_that_never_ends_is_not_collected(node: Node) -> None:
+    association = ask(node, "SCANNER")
+    assert is_hung_up_on(association, fragments(0x01, 1), 60)
+
+
+def test_a_data_set_is_large_only_where_one_may_store(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dicom_node.listen._LARGEST_DATA_SET", 10**6)
+    for calling in ("VIEWER", "SCANNER"):
+        association = ask(node, calling, "QSMNODE", MRImageStorage)
+        request = C_STORE()
+        request.MessageID, request.Priority = 1, 2
+        request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = MRImageStorage, "1.2.3"
+        request.DataSet = BytesIO(bytes(1000))
+        message = C_STORE_RQ()
+        message.primitive_to_message(request)
+        association.dul.send_pdu(next(iter(message.encode_msg(3, 0))))  # the command alone
+        assert is_hung_up_on(association, fragments(0x00, 3), 60) is (calling == "VIEWER")
+        association.abort()
+
+
+def test_requests_that_wait_for_no_answer_are_not_collected(tmp_path: Path) -> None:
+    going_on = threading.Event()
+    find = StudyRootQueryRetrieveInformationModelFind
+
+    def slow(event: evt.Event) -> Iterator[tuple[int, None]]:
+        going_on.wait(20)
+        yield 0xFE00, None
+
+    service = Service({find: ["1.2.840.10008.1.2"]}, [(evt.EVT_C_FIND, slow)])
+    with running_node(tmp_path, SETTINGS, peers=Peers([VIEWER]), services=[service]) as node:
+        association = ask(node, "VIEWER", "QSMNODE", find)
+        request = C_FIND()
+        request.MessageID, request.Priority, request.AffectedSOPClassUID = 1, 2, find
+        request.Identifier = BytesIO(b"\x08\x00\x52\x00\x06\x00\x00\x00STUDY ")
+        for _ in range(20):
+            association.dimse.send_msg(request, 3)
+        try:
+            wait_until(lambda: not association.is_established, "it is hung up on", seconds=5)
+        finally:
+            going_on.set()
 
 
 @pytest.mark.dcmtk
