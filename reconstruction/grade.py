@@ -62,7 +62,7 @@ class Bounds:
 
 BOUNDS: dict[str, Bounds] = {
     "mask.brain_ml": Bounds(2100.0, 3000.0, "the mask holds more than a brain: look at its outline"),
-    "mask.covered": Bounds(0.9, 0.5, "much of the brain has no field that can be believed: look for motion and metal"),
+    "mask.trusted": Bounds(0.9, 0.5, "much of the brain has no field that can be believed: look for motion and metal"),
     "magnitude.snr": Bounds(20.0, 10.0, "the signal is lost in noise: look at coil and resolution"),
     "combine.misfit": Bounds(1.6, 5.0, "the echoes do not follow one frequency: look for motion, flow, filtered phase"),
     "edge.harmonic": Bounds(0.2, 0.5, "background is left at the brain's edge: look at the mask and the phase"),
@@ -95,40 +95,24 @@ def figures(
     chi: FloatArray,
     r2star: FloatArray | None,
     local_field: FloatArray,
-    noise: FloatArray,
     magnitude: FloatArray,
-    echo_times: tuple[float, ...],
     mask: BoolArray,
     geometry: Geometry,
 ) -> dict[str, float]:
     """Those of BOUNDS that are made of the maps alone.
 
-    chi, local_field: ppm, r2star: 1/s, noise: standard deviation of the field in Hz; float32 (x, y, z).  magnitude:
-    float32 (echo, x, y, z).  mask: bool (x, y, z), where χ is valid.
+    chi, local_field: ppm, r2star: 1/s, magnitude: root sum of squares; float32 (x, y, z).  mask: bool (x, y, z), where
+    χ is valid.
     """
-    root_sum_of_squares = np.sqrt(np.einsum("exyz,exyz->xyz", magnitude, magnitude))
-    detail = noise_of_detail(root_sum_of_squares, mask)
+    detail = noise_of_detail(magnitude, mask)
     found = edge(local_field, mask, geometry) | {
-        "combine.misfit": misfit(noise, magnitude, echo_times, mask),
         "streaks": streaks(chi, mask, geometry),
         "chi.sd_ppb": 1000 * float(chi[mask].std()),
     }
     if detail > 0:
-        found["magnitude.snr"] = float(np.median(root_sum_of_squares[mask])) / detail
+        found["magnitude.snr"] = float(np.median(magnitude[mask])) / detail
     contrast = None if r2star is None else iron_contrast(chi, r2star, mask, geometry)
     return found if contrast is None else found | {"iron.contrast": contrast}
-
-
-def misfit(noise: FloatArray, magnitude: FloatArray, echo_times: tuple[float, ...], mask: BoolArray) -> float:
-    """By how much the fitted field is less certain than the magnitude's noise explains; about 1 for clean echoes.
-
-    noise: standard deviation of the field, Hz, float32 (x, y, z).  magnitude: float32 (echo, x, y, z), arbitrary unit.
-    σ_f = σ / (2π √Σ TE² |S|²) for a frequency and no offset (Liu 2013, doi:10.1002/mrm.24272).
-    """
-    root = np.sqrt(sum(np.square(t * echo[mask]) for t, echo in zip(echo_times, magnitude, strict=True)))
-    sigma = min(noise_of_detail(echo, mask) for echo in magnitude)
-    explained = sigma / (2 * np.pi * np.maximum(root, np.finfo(np.float32).tiny))
-    return float(np.median(noise[mask] / explained)) if sigma > 0 else 1.0
 
 
 def edge(local_field: FloatArray, mask: BoolArray, geometry: Geometry) -> dict[str, float]:
@@ -179,7 +163,7 @@ def streaks(chi: FloatArray, mask: BoolArray, geometry: Geometry) -> float:
     window = fourier.Window.around(mask, geometry.voxel_size, 0.0)
     centred = np.where(mask, chi - chi[mask].mean(), 0).astype(np.float32)
     power = np.abs(fourier.forward(window.cut(centred), window.shape)) ** 2
-    cone = np.abs(dipole.kernel(window.shape, geometry.voxel_size, geometry.b0_direction)) < CONE
+    cone = np.abs(dipole.sampled(window.shape, geometry.voxel_size, geometry.b0_direction)) < CONE
     kx, ky, kz = fourier.frequencies(window.shape, geometry.voxel_size)
     k = np.sqrt(kx**2 + ky**2 + kz**2) * max(geometry.voxel_size)
     ratios = []

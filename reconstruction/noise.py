@@ -55,6 +55,15 @@ def noise_of_real_part(misfit: FloatArray, freedom: int, magnitude: FloatArray, 
     return float(np.sqrt(np.median(misfit[mask]) / median_of_chi_square))
 
 
+def excess_noise(sigma: float, magnitude: FloatArray, mask: BoolArray) -> float:
+    """By how much a fit of the echoes finds more noise than the magnitude has; about 1 where they follow the model.
+
+    sigma: of the fit, by `noise_of_real_part`, whatever was fitted.  magnitude: float32 (echo, x, y, z), same unit.
+    """
+    plain = min(noise_of_detail(echo, mask) for echo in magnitude)
+    return sigma / plain if plain > 0 else 1.0
+
+
 def noise_of_detail(magnitude: FloatArray, mask: BoolArray) -> float:
     """Noise from the highest band of a Haar transform (Coupé et al. 2010, doi:10.1016/j.media.2010.03.001).
 

@@ -102,7 +102,8 @@ def reconstruct(
                 "background", field=field, noise=weight_noise, mask=mask, magnitude=root_sum_of_squares,
                 geometry=acquisition.geometry,
             )  # fmt: skip
-            noise = np.hypot(weight_noise, steepness_noise(field - local_field, mask))
+            known = mask & np.isfinite(weight_noise)  # elsewhere some methods leave no background to be steep
+            noise = np.hypot(weight_noise, steepness_noise(field - local_field, known))
             chi = run("inversion", local_field=local_field, noise=noise, mask=mask, **shared)
             return (*chi, local_field, noise) if isinstance(chi, tuple) else (chi, mask, local_field, noise)
 
@@ -128,12 +129,11 @@ def reconstruct(
     figures = ledger.figures | {
         "mask.brain_ml": brain.sum() * acquisition.geometry.voxel_volume / 1000,
         "mask.covered": valid.sum() / brain.sum(),
+        "mask.trusted": (valid & trusted).sum() / max(mask.sum(), 1),
         "mask.excluded": (brain & ~trusted).sum() / brain.sum(),
     }
     if valid.any():
-        figures |= grade.figures(
-            chi, r2star, local_field, noise_hz, magnitude, acquisition.echo_times, valid, acquisition.geometry
-        )
+        figures |= grade.figures(chi, r2star, local_field, root_sum_of_squares, valid, acquisition.geometry)
     verdict, grounds = grade.judge(figures)
     return Maps(
         geometry=acquisition.geometry,

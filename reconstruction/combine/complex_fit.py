@@ -11,8 +11,9 @@ import math
 import numpy as np
 from numba import njit, prange
 
+from reconstruction import quality
 from reconstruction.acquisition import BoolArray, FloatArray
-from reconstruction.noise import noise_of_real_part
+from reconstruction.noise import excess_noise, noise_of_real_part
 from reconstruction.region_growing import TWO_PI
 
 ITERATIONS = 8
@@ -45,6 +46,7 @@ def complex_fit(
     field, misfit, information = _fit(unwrapped, magnitude, times, mask, free_offset)
     freedom = times.size - 1 - int(free_offset)
     sigma = noise_of_real_part(misfit, freedom, magnitude[0], mask)
+    quality.figure("combine.misfit", excess_noise(sigma, magnitude, mask))
     known = mask & (information > 0)
     deviation = np.where(known, sigma / (TWO_PI * np.sqrt(np.where(known, information, 1))), 0)
     deviation[mask & ~known] = unknown_field(times)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from reconstruction import quality
 from reconstruction.acquisition import BoolArray, FloatArray
 from reconstruction.combine.complex_fit import unknown_field
-from reconstruction.noise import noise_of_real_part
+from reconstruction.noise import excess_noise, noise_of_real_part
 from reconstruction.region_growing import TWO_PI
 
 
@@ -34,6 +35,7 @@ def weighted_fit(
         misfit += weight[e] * (unwrapped[e] - omega * time) ** 2
     freedom = times.size - 1
     sigma = noise_of_real_part(misfit, freedom, magnitude[0], mask)
+    quality.figure("combine.misfit", excess_noise(sigma, magnitude, mask))
     deviation = np.where(known, sigma / (TWO_PI * np.sqrt(safe)), np.float32(0))
     deviation[mask & ~known] = unknown_field(times)
     residual = mask.astype(np.float32)

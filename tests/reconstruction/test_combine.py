@@ -8,6 +8,7 @@ import numba
 import numpy as np
 import pytest
 
+from reconstruction import quality
 from reconstruction.acquisition import FloatArray
 from reconstruction.combine.complex_fit import complex_fit
 from reconstruction.combine.weighted_fit import weighted_fit
@@ -50,6 +51,28 @@ def test_noise_map_is_the_spread_of_repeated_scans(fit: Fit, echo_times: tuple[f
     spread = np.sqrt(np.mean([(run[0] - field) ** 2 for run in runs]))
     stated = np.mean([run[1] for run in runs])
     assert stated == pytest.approx(spread, rel=0.15)
+
+
+@pytest.mark.parametrize("settings", [{}, {"free_offset": True}])
+def test_misfit_is_one_for_noise_alone_whatever_is_fitted(settings: dict[str, bool]) -> None:
+    offset = 0.7 if settings else 0.0
+    phase, magnitude = unwrapped_echoes(steep_field(SHAPE), UNEVEN, snr=50, offset=offset)
+    assert misfit(complex_fit, phase, magnitude, **settings) == pytest.approx(1, rel=0.1)
+    assert misfit(complex_fit, phase, 1e3 * magnitude, **settings) == pytest.approx(1, rel=0.1)
+    phase[1] += 0.3 * (-1) ** np.arange(SHAPE[0])[:, None, None]
+    assert misfit(complex_fit, phase, magnitude, **settings) > 3
+
+
+def test_misfit_of_what_has_no_noise_is_one() -> None:
+    phase, magnitude = unwrapped_echoes(steep_field(SHAPE), UNEVEN, snr=np.inf)
+    for fit in METHODS:
+        assert misfit(fit, phase, magnitude) == 1
+
+
+def misfit(fit: Fit, phase: FloatArray, magnitude: FloatArray, **settings: bool) -> float:
+    with quality.ledger() as ledger:
+        fit(phase, magnitude, UNEVEN, EVERYWHERE, **settings)
+    return ledger.figures["combine.misfit"]
 
 
 def test_noise_follows_the_signal() -> None:
