@@ -2,7 +2,8 @@
 
 Asked is once all results of a job are stored at a destination.  The answer may come on the same association or on
 another, to our listener, minutes or days later; every transaction is a row, so a restart in between loses none.  What
-is not held is sent again; what is not answered is asked again, under another transaction UID.
+is not held is sent again; what is not answered, or not kept for a reason that passes, is asked again, under another
+transaction UID; what is not kept for another reason is refused.
 """
 
 from __future__ import annotations
@@ -11,17 +12,20 @@ import json
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import structlog
 from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_file_meta_info
 from pydicom.uid import UID, generate_uid
 from pynetdicom import evt
 from pynetdicom.presentation import build_context
 
 from dicom_node.call import Destination, SendSettings, associate
 from dicom_node.config import Send
-from dicom_node.errors import PeerFailure
+from dicom_node.errors import PeerFailure, UnreadableObject
 from dicom_node.outbox import Outbox, Row
 from dicom_node.states import State
 from dicom_node.store import Store
@@ -34,8 +38,12 @@ ALL_KEPT, SOME_NOT_KEPT = 1, 2
 """The event types (PS3.4 J.3.3)."""
 
 SUCCESS, NO_SUCH_EVENT_TYPE, INVALID_ARGUMENT = 0x0000, 0x0113, 0x0115
+NOT_HELD = 0x0112
+"""Failure reason (PS3.3 C.14.1.1): no such object instance."""
 NOT_TOLD = 0x0110
 """Processing failure: for a failed reference without a reason."""
+PASSING = (NOT_TOLD, 0x0213, 0x0131)
+"""Processing failure, resource limitation, duplicate transaction UID: they say nothing of the instance."""
 
 STAY = 3.0
 """Seconds that an association stays open for peers that answer on it at once."""
@@ -138,41 +146,76 @@ class Commitments:
                 AND commitment IN ('due', 'asked') AND sop_instance_uid IN (SELECT value FROM json_each(:kept))""",
                 {"now": now, "job": job, "destination": destination, "kept": json.dumps(sorted(kept))},
             )
-            lost = [
-                row
-                for row in self._outbox.of(job)
-                if row.transaction_uid == transaction and row.sop_instance_uid in failed
-            ]
-            for row in lost:
-                database.execute(
-                    """UPDATE deliveries SET outcome = 'pending', commitment = 'due', transaction_uid = NULL,
-                        comment = ?, due_at = ?, changed_at = ?
-                    WHERE job = ? AND destination = ? AND sop_instance_uid = ?""",
-                    [
-                        f"not kept: 0x{failed[row.sop_instance_uid]:04X}",
-                        *(now + self._pauses.pause(row.attempts), now),
-                        *(job, destination, row.sop_instance_uid),
-                    ],
-                )
-            self._due_again(transaction, "the answer did not name it")
+            waiting = [row for row in self._outbox.of(job) if row.transaction_uid == transaction]
+            for row in waiting:
+                self._not_kept(row, transaction, failed.get(row.sop_instance_uid))
             database.execute(
                 "UPDATE transactions SET answered_at = COALESCE(answered_at, ?) WHERE transaction_uid = ?",
                 [now, transaction],
             )
-            if lost:
-                reason = f"{destination} does not hold {len(lost)} of what it had stored: sent again"
+            if lost := [row for row in waiting if _is_lost(failed.get(row.sop_instance_uid))]:
+                reason = f"{destination} does not hold {len(lost)} of what it had stored"
                 for state in (State.SENT, State.REFUSED):
                     self._store.advance(job, state, State.SENDING, now, reason)
+                self._outbox.settle(now)
             self._outbox.archive(job, now)
         log.info("commitment_reported", job=job, destination=destination, kept=len(kept), not_kept=len(failed))
         return True
 
-    def _due_again(self, transaction: str, comment: str) -> None:
+    def take_up(self) -> None:
+        """For the start: what is under way to a destination that was not asked until now is asked for like the rest."""
+        found: dict[tuple[int, str], list[Row]] = {}
+        for row in self._outbox.rows(
+            """SELECT d.* FROM deliveries d JOIN jobs j ON j.id = d.job WHERE j.state IN ('sending', 'refused')
+            AND d.commitment = 'none' AND d.destination IN (SELECT value FROM json_each(:asked))""",
+            asked=json.dumps(sorted(self._ae_titles)),
+        ):
+            found.setdefault((row.job, row.destination), []).append(row)
+        for (job, destination), rows in found.items():
+            try:
+                classes = [row.sop_class_uid or _sop_class(row.path) for row in rows]
+            except UnreadableObject as error:
+                log.warning("commitment_not_taken_up", job=job, destination=destination, reason=str(error))
+                continue
+            with self._store.transaction() as database:
+                for row, sop_class in zip(rows, classes, strict=True):
+                    database.execute(
+                        """UPDATE deliveries SET commitment = 'due', sop_class_uid = ?
+                        WHERE job = ? AND destination = ? AND sop_instance_uid = ?""",
+                        [sop_class, job, destination, row.sop_instance_uid],
+                    )
+
+    def _not_kept(self, row: Row, transaction: str, reason: int | None) -> None:
+        """reason: why, None where the answer did not name it."""
+        if not _is_lost(reason):
+            comment = "the answer did not name it" if reason is None else f"not kept yet: 0x{reason:04X}"
+            return self._due_again(transaction, comment, row.sop_instance_uid)
+        now = self._clock()
+        self._store.database.execute(
+            """UPDATE deliveries SET outcome = ?, commitment = 'due', transaction_uid = NULL, status = ?, comment = ?,
+                due_at = ?, changed_at = ? WHERE job = ? AND destination = ? AND sop_instance_uid = ?""",
+            [
+                *("pending" if reason == NOT_HELD else "refused", reason, f"not kept: 0x{reason:04X}"),
+                *(now + self._pauses.pause(row.attempts), now),
+                *(row.job, row.destination, row.sop_instance_uid),
+            ],
+        )
+        return None
+
+    def _due_again(self, transaction: str, comment: str, sop_instance_uid: str | None = None) -> None:
+        """All of a transaction, or one instance of it."""
         now = self._clock()
         self._store.database.execute(
             """UPDATE deliveries SET commitment = 'due', transaction_uid = NULL, comment = :comment, changed_at = :now,
-                due_at = :now + :pause WHERE transaction_uid = :uid""",
-            {"uid": transaction, "comment": comment, "now": now, "pause": self._pause(transaction)},
+                due_at = :now + :pause
+            WHERE transaction_uid = :uid AND (:instance IS NULL OR sop_instance_uid = :instance)""",
+            {
+                "uid": transaction,
+                "instance": sop_instance_uid,
+                "comment": comment,
+                "now": now,
+                "pause": self._pause(transaction),
+            },
         )
 
     def _pause(self, transaction: str) -> float:
@@ -211,6 +254,10 @@ class Committer:
             except PeerFailure as error:
                 log.warning("commitment_not_asked", job=job, destination=self.destination.name, reason=str(error))
                 self.commitments.withdraw(transaction, f"commitment cannot be asked: {error}")
+            except Exception as error:
+                # one job's surprise must not keep the others waiting, nor itself until it is given up
+                log.exception("commitment_failed", job=job, destination=self.destination.name)
+                self.commitments.withdraw(transaction, f"{type(error).__name__}: {error}")
 
 
 def ask(
@@ -227,7 +274,10 @@ def ask(
     request.ReferencedSOPSequence = [reference(row.sop_class_uid, row.sop_instance_uid) for row in rows]
     handlers = [(evt.EVT_N_EVENT_REPORT, lambda event: take_report(event, destination.ae_title, report))]
     with associate([build_context(PUSH_MODEL)], destination, settings, handlers=handlers) as association:
-        answer, _ = association.send_n_action(request, REQUEST_COMMITMENT, PUSH_MODEL, WELL_KNOWN_INSTANCE)
+        try:
+            answer, _ = association.send_n_action(request, REQUEST_COMMITMENT, PUSH_MODEL, WELL_KNOWN_INSTANCE)
+        except (RuntimeError, ValueError) as error:  # it has just ended, or has no context for it
+            raise PeerFailure(f"{destination.words} cannot be asked for storage commitment: {error}") from error
         if "Status" not in answer:
             raise PeerFailure(f"{destination.words} did not answer a request for storage commitment")
         if answer.Status != SUCCESS:
@@ -251,6 +301,19 @@ def take_report(event: evt.Event, ae_title: str, report: Report) -> tuple[int, N
         log.warning("unknown_commitment_reported", ae_title=ae_title)
         return INVALID_ARGUMENT, None
     return SUCCESS, None
+
+
+def _is_lost(reason: int | None) -> bool:
+    """Whether asking again would not help."""
+    return reason is not None and reason not in PASSING
+
+
+def _sop_class(path: Path) -> str:
+    """Raises UnreadableObject."""
+    try:
+        return str(read_file_meta_info(path).MediaStorageSOPClassUID)
+    except (OSError, InvalidDicomError, AttributeError, EOFError) as error:
+        raise UnreadableObject(f"{path} is no DICOM file with File Meta Information: {error}") from error
 
 
 def reference(sop_class_uid: str, sop_instance_uid: str, **more: Any) -> Dataset:

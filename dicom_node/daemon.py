@@ -215,6 +215,7 @@ class Daemon:
         self.dispatch.recover()
         self._outbox.refuse_unknown(self._destination_names, self._clock())
         self._outbox.ask_no_more(self._clock())
+        self._commitments.take_up()
         self._outbox.settle(self._clock())
         self.receiver.start()
         self.index.start()

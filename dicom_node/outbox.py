@@ -159,12 +159,16 @@ class Outbox:
         )
 
     def ask_no_more(self, now: float) -> None:
-        """Destinations that are no longer asked for commitment will never give it."""
-        self._store.database.execute(
-            """UPDATE deliveries SET commitment = 'none', transaction_uid = NULL, changed_at = :now
-            WHERE commitment IN ('due', 'asked') AND destination NOT IN (SELECT value FROM json_each(:known))""",
-            {"known": json.dumps(sorted(self._committing)), "now": now},
-        )
+        """Destinations that are no longer asked for commitment will never give it, and keep no job from its end."""
+        with self._store.transaction():
+            changed = self._store.rows(
+                """UPDATE deliveries SET commitment = 'none', transaction_uid = NULL, changed_at = :now
+                WHERE commitment IN ('due', 'asked') AND destination NOT IN (SELECT value FROM json_each(:known))
+                RETURNING job""",
+                {"known": json.dumps(sorted(self._committing)), "now": now},
+            )
+            for job in sorted({row["job"] for row in changed}):
+                self.archive(job, now)
 
     def again(self, job: int, now: float) -> bool:
         """Sends what was turned down once more."""

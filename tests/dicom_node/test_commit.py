@@ -31,10 +31,12 @@ PAUSES = Send(first_pause=5, pause_factor=2, longest_pause=60, commitment_timeou
 class Line:
     """A store with a job whose two results are stored, and who asks for commitment."""
 
-    def __init__(self, folder: Path, destinations: Sequence[str] = ("pacs",)) -> None:
+    def __init__(
+        self, folder: Path, destinations: Sequence[str] = ("pacs",), committing: Sequence[str] | None = None
+    ) -> None:
         self.clock = Clock()
         self.folder = folder
-        self.open(destinations)
+        self.open(destinations if committing is None else committing)
         self.destinations = destinations
         self.job = a_ready_job(self.store)
         self.store.claim(self.clock(), lease=1, ceiling=3)
@@ -43,7 +45,7 @@ class Line:
         results = [Result(uid, a_file(self._file(uid), uid), MRImageStorage) for uid in self.uids]
         assert self.outbox.register(the_job(self.store, self.job), results, destinations, self.clock())
         self.asked: list[tuple[str, list[str]]] = []
-        self.fails = ""
+        self.fails: str | Exception = ""
 
     def open(self, destinations: Sequence[str] = ("pacs",)) -> None:
         """Also: as after a restart."""
@@ -70,6 +72,8 @@ class Line:
         over: Callable[[], bool],
     ) -> None:
         self.asked.append((transaction, [row.sop_instance_uid for row in rows]))
+        if isinstance(self.fails, Exception):
+            raise self.fails
         if self.fails:
             raise PeerFailure(self.fails)
 
@@ -77,8 +81,10 @@ class Line:
         target = Destination(destination, "127.0.0.1", 1, destination.upper())
         Committer(self.commitments, target, SendSettings(), self._ask, lambda: False)()
 
-    def report(self, kept: Sequence[str], failed: Sequence[str] = (), *, of: int = -1, by: str = "PACS") -> bool:
-        return self.commitments.report(self.asked[of][0], by, set(kept), dict.fromkeys(failed, 0x0112))
+    def report(
+        self, kept: Sequence[str], failed: Sequence[str] = (), *, of: int = -1, by: str = "PACS", reason: int = 0x0112
+    ) -> bool:
+        return self.commitments.report(self.asked[of][0], by, set(kept), dict.fromkeys(failed, reason))
 
     @property
     def state(self) -> State:
@@ -125,6 +131,44 @@ def test_what_is_not_kept_is_sent_again_and_asked_again(line: Line) -> None:
     assert line.asked[0][0] != line.asked[1][0], "a transaction UID is never used again"
     assert line.report(line.uids[1:])
     assert line.state is State.ARCHIVED
+
+
+@pytest.mark.parametrize("reason", [0x0110, 0x0213, 0x0131])
+def test_what_is_not_kept_for_a_reason_that_passes_is_asked_again(line: Line, reason: int) -> None:
+    line.round()
+    assert line.report([], line.uids, reason=reason)
+    assert (line.state, line.rows()) == (State.SENT, [("stored", "due")] * 2)
+    assert f"0x{reason:04X}" in line.outbox.of(line.job)[0].comment
+    line.clock.now += 5
+    line.round()
+    assert [uids for _, uids in line.asked] == [line.uids] * 2
+    assert line.report(line.uids)
+    assert line.state is State.ARCHIVED
+
+
+@pytest.mark.parametrize("reason", [0x0119, 0x0122, 0xC000])
+def test_what_is_not_kept_for_good_is_refused_until_somebody_asks(line: Line, reason: int) -> None:
+    line.round()
+    assert line.report(line.uids[:1], line.uids[1:], reason=reason)
+    assert (line.state, line.rows()) == (State.REFUSED, [("stored", "given"), ("refused", "due")])
+    assert f"0x{reason:04X}" in the_job(line.store, line.job).reason
+    line.clock.now += 1e6
+    line.deliver()
+    line.round()
+    assert len(line.asked) == 1
+    assert line.outbox.again(line.job, line.clock())
+    line.deliver()
+    line.round()
+    assert line.asked[1][1] == line.uids[1:]
+    assert line.report(line.uids[1:])
+    assert line.state is State.ARCHIVED
+
+
+def test_a_surprise_is_told_and_stalls_nothing(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(line, "fails", KeyError("surprise"))
+    line.round()
+    assert line.rows() == [("stored", "due")] * 2
+    assert "surprise" in line.outbox.of(line.job)[0].comment
 
 
 def test_what_is_not_answered_is_asked_again_under_another_uid(line: Line) -> None:
@@ -208,6 +252,42 @@ def test_a_destination_that_is_asked_no_more_keeps_nothing_open(line: Line) -> N
     assert len(line.asked) == 1
 
 
+def test_a_job_that_waited_for_it_alone_is_archived(tmp_path: Path) -> None:
+    line = Line(tmp_path, ["pacs", "vna"])
+    line.deliver("pacs")
+    line.deliver("vna")
+    line.round("pacs")
+    assert line.report(line.uids)
+    assert line.state is State.SENT
+    line.open(["pacs"])
+    line.outbox.ask_no_more(line.clock())
+    assert line.state is State.ARCHIVED
+
+
+def test_what_is_under_way_when_commitment_is_switched_on_is_asked_for_too(tmp_path: Path) -> None:
+    line = Line(tmp_path, committing=[])
+    [first, _] = line.outbox.due("pacs", line.clock())[line.job]
+    line.outbox.answered(first, "stored", line.clock(), status=0, comment="", due_at=line.clock())
+    line.store.database.execute("UPDATE deliveries SET sop_class_uid = ''")  # as an older version left it
+    line.open(["pacs"])
+    line.commitments.take_up()
+    assert line.rows() == [("stored", "due"), ("pending", "due")]
+    assert {row.sop_class_uid for row in line.outbox.of(line.job)} == {MRImageStorage}
+    line.deliver()
+    line.round()
+    assert line.asked[0][1] == line.uids
+    assert line.report(line.uids)
+    assert line.state is State.ARCHIVED
+
+
+def test_what_was_sent_before_commitment_was_switched_on_is_left_alone(tmp_path: Path) -> None:
+    line = Line(tmp_path, committing=[])
+    line.deliver()
+    line.open(["pacs"])
+    line.commitments.take_up()
+    assert (line.state, line.rows()) == (State.SENT, [("stored", "none")] * 2)
+
+
 def test_nothing_that_may_have_to_be_sent_again_is_cleaned_up(line: Line) -> None:
     folder, later = line.folder / "jobs" / "1", line.clock() + 1e9
     clean_up(line.store, line.folder / "jobs", Retention(jobs=1), later)
@@ -249,6 +329,19 @@ def test_over_associations_it_answers_on_the_same_or_on_another(
             archive.asked["1.2.3"] = first
             archive.report("1.2.3")
             assert archive.reported[-1] == 0x0115, "we never asked that"
+
+
+def test_an_association_that_has_just_ended_is_the_peer_s_failure(
+    line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(*_: object, **__: object) -> None:
+        raise RuntimeError("The association with a peer SCP must be established")
+
+    monkeypatch.setattr("pynetdicom.association.Association.send_n_action", ended)
+    with CommittingArchive(tmp_path / "archive", ae_title="PACS") as archive:
+        target = Destination("pacs", "127.0.0.1", archive.port, "PACS")
+        with pytest.raises(PeerFailure, match="cannot be asked for storage commitment"):
+            ask("1.2.3", line.outbox.of(line.job), target, SendSettings(), line.commitments.report, lambda: False)
 
 
 def test_a_destination_without_the_service_says_so(line: Line, tmp_path: Path) -> None:
