@@ -23,8 +23,9 @@ def even_tissue(
     """
     xp = array_namespace(magnitude)
     steepness = xp.abs(gradient.forward(xp.where(inside, magnitude, 0.0), voxel_size))
-    rank = steepness.size - min(round(edges * int(xp.count_nonzero(inside))), steepness.size - 1) - 1
-    limit = float(np.partition(to_numpy(steepness).ravel(), rank)[rank])
+    values = to_numpy(steepness).ravel()
+    rank = values.size - min(round(edges * int(xp.count_nonzero(inside))), values.size - 1) - 1
+    limit = float(np.partition(values, rank)[rank])
     even: FloatArray = xp.astype(steepness <= limit, xp.float32)
     return even
 

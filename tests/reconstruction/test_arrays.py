@@ -1,7 +1,9 @@
-"""One code for every library of arrays: what NumPy's give, a strict second namespace gives too, but for rounding."""
+"""One code for every library of arrays: a strict one, and PyTorch where it is installed, agree with NumPy."""
 
 from __future__ import annotations
 
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import array_api_strict
@@ -19,10 +21,14 @@ from tests.reconstruction.sources import OBLIQUE, ball, field_of_sphere
 
 GEOMETRY = Geometry((24, 22, 20), (1.0, 1.1, 1.4), OBLIQUE)
 STRICT: Any = array_api_strict
+OTHERS: list[Any] = [STRICT, *([import_module("array_api_compat.torch")] if find_spec("torch") else [])]
+"""Namespaces beside NumPy's.  PyTorch stands for devices: what works on its CPU needs only be moved."""
+
+in_another_namespace = pytest.mark.parametrize("xp", OTHERS, ids=lambda xp: xp.__name__.rpartition(".")[2])
 
 
-def on_strict(data: dict[str, Any]) -> dict[str, Any]:
-    return {name: STRICT.asarray(value) if isinstance(value, np.ndarray) else value for name, value in data.items()}
+def moved(data: dict[str, Any], xp: Any) -> dict[str, Any]:
+    return {name: xp.asarray(value) if isinstance(value, np.ndarray) else value for name, value in data.items()}
 
 
 def scene() -> dict[str, Any]:
@@ -52,24 +58,26 @@ def asked(name: str, method: str, data: dict[str, Any]) -> Any:
     return stage.run(name, method, settings, data)
 
 
+@in_another_namespace
 @pytest.mark.parametrize("method", stage.methods("background"))
-def test_background_removal_in_a_second_namespace(method: str) -> None:
+def test_background_removal_in_another_namespace(method: str, xp: Any) -> None:
     data = scene()
     expected_field, expected_mask = asked("background", method, data)
-    field, mask = asked("background", method, on_strict(data))
-    assert array_namespace(field, mask) is STRICT
+    field, mask = asked("background", method, moved(data, xp))
+    assert array_namespace(field, mask) is xp
     agree(to_numpy(field), expected_field, scale=np.abs(data["field"]).max())
     np.testing.assert_array_equal(to_numpy(mask), expected_mask)
 
 
+@in_another_namespace
 @pytest.mark.parametrize("method", stage.methods("inversion"))
-def test_inversion_in_a_second_namespace(method: str) -> None:
+def test_inversion_in_another_namespace(method: str, xp: Any) -> None:
     data = scene()
-    expected, chi = (asked("inversion", method, inputs) for inputs in (data, on_strict(data)))
+    expected, chi = (asked("inversion", method, inputs) for inputs in (data, moved(data, xp)))
     if isinstance(expected, tuple):
         np.testing.assert_array_equal(to_numpy(chi[1]), expected[1])
         expected, chi = expected[0], chi[0]
-    assert array_namespace(chi) is STRICT
+    assert array_namespace(chi) is xp
     agree(to_numpy(chi), expected, scale=np.abs(expected).max())
 
 
@@ -79,22 +87,24 @@ def agree(found: FloatArray, expected: FloatArray, scale: float) -> None:
     np.testing.assert_allclose(found, expected, atol=2e-3 * scale)
 
 
-def test_conjugate_gradient_in_a_second_namespace() -> None:
-    diagonal = STRICT.asarray(np.linspace(1, 4, 60, dtype=np.float32).reshape(3, 4, 5))
-    truth = STRICT.asarray(random_volume((3, 4, 5), 1))
+@in_another_namespace
+def test_conjugate_gradient_in_another_namespace(xp: Any) -> None:
+    diagonal = xp.asarray(np.linspace(1, 4, 60, dtype=np.float32).reshape(3, 4, 5))
+    truth = xp.asarray(random_volume((3, 4, 5), 1))
     found, outcome = conjugate_gradient(
-        lambda x: diagonal * x, diagonal * truth, STRICT.zeros_like(truth), tolerance=1e-5, max_iterations=50
+        lambda x: diagonal * x, diagonal * truth, xp.zeros_like(truth), tolerance=1e-5, max_iterations=50
     )
     assert outcome.converged
     np.testing.assert_allclose(to_numpy(found), to_numpy(truth), atol=1e-4)
 
 
+@in_another_namespace
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.bool_])
-def test_arrays_move_there_and_back(dtype: type) -> None:
+def test_arrays_move_there_and_back(dtype: type, xp: Any) -> None:
     array = (random_volume((3, 4, 5), 1) > 0).astype(dtype)
-    moved = like(array, STRICT.asarray(np.zeros(1)))
-    assert array_namespace(moved) is STRICT
-    np.testing.assert_array_equal(to_numpy(moved), array)
+    there = like(array, xp.asarray(np.zeros(1)))
+    assert array_namespace(there) is xp
+    np.testing.assert_array_equal(to_numpy(there), array)
     assert like(array, array) is array
     assert to_numpy(array) is array
     assert mover("cpu")(array) is array
