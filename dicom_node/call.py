@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext, build_context
 
 from dicom_node.checkpoint import install_checkpoint
-from dicom_node.errors import PeerFailure
+from dicom_node.errors import PeerFailure, Unreachable
 from dicom_node.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, VERIFICATION
 from dicom_node.tls import Identity
 
@@ -67,7 +68,7 @@ def associate(
     """An established association; released at the end, aborted if the body fails.
 
     roles: where ours is not that of the requestor by default.  handlers: pynetdicom's (event, handler) pairs for what
-    the peer asks of us meanwhile.  Raises PeerFailure when it cannot be had.
+    the peer asks of us meanwhile.  Raises Unreachable when it cannot be had.
     """
     entity = AE(settings.ae_title)
     entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
@@ -94,9 +95,9 @@ def associate(
             evt_handlers=[(evt.EVT_CONN_OPEN, opened), *handlers],
         )
     except OSError as error:
-        raise PeerFailure(f"{destination.words} cannot be found: {error.strerror}; is its host right?") from error
+        raise Unreachable(f"{destination.words} cannot be found: {error.strerror}; is its host right?") from error
     if not association.is_established:
-        raise PeerFailure(_why_not(association, connected, destination, settings))
+        raise Unreachable(_why_not(association, connected, destination, settings))
     try:
         yield association
     except GeneratorExit:
@@ -107,6 +108,27 @@ def associate(
         raise
     if association.is_established:
         association.release()
+
+
+@contextmanager
+def given_up_when(stopping: Callable[[], bool], association: Association) -> Iterator[None]:
+    """No answer is waited for any longer than until `stopping`: as if the peer had broken off."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.2):
+            if stopping():
+                # What pynetdicom 3.0.4 takes for a peer that broke off; an abort from here would wake nobody.
+                association.dimse.msg_queue.put((None, None))
+                return
+
+    watcher = threading.Thread(target=watch, name="call watch", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
 
 
 def tune(event: evt.Event, idle_timeout: float) -> None:
@@ -135,7 +157,7 @@ def _tls(destination: Destination, settings: SendSettings) -> tuple[ssl.SSLConte
     if not destination.certificate:
         return None
     if settings.tls is None:
-        raise PeerFailure(f"{destination.words} cannot be called: this node has no certificate; see [tls]")
+        raise Unreachable(f"{destination.words} cannot be called: this node has no certificate; see [tls]")
     return settings.tls.client(), destination.certificate
 
 

@@ -7,6 +7,7 @@ NodeError
 │   └── Contradicted       one whose phase cannot be what its header says; the reason names both hypotheses
 ├── IllegalTransition      a job was asked for a move that the table does not have
 └── PeerFailure            a destination refused or broke off; what it answered
+    └── Unreachable        one with which no association can be had; nothing was asked of it
 """
 
 
@@ -36,3 +37,7 @@ class IllegalTransition(NodeError):
 
 class PeerFailure(NodeError):
     """A peer refused or broke off."""
+
+
+class Unreachable(PeerFailure):
+    """A peer with which no association can be had: it says nothing of what was to be asked."""

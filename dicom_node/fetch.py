@@ -6,9 +6,9 @@ goes the way of everything that scanners send.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, Literal
@@ -22,9 +22,9 @@ from pynetdicom.presentation import build_context
 from sqlite_utils import Database
 
 from dicom_node.admission import ADMITTED_SOP_CLASSES, ADMITTED_TRANSFER_SYNTAXES
-from dicom_node.call import Destination, SendSettings, associate
+from dicom_node.call import Destination, SendSettings, associate, given_up_when
 from dicom_node.config import Send
-from dicom_node.errors import PeerFailure
+from dicom_node.errors import PeerFailure, Unreachable
 from dicom_node.seek import Candidate
 from dicom_node.states import State
 from dicom_node.store import Store
@@ -93,6 +93,14 @@ class Fetches:
         """Again later; refused when it was tried often enough."""
         state = "refused" if fetch.attempts + 1 >= ATTEMPTS else "found"
         self._change(fetch, state, reason, now, now + pause)
+
+    def put_off(self, peer: str, reason: str, now: float, pause: float) -> None:
+        """All of an archive again later: it cannot be reached, which is no fault of any series."""
+        self._store.database.execute(
+            """UPDATE fetches SET reason = :reason, changed_at = :now, due_at = MAX(due_at, :now + :pause)
+            WHERE peer = :peer AND state = 'found'""",
+            {"peer": peer, "reason": reason, "now": now, "pause": pause},
+        )
 
     def listed(self) -> list[Fetch]:
         """All of them.  What was fetched is `done` when a map was made of its study, or says what stopped its job."""
@@ -177,6 +185,7 @@ class Fetcher:
         self._clock = clock
         self._stopping = stopping
         self._next_at = 0.0
+        self._unreached: Counter[str] = Counter()
 
     def __call__(self) -> None:
         """One round: one study, if it is time for one."""
@@ -191,15 +200,27 @@ class Fetcher:
                 if archive is None:
                     raise PeerFailure(f"{fetch.peer} is no peer with a port any more; see [[peer]]")
                 self._retrieve(fetch, archive, self._settings)
+            except Unreachable as error:
+                if not self._stopping():
+                    self._put_off(fetch.peer, str(error))
+                return
             except PeerFailure as error:
+                self._unreached[fetch.peer] = 0
                 if self._stopping():
                     return
                 pause = self._pauses.pause(fetch.attempts + 1)
                 log.warning("not_fetched", series=fetch.series_instance_uid, seconds=pause, reason=str(error))
                 self._fetches.postpone(fetch, str(error), self._clock(), pause)
             else:
+                self._unreached[fetch.peer] = 0
                 log.info("fetched", series=fetch.series_instance_uid, images=fetch.images)
                 self._fetches.fetched(fetch, self._clock())
+
+    def _put_off(self, peer: str, reason: str) -> None:
+        self._unreached[peer] += 1
+        pause = self._pauses.pause(self._unreached[peer])
+        log.warning("archive_not_reached", peer=peer, seconds=pause, reason=reason)
+        self._fetches.put_off(peer, reason, self._clock(), pause)
 
 
 def retriever(by: Literal["move", "get"], arrivals: Arrivals, stopping: Callable[[], bool]) -> Retrieve:
@@ -208,47 +229,34 @@ def retriever(by: Literal["move", "get"], arrivals: Arrivals, stopping: Callable
     def move(fetch: Fetch, archive: Destination, settings: SendSettings) -> None:
         with (
             associate([build_context(MOVE)], archive, _patient(settings)) as association,
-            _given_up_when(stopping, association),
+            given_up_when(stopping, association),
         ):
-            _complete(association.send_c_move(_query(fetch), settings.ae_title, MOVE), archive)
+            _complete(association.send_c_move(_query(fetch), settings.ae_title, MOVE), archive, fetch)
 
     def get(fetch: Fetch, archive: Destination, settings: SendSettings) -> None:
         syntaxes: list[str | UID] = list(ADMITTED_TRANSFER_SYNTAXES)
         contexts = [build_context(GET), *(build_context(uid, syntaxes) for uid in ADMITTED_SOP_CLASSES)]
         roles = [build_role(uid, scp_role=True) for uid in ADMITTED_SOP_CLASSES]
-        handlers = [(evt.EVT_C_STORE, arrivals.store)]
+        arrived = 0
+
+        def store(event: evt.Event) -> Any:
+            nonlocal arrived
+            arrived += 1
+            return arrivals.store(event)
+
+        handlers = [(evt.EVT_C_STORE, store)]
         with (
             associate(contexts, archive, _patient(settings), roles=roles, handlers=handlers) as association,
             arrivals.hears(association, archive.ae_title),
-            _given_up_when(stopping, association),
+            given_up_when(stopping, association),
         ):
-            _complete(association.send_c_get(_query(fetch), GET), archive)
+            _complete(association.send_c_get(_query(fetch), GET), archive, fetch, lambda: arrived)
 
     return move if by == "move" else get
 
 
 def _patient(settings: SendSettings) -> SendSettings:
     return replace(settings, response_timeout=RETRIEVE_TIMEOUT, idle_timeout=RETRIEVE_TIMEOUT)
-
-
-@contextmanager
-def _given_up_when(stopping: Callable[[], bool], association: Association) -> Iterator[None]:
-    over = threading.Event()
-
-    def watch() -> None:
-        while not over.wait(0.2):
-            if stopping():
-                # What pynetdicom 3.0.4 takes for a peer that broke off; an abort from here would wake nobody.
-                association.dimse.msg_queue.put((None, None))
-                return
-
-    watcher = threading.Thread(target=watch, name="fetch watch", daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        over.set()
-        watcher.join()
 
 
 def _query(fetch: Fetch) -> Dataset:
@@ -259,11 +267,20 @@ def _query(fetch: Fetch) -> Dataset:
     return query
 
 
-def _complete(answers: Iterable[tuple[Dataset, Dataset | None]], archive: Destination) -> None:
-    """Raises PeerFailure unless everything came."""
-    last = Dataset()
+def _complete(
+    answers: Iterable[tuple[Dataset, Dataset | None]],
+    archive: Destination,
+    fetch: Fetch,
+    arrived: Callable[[], int | None] = lambda: None,
+) -> None:
+    """Raises PeerFailure unless everything came.
+
+    arrived: how many images did, where we can tell, for archives that do not count them: none has to (PS3.4 C.4.2.1.6).
+    """
+    last, told = Dataset(), None
     try:
         for last, _ in answers:
+            told = _done(last, told)
             if last.get("Status") not in _PENDING:
                 break
     except (RuntimeError, ValueError) as error:  # the association has ended, or has no context
@@ -275,5 +292,14 @@ def _complete(answers: Iterable[tuple[Dataset, Dataset | None]], archive: Destin
         raise PeerFailure(f"{archive.words} does not know where to move to: give it our AE title, host and port")
     if last.Status != 0x0000 or failed:
         raise PeerFailure(f"{archive.words} answered 0x{last.Status:04X}, {failed} images did not come")
-    if not last.get("NumberOfCompletedSuboperations"):
+    if told is None and (came := arrived()) is not None and came < fetch.images:
+        raise PeerFailure(f"{archive.words} sent {came} images, and holds {fetch.images}")
+    if told == 0:
         raise PeerFailure(f"{archive.words} sent nothing")
+
+
+def _done(answer: Dataset, before: int | None) -> int | None:
+    """How many sub-operations are done by this answer, or by those before it if it does not tell."""
+    counts = [answer.get(f"NumberOf{kind}Suboperations") for kind in ("Completed", "Warning")]
+    told = [int(count) for count in counts if count is not None]
+    return sum(told) if told else before

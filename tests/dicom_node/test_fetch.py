@@ -6,13 +6,16 @@ import contextlib
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
+from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
+from pynetdicom.presentation import build_context
 
 from dicom_node.call import Destination, SendSettings
 from dicom_node.config import Send
-from dicom_node.errors import PeerFailure
+from dicom_node.errors import PeerFailure, Unreachable
 from dicom_node.fetch import ATTEMPTS, GET, MOVE, Arrivals, Fetch, Fetcher, Fetches, retriever
 from dicom_node.seek import Candidate
 from dicom_node.states import State
@@ -26,6 +29,10 @@ PACS = Destination("pacs", "127.0.0.1", 1, "PACS")
 
 def a_candidate(series: int, study: str = STUDY, against: str = "", images: int = 8) -> Candidate:
     return Candidate(study, f"{study}.{series}", "20240229", str(series), "gre", images, against)
+
+
+def a_fetch() -> Fetch:
+    return Fetch("pacs", STUDY, f"{STUDY}.1", 8, "found", "", 0, 0.0, 0.0)
 
 
 class Line:
@@ -163,6 +170,80 @@ def test_fetched_is_done_when_a_map_was_made_and_else_says_what_stopped_it(line:
     assert line.states() == {f"{STUDY}.1": "done"}
 
 
+def test_an_archive_that_is_down_costs_no_series(line: Line) -> None:
+    line.fetches.add("pacs", [a_candidate(1), a_candidate(2), a_candidate(1, study="1.2.9")], line.clock())
+    times: list[float] = []
+
+    def unreachable(fetch: Fetch, archive: Destination, settings: SendSettings) -> None:
+        times.append(line.clock.now)
+        raise Unreachable("pacs took no TCP connection")
+
+    line.round._retrieve = unreachable
+    for _ in range(40):
+        line.round()
+        line.clock.now += 30
+    assert {(fetch.state, fetch.attempts) for fetch in line.fetches.listed()} == {("found", 0)}
+    assert "took no TCP connection" in line.fetches.listed()[2].reason, "all of them wait"
+    assert len(times) == 20, "each time for one series, with the longest pause between"
+    line.round._retrieve = line._retrieve
+    for _ in range(3):
+        line.clock.now += 60
+        line.round()
+    assert set(line.states().values()) == {"fetched"}
+
+
+def test_nobody_there_is_unreachable() -> None:
+    arrivals = Arrivals(lambda event: 0, lambda association, title: contextlib.nullcontext())
+    with pytest.raises(Unreachable):
+        retriever("move", arrivals, lambda: False)(
+            a_fetch(), Destination("pacs", "127.0.0.1", free_port(), "PACS"), SendSettings()
+        )
+
+
+def an_answer(status: int, **counts: int) -> tuple[Dataset, None]:
+    answer = Dataset()
+    answer.Status = status
+    for kind, count in counts.items():
+        setattr(answer, f"NumberOf{kind}Suboperations", count)
+    return answer, None
+
+
+DONE, PENDING = 0x0000, 0xFF00
+
+
+@pytest.mark.parametrize(
+    ("by", "answers", "trouble"),
+    [
+        ("move", [an_answer(DONE, Completed=8)], ""),
+        ("move", [an_answer(DONE, Completed=0, Warning=8)], ""),
+        ("move", [an_answer(DONE)], ""),
+        ("move", [an_answer(PENDING, Completed=7, Remaining=1), an_answer(DONE)], ""),
+        ("move", [an_answer(DONE, Completed=0)], "sent nothing"),
+        ("move", [an_answer(0xB000, Completed=7, Failed=1)], "1 images did not come"),
+        ("get", [an_answer(DONE, Completed=8)], ""),
+        ("get", [an_answer(DONE)], "sent 0 images, and holds 8"),
+    ],
+)
+def test_what_makes_a_retrieve_complete(
+    by: Literal["move", "get"],
+    answers: list[tuple[Dataset, None]],
+    trouble: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    entity, port = AE("PACS"), free_port()
+    entity.supported_contexts = [build_context(MOVE), build_context(GET)]
+    server = entity.start_server(("127.0.0.1", port), block=False)
+    monkeypatch.setattr(f"pynetdicom.association.Association.send_c_{by}", lambda *_, **__: iter(answers))
+    arrivals = Arrivals(lambda event: 0, lambda association, title: contextlib.nullcontext())
+    try:
+        with pytest.raises(PeerFailure, match=trouble) if trouble else contextlib.nullcontext():
+            retriever(by, arrivals, lambda: False)(
+                a_fetch(), Destination("pacs", "127.0.0.1", port, "PACS"), SendSettings()
+            )
+    finally:
+        server.shutdown()
+
+
 @pytest.mark.parametrize("by", ["move", "get"])
 def test_a_node_that_stops_does_not_wait_for_a_slow_archive(by: str) -> None:
     over, stopping = threading.Event(), threading.Event()
@@ -181,9 +262,8 @@ def test_a_node_that_stops_does_not_wait_for_a_slow_archive(by: str) -> None:
     try:
         arrivals = Arrivals(lambda event: 0, lambda association, title: contextlib.nullcontext())
         retrieve = retriever(by, arrivals, stopping.is_set)  # type: ignore[arg-type]
-        fetch = Fetch("pacs", STUDY, f"{STUDY}.1", 8, "found", "", 0, 0.0, 0.0)
         with pytest.raises(PeerFailure):
-            retrieve(fetch, Destination("pacs", "127.0.0.1", port, "PACS"), SendSettings())
+            retrieve(a_fetch(), Destination("pacs", "127.0.0.1", port, "PACS"), SendSettings())
     finally:
         over.set()
         entity.shutdown()
