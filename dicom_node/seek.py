@@ -6,17 +6,20 @@ echo times, only a series that may hold several is worth fetching, and what that
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+import structlog
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 from pydicom.uid import EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage
 from pynetdicom.association import Association
 from pynetdicom.presentation import build_context
 
-from dicom_node.call import Destination, SendSettings, associate
+from dicom_node.call import Destination, SendSettings, associate, given_up_when
 from dicom_node.errors import PeerFailure
 
 FIND = "1.2.840.10008.5.1.4.1.2.2.1"
@@ -29,9 +32,12 @@ _IMAGE_KEYS = (
     *("SOPInstanceUID", "SOPClassUID", "ImageType", "EchoTime", "ScanningSequence", "EchoPulseSequence"),
     "ImagePositionPatient",
 )
+_DECIMAL = re.compile(r" *[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)? *")
+"""The value representation DS (PS3.5 6.2); archives tell other things too."""
 _FEWEST_SLICES = 4
 """As many as the node reconstructs; fewer are localisers."""
 
+log = structlog.get_logger(__name__)
 
 UNTOLD = "the archive does not tell echo times; name its study to fetch it all the same"
 
@@ -60,9 +66,17 @@ class Candidate:
     against: str
 
 
-def seek(wanted: Wanted, archive: Destination, settings: SendSettings) -> Iterator[Candidate]:
-    """Every MR series of the studies that are wanted, with a judgement, study by study.  Raises PeerFailure."""
-    with associate([build_context(FIND)], archive, settings) as association:
+def seek(
+    wanted: Wanted, archive: Destination, settings: SendSettings, stopping: Callable[[], bool] = lambda: False
+) -> Iterator[Candidate]:
+    """Every MR series of the studies that are wanted, with a judgement, study by study.
+
+    stopping: then no answer is waited for any longer.  Raises PeerFailure.
+    """
+    with (
+        associate([build_context(FIND)], archive, settings) as association,
+        given_up_when(stopping, association),
+    ):
         dates = f"{wanted.since}-{wanted.until}" if wanted.since or wanted.until else ""
         keys = {
             **_STUDY_KEYS,
@@ -70,7 +84,7 @@ def seek(wanted: Wanted, archive: Destination, settings: SendSettings) -> Iterat
             **{"AccessionNumber": wanted.accession, "StudyDate": dates},
         }
         # All of them before the next question: one association answers one question at a time.
-        for study in list(_find(association, archive, "STUDY", keys)):
+        for study in _named(_find(association, archive, "STUDY", keys), "StudyInstanceUID"):
             for candidate in _study(association, archive, study):
                 is_named = candidate.against == UNTOLD and wanted.study
                 yield replace(candidate, against="") if is_named else candidate
@@ -101,7 +115,9 @@ def _study(association: Association, archive: Destination, study: Dataset) -> It
     uid = str(study.StudyInstanceUID)
     found = {
         str(one.SeriesInstanceUID): one
-        for one in _find(association, archive, "SERIES", {"StudyInstanceUID": uid, **_SERIES_KEYS})
+        for one in _named(
+            _find(association, archive, "SERIES", {"StudyInstanceUID": uid, **_SERIES_KEYS}), "SeriesInstanceUID"
+        )
     }
     images = {}
     for series in found:
@@ -125,7 +141,7 @@ def _against(images: Sequence[Dataset]) -> str:
     if _is_enhanced(images):
         pulse = {str(image.get("EchoPulseSequence") or "") for image in images}
         return "" if pulse & {"", "GRADIENT", "BOTH"} else f"its echoes are {', '.join(sorted(pulse))}"
-    if len(images) < _FEWEST_SLICES:
+    if 0 < len(images) < _FEWEST_SLICES:
         return f"{len(images)} images"
     kinds = [_values(image, "ImageType") for image in images]
     if all(kind[:1] == ["DERIVED"] or "LOCALIZER" in kind for kind in kinds if kind) and any(kinds):
@@ -145,14 +161,36 @@ def _is_enhanced(images: Sequence[Dataset]) -> bool:
 
 
 def _echo_times(images: Sequence[Dataset]) -> set[str]:
-    return {str(float(image.EchoTime)) for image in images if image.get("EchoTime")}
+    """In ms, as text.  One answer may hold several: of a multi-frame object, or of an archive that sums up."""
+    told = {value for image in images for value in _values(image, "EchoTime")}
+    return {str(float(value)) for value in told if _DECIMAL.fullmatch(value)}
 
 
 def _values(image: Dataset, keyword: str) -> list[str]:
     value = image.get(keyword)
     if not value:
         return []
-    return [value] if isinstance(value, str) else [str(one) for one in value]
+    return [str(one) for one in value] if isinstance(value, MultiValue) else [str(value)]
+
+
+def _named(answers: Iterable[Dataset], unique_key: str) -> list[Dataset]:
+    """Those that say what they are of."""
+    found = list(answers)
+    named = [one for one in found if one.get(unique_key)]
+    if len(named) < len(found):
+        log.warning("answers_without_a_name", lacking=unique_key, count=len(found) - len(named))
+    return named
+
+
+def _readable(answer: Dataset) -> Dataset:
+    """Without what cannot be read: an odd value is one that was not told."""
+    for tag in list(answer.keys()):
+        try:
+            answer[tag]
+        except Exception as error:  # noqa: BLE001 - whatever pydicom raises for what a stranger has sent
+            log.warning("answer_unreadable", tag=str(tag), error=type(error).__name__)
+            del answer[tag]
+    return answer
 
 
 def _find(association: Association, archive: Destination, level: str, keys: Mapping[str, str]) -> Iterator[Dataset]:
@@ -166,7 +204,7 @@ def _find(association: Association, archive: Destination, level: str, keys: Mapp
                 raise PeerFailure(f"{archive.words} broke off or did not answer a query in time")
             if status.Status in _PENDING:
                 if identifier is not None:
-                    yield identifier
+                    yield _readable(identifier)
             elif status.Status != 0x0000:
                 raise PeerFailure(f"{archive.words} answered a query with 0x{status.Status:04X}")
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 
 import pytest
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 from pydicom.uid import EnhancedMRImageStorage, MRImageStorage
+from pynetdicom import AE, evt
 
-from dicom_node.seek import UNTOLD, judge
+from dicom_node.call import Destination, SendSettings
+from dicom_node.errors import PeerFailure
+from dicom_node.seek import FIND, UNTOLD, Wanted, _readable, judge, seek
+from tests.peers import free_port
 
 
 def told(count: int = 4, echoes: Sequence[float] = (), **keys: object) -> list[Dataset]:
@@ -34,6 +41,7 @@ def test_several_echoes_in_one_series_are_worth_it() -> None:
     assert alone(told(echoes=(4, 8))) == ""
     assert alone(told(echoes=(4, 8), ScanningSequence="GR", ImageType=["ORIGINAL", "PRIMARY", "P"])) == ""
     assert alone(told(echoes=(4, 8), ScanningSequence="RM")) == "", "Philips and GE write it"
+    assert alone(told(EchoTime=["4", "8"])) == "", "told in one answer"
 
 
 def test_echoes_in_series_of_their_own_are_worth_it_together() -> None:
@@ -56,7 +64,7 @@ def test_echoes_in_series_of_their_own_are_worth_it_together() -> None:
         (told(echoes=(4, 8), ScanningSequence=["SE", "IR"]), "its scanning sequence is SE/IR"),
         (told(echoes=(4, 8), ScanningSequence=["EP", "GR"]), "echo-planar"),
         (told(), UNTOLD),
-        ([], "0 images"),
+        ([], UNTOLD),
     ],
 )
 def test_what_speaks_against_a_series_is_told(images: list[Dataset], why: str) -> None:
@@ -67,3 +75,82 @@ def test_an_enhanced_object_hides_its_echoes_and_is_fetched() -> None:
     assert alone(told(count=1, SOPClassUID=EnhancedMRImageStorage)) == ""
     assert alone(told(count=1, SOPClassUID=EnhancedMRImageStorage, EchoPulseSequence="GRADIENT")) == ""
     assert alone(told(count=1, SOPClassUID=EnhancedMRImageStorage, EchoPulseSequence="SPIN")) == "its echoes are SPIN"
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR DS")
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [(b"4\\8", ""), (b"4\\abc ", "one echo, 4.0 ms"), (b"?", UNTOLD), (b"nan ", UNTOLD)],
+)
+def test_echo_times_as_archives_tell_them(value: bytes, why: str) -> None:
+    images = told()
+    for image in images:
+        image[0x00180081] = RawDataElement(Tag(0x00180081), "DS", len(value), value, 0, False, True)
+    assert alone([_readable(image) for image in images]) == why
+
+
+STUDY, SERIES = "1.2.3", "1.2.3.4"
+
+
+class Archive:
+    """Answers each C-FIND by its level with what it was given; `waits` holds an answer back."""
+
+    def __init__(self, answers: dict[str, list[Dataset]], waits: threading.Event | None = None) -> None:
+        def find(event: evt.Event) -> Iterator[tuple[int, Dataset]]:
+            self.asked += 1
+            if waits is not None:
+                waits.wait(20)
+            for answer in answers[event.identifier.QueryRetrieveLevel]:
+                yield 0xFF00, answer
+
+        self.asked = 0
+        entity = AE("PACS")
+        entity.add_supported_context(FIND)
+        port = free_port()
+        self.destination = Destination("pacs", "127.0.0.1", port, "PACS")
+        self.server = entity.start_server(("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_FIND, find)])
+
+    def __enter__(self) -> Archive:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.server.shutdown()
+
+
+def an_answer(**keys: object) -> Dataset:
+    answer = Dataset()
+    for keyword, value in keys.items():
+        setattr(answer, keyword, value)
+    return answer
+
+
+def test_odd_answers_are_those_of_an_archive_that_does_not_tell() -> None:
+    answers = {
+        "STUDY": [an_answer(StudyDate="20240229"), an_answer(StudyInstanceUID=STUDY)],
+        "SERIES": [an_answer(SeriesNumber=1), an_answer(SeriesInstanceUID=SERIES)],
+        "IMAGE": told(EchoTime=["4", "8"]),
+    }
+    with Archive(answers) as archive:
+        [found] = seek(Wanted(), archive.destination, SendSettings())
+        assert (found.study_instance_uid, found.series_instance_uid, found.against) == (STUDY, SERIES, "")
+        answers["IMAGE"] = []
+        [found] = seek(Wanted(), archive.destination, SendSettings())
+        assert found.against == UNTOLD
+        [found] = seek(Wanted(study=STUDY), archive.destination, SendSettings())
+        assert found.against == "", "its study is named"
+
+
+def test_a_value_that_cannot_be_read_was_not_told() -> None:
+    answer = an_answer(SOPClassUID=MRImageStorage)
+    answer[0x00180081] = RawDataElement(Tag(0x00180081), "XX", 2, b"4 ", 0, False, True)
+    assert list(_readable(answer).keys()) == [0x00080016]
+
+
+def test_a_node_that_stops_does_not_wait_for_a_slow_archive() -> None:
+    over = threading.Event()
+    with Archive({"STUDY": []}, over) as archive:
+        try:
+            with pytest.raises(PeerFailure, match="broke off"):
+                list(seek(Wanted(), archive.destination, SendSettings(), lambda: archive.asked > 0))
+        finally:
+            over.set()
