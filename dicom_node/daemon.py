@@ -255,6 +255,9 @@ class Daemon:
         open_associations |= self.index.pending
         regroup(self.store, group, self._clock(), self._config.group.quiet_time, open_associations)
 
+    def _look(self) -> None:
+        exchange.look(self._config, self._fetches, self._calling, self._clock(), lambda: self._stopping)
+
     def _schedule(self) -> BackgroundScheduler:
         """A round of each part at once, and then again and again, never two of the same part at a time.
 
@@ -270,7 +273,7 @@ class Daemon:
             scheduler.add_job(self._guarded(name, part), "interval", seconds=seconds, id=name, next_run_time=at_once)
         if self._config.fetch.schedule:
             scheduler.add_job(
-                self._guarded("look", lambda: exchange.look(self._config, self._fetches, self._calling, self._clock())),
+                self._guarded("look", self._look),
                 trigger(self._config.fetch.schedule),
                 id="look",
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -93,11 +94,13 @@ def archives(config: Config) -> dict[str, Destination]:
     }
 
 
-def look(config: Config, fetches: Fetches, settings: SendSettings, now: float) -> None:
-    """Writes down what is new in the archive that is looked in regularly.  Raises PeerFailure."""
+def look(
+    config: Config, fetches: Fetches, settings: SendSettings, now: float, stopping: Callable[[], bool] = lambda: False
+) -> None:
+    """Writes down what is new in the archive that is looked in regularly, until `stopping`.  Raises PeerFailure."""
     since = (datetime.fromtimestamp(now) - timedelta(days=config.fetch.days)).strftime("%Y%m%d")
     archive = archives(config)[config.fetch.peer]
-    new = fetches.add(archive.name, seek(Wanted(since=since), archive, settings), now)
+    new = fetches.add(archive.name, seek(Wanted(since=since), archive, settings, stopping), now)
     log.info("looked", peer=archive.name, since=since, found=new)
 
 
