@@ -29,13 +29,13 @@ from typing import Any
 
 from PIL import Image
 from pydicom.dataset import Dataset
-from pydicom.filewriter import dcmwrite
 
 from dicom_node.atlas import read_atlas
 from dicom_node.config import Output, Scanner
 from dicom_node.convert import Override, Source, convert, describe
 from dicom_node.convert.mask import named, with_mask
 from dicom_node.encode import encode
+from dicom_node.encode.file import Writer
 from dicom_node.encode.record import names, record
 from dicom_node.errors import InvalidConfiguration, NotConvertible
 from dicom_node.group import group
@@ -132,11 +132,9 @@ def write(outcome: Outcome, folder: Path) -> None:
     images = folder / "dicom"
     images.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor() as disk:  # a file waits for the disk while the next is encoded
-        written = []
+        written, encode_file = [], Writer()
         for name, dataset in outcome.outputs.items():
-            encoded = io.BytesIO()
-            dcmwrite(encoded, dataset, enforce_file_format=True)
-            written.append(disk.submit(_write, images / name, encoded.getvalue()))
+            written.append(disk.submit(_write, images / name, encode_file(dataset)))
         for one in written:
             one.result()
     encoded = io.BytesIO()

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 import struct
-from functools import cache
+from functools import cache, lru_cache
 
 from pydicom import config
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import RawDataElement, convert_raw_data_element
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException
 from pydicom.multival import MultiValue
@@ -36,8 +38,16 @@ MALFORMED = (
 """What touching a malformed element may raise."""
 
 
+_ALIKE = frozenset({"AS", "CS", "DA", "DS", "DT", "FD", "FL", "IS", "SL", "SS", "TM", "UI", "UL", "US"})
+"""Value representations whose bytes mean the same in every object, whatever its character set; names are not of them.
+"""
+
+_SHORT = 256
+"""Bytes.  What is longer is not the same in many objects."""
+
+
 @cache
-def _tag(keyword: str) -> BaseTag:
+def tag(keyword: str) -> BaseTag:
     """pydicom looks keywords up anew each time, which took a third of the time of reading a header."""
     return Tag(keyword)
 
@@ -45,12 +55,30 @@ def _tag(keyword: str) -> BaseTag:
 def values(header: Dataset, keyword: str) -> tuple[object, ...]:
     """The values of an element; empty if it is absent, empty or malformed."""
     try:
-        value = header[_tag(keyword)].value
-        if value is None or value == "" or isinstance(value, Sequence):
+        element = header.get_item(tag(keyword))
+        if element is None:
             return ()
-        return tuple(value) if isinstance(value, MultiValue | list | tuple) else (value,)
+        if isinstance(element, RawDataElement):
+            implicit, little = element.is_implicit_VR, element.is_little_endian
+            vr = dictionary_VR(element.tag) if implicit else element.VR
+            if vr in _ALIKE and element.value is not None and len(element.value) <= _SHORT:
+                return _parsed(element.tag, vr, element.value, implicit, little)
+        return _as_tuple(header[tag(keyword)].value)
     except MALFORMED:
         return ()
+
+
+@lru_cache(maxsize=1 << 14)
+def _parsed(which: BaseTag, vr: str, value: bytes, implicit: bool, little: bool) -> tuple[object, ...]:
+    """The files of a series say the same a thousand times, and it takes pydicom long to understand it."""
+    raw = RawDataElement(which, vr, len(value), value, 0, implicit, little)
+    return _as_tuple(convert_raw_data_element(raw).value)
+
+
+def _as_tuple(value: object) -> tuple[object, ...]:
+    if value is None or value == "" or isinstance(value, Sequence):
+        return ()
+    return tuple(value) if isinstance(value, MultiValue | list | tuple) else (value,)
 
 
 def text(header: Dataset, keyword: str) -> str:
@@ -90,7 +118,7 @@ def whole(header: Dataset, keyword: str) -> int | None:
 def items(header: Dataset, keyword: str) -> tuple[Dataset, ...]:
     """The items of a sequence; empty if it is absent or malformed."""
     try:
-        value = header[_tag(keyword)].value
+        value = header[tag(keyword)].value
         return tuple(value) if isinstance(value, Sequence) else ()
     except MALFORMED:
         return ()
@@ -101,6 +129,8 @@ def private(header: Dataset, group: int, creator: str, element: int) -> str:
 
     element: the two lower digits of its number.  Of several values the first.
     """
+    if all(known >> 16 != group for known in tuple(header.keys())):  # far quicker than to look for the block
+        return ""
     try:
         value = header.private_block(group, creator)[element].value
     except MALFORMED:

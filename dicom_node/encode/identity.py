@@ -30,7 +30,9 @@ RESEARCH_ONLY = "For research, not for diagnosis."
 LOCAL_SCHEME = "99QSMNODE"
 """For what no published code says (PS3.16 8); objects that use it declare it."""
 
-DEVICE_UID = generate_uid(entropy_srcs=["qsm-node", "device", version("qsm-node")])
+VERSION = version("qsm-node")
+
+DEVICE_UID = generate_uid(entropy_srcs=["qsm-node", "device", VERSION])
 """The observer of the report: this software in this version, wherever it runs."""
 
 UTC_OFFSET = re.compile(r"[+-](0\d|1[0-4])[0-5]\d")
@@ -108,6 +110,7 @@ def inherit(target: Dataset, header: Dataset, keywords: Iterable[str], empty: It
         if keyword in header and not header[keyword].is_empty:
             target[keyword] = copy(header[keyword])
         elif keyword in wanted_empty:
+            target.pop(keyword, None)  # other datasets may share the element
             setattr(target, keyword, None)
         elif keyword in target:
             delattr(target, keyword)
@@ -144,7 +147,7 @@ def processing_equipment(recipe: Recipe, when: datetime.datetime) -> Contributin
         manufacturer=SOFTWARE,
         purpose_of_reference=codes.DCM.ProcessingEquipment,
         manufacturer_model_name="qsm-node",
-        software_versions=version("qsm-node"),
+        software_versions=VERSION,
         contribution_datetime=when,
         contribution_description=f"Recipe {plain(recipe.name)}, SHA-256 {recipe.digest()}. {RESEARCH_ONLY}",
     )

@@ -165,8 +165,8 @@ def values(maps: Maps, quantity: Quantity) -> NDArray[np.float64]:
     χ and what is made of it is known in the mask, R2* and T2* in the brain, what is measured everywhere.
     Raises ValueError for NaN or infinity where it is known.
     """
-    volume = np.asarray(_volume(maps, quantity), np.float64) * quantity.per_unit
-    inside = np.where(_known(maps, quantity), volume, 0.0)
+    inside = np.zeros(maps.geometry.shape, np.float64)
+    np.multiply(_volume(maps, quantity), quantity.per_unit, out=inside, where=_known(maps, quantity), dtype=np.float64)
     if not np.isfinite(inside).all():
         raise ValueError(f"{quantity.name} holds NaN or infinity inside the mask; expected finite numbers")
     return inside
@@ -182,7 +182,9 @@ def _known(maps: Maps, quantity: Quantity) -> NDArray[np.bool_]:
 
 def stored(maps: Maps, quantity: Quantity) -> NDArray[np.int16]:
     """(x, y, z), the integers of the image: rounded, clipped to what int16 can hold."""
-    return np.clip(np.rint(values(maps, quantity)), INT16.min, INT16.max).astype(np.int16)
+    whole = values(maps, quantity)
+    np.rint(whole, out=whole)
+    return np.clip(whole, INT16.min, INT16.max, out=whole).astype(np.int16)
 
 
 def clipped(maps: Maps) -> tuple[str, ...]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
-from importlib.metadata import version
 
 import highdicom as hd
 from highdicom.coding_schemes import CodingSchemeIdentificationItem
@@ -19,6 +18,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
+from dicom_node.convert.header import tag
 from dicom_node.convert.source import Source
 from dicom_node.encode.anatomy import WHOLE_BRAIN, laterality, structure
 from dicom_node.encode.figures import Asymmetry, Region, Summary, asymmetries
@@ -26,6 +26,7 @@ from dicom_node.encode.identity import (
     DEVICE_UID,
     LOCAL_SCHEME,
     SOFTWARE,
+    VERSION,
     Identity,
     describe_recipe,
     inherit_patient_and_study,
@@ -37,7 +38,7 @@ from dicom_node.encode.identity import (
 from dicom_node.encode.quantity import PPB, QSM, R2STAR, Quantity
 from dicom_node.encode.ranges import Comparison, Expectation
 from dicom_node.encode.segmentation import anonymous
-from dicom_node.encode.series import file_meta
+from dicom_node.encode.series import file_meta, reference
 from dicom_node.encode.statements import statements
 from reconstruction import Maps, Recipe
 
@@ -112,7 +113,7 @@ def encode_report(
         instance_number=1,
         manufacturer=SOFTWARE,
         manufacturer_model_name="qsm-node",
-        software_versions=version("qsm-node"),
+        software_versions=VERSION,
         series_description="QSM report",
         is_complete=True,
         is_final=True,
@@ -133,7 +134,7 @@ def _observer() -> hd.sr.ObserverContext:
     return hd.sr.ObserverContext(
         observer_type=codes.DCM.Device,
         observer_identifying_attributes=hd.sr.DeviceObserverIdentifyingAttributes(
-            uid=DEVICE_UID, name="qsm-node", manufacturer_name=SOFTWARE, model_name=f"qsm-node {version('qsm-node')}"
+            uid=DEVICE_UID, name="qsm-node", manufacturer_name=SOFTWARE, model_name=f"qsm-node {VERSION}"
         ),
     )
 
@@ -184,7 +185,7 @@ def _group(
         finding_sites=None if side is None else [hd.sr.FindingSite(what.kind, side)],
         algorithm_id=hd.sr.AlgorithmIdentification(
             name=plain(f"qsm-node, recipe {recipe.name}"),
-            version=version("qsm-node"),
+            version=VERSION,
             parameters=[f"recipe SHA-256: {recipe.digest()}", *describe_recipe(recipe)],
         ),
         measurements=measurements,
@@ -275,10 +276,14 @@ def _image_library(source: Source, images: Sequence[Dataset]) -> hd.sr.Container
         group.ContentSequence.append(
             hd.sr.UIDRefContentItem(codes.DCM.FrameOfReferenceUID, images[0].FrameOfReferenceUID, "HAS ACQ CONTEXT")
         )
+        like = hd.sr.ImageContentItem(purpose, *members[0], relationship_type="CONTAINS")
+        items = list(group.ContentSequence)
         for sop_class, sop_instance in members:
-            group.ContentSequence.append(
-                hd.sr.ImageContentItem(purpose, sop_class, sop_instance, relationship_type="CONTAINS")
-            )
+            item = Dataset(dict(like.items()))  # there are thousands of them, alike but for what they refer to
+            item.pop("ReferencedSOPSequence")
+            item.ReferencedSOPSequence = [reference(sop_class, sop_instance)]
+            items.append(item)
+        group.add_new(tag("ContentSequence"), "SQ", items)
         library.ContentSequence.append(group)
     return library
 

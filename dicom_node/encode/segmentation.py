@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
-from importlib.metadata import version
 
 import highdicom as hd
 import numpy as np
@@ -15,6 +14,7 @@ from dicom_node.encode.anatomy import in_words, laterality, structure
 from dicom_node.encode.figures import Region
 from dicom_node.encode.identity import (
     SOFTWARE,
+    VERSION,
     Identity,
     inherit,
     inherit_patient_and_study,
@@ -58,7 +58,7 @@ def encode_segmentation(
         instance_number=1,
         manufacturer=SOFTWARE,
         manufacturer_model_name="qsm-node",
-        software_versions=version("qsm-node"),
+        software_versions=VERSION,
         device_serial_number="0",
         content_label="QSM_REGIONS",
         content_description="Regions of the QSM report",
@@ -84,7 +84,7 @@ def _segment(region: Region, number: int, identity: Identity) -> hd.seg.SegmentD
         algorithm_identification=hd.AlgorithmIdentificationSequence(
             name="qsm-node",
             family=DEFORMED if laterality(region.name) else THRESHOLDED,
-            version=version("qsm-node"),
+            version=VERSION,
             source=SOFTWARE,
         ),
         tracking_uid=identity.uid("region", region.name),

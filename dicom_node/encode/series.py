@@ -6,17 +6,20 @@ The series lies in the source's study and frame of reference; positions and orie
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
+from dicom_node.convert.header import tag
 from dicom_node.convert.source import Reference, Source
 from dicom_node.encode.identity import (
+    PATIENT,
+    STUDY,
     Identity,
     inherit,
     inherit_patient_and_study,
@@ -85,40 +88,63 @@ TYPE_2 = frozenset(
 )
 """Must be present, may be empty (PS3.3 C.7.4.1, C.7.5.1, C.7.6.2, C.8.3.1)."""
 
+INHERITED = (*SERIES, *EQUIPMENT, *SPACE, *PLANE, *ACQUISITION)
+
 SERIES_NUMBERS_PER_SOURCE = 100
 LARGEST_SERIES_NUMBER = 2**31 - 1
 """IS, PS3.5 table 6.2-1."""
+
+References = tuple[DataElement, DataElement]
+"""Source Image Sequence (C.7.6.1) and Referenced Series Sequence (C.12.2) of one slice."""
 
 UNSPECIFIED = "US"
 """Of a stored value without a unit (PS3.3 C.11.1.1.2)."""
 
 
 def encode_series(
-    maps: Maps, quantity: Quantity, source: Source, recipe: Recipe, when: datetime.datetime
+    maps: Maps,
+    quantity: Quantity,
+    source: Source,
+    recipe: Recipe,
+    when: datetime.datetime,
+    references: Sequence[References] | None = None,
 ) -> list[Dataset]:
-    """One dataset for each slice, in slice order.  Raises ValueError where maps and source differ in shape."""
+    """One dataset for each slice, in slice order; they share the elements that they have in common.
+
+    references: what `references_of` makes of the source; several series can share it.  Raises ValueError where maps and
+    source differ in shape.
+    """
     identity = Identity.of(source, recipe)
     pixels = stored(maps, quantity)
-    relative = f" {zero(maps)}" if quantity is QSM else ""
+    first = source.headers[0]
+    common = Dataset()
+    inherit_patient_and_study(common, first)
+    _inherit(common, first, INHERITED, maps, identity)
+    _identify(common, quantity, source, identity)
+    stamp(common, when)
+    _describe(common, quantity, source, f" {zero(maps)}" if quantity is QSM else "", recipe, when)
+    _format(common, quantity, rows=pixels.shape[1], columns=pixels.shape[0])
+    references = references_of(source) if references is None else references
     datasets = []
-    for index, (header, references) in enumerate(zip(source.headers, source.references, strict=True)):
+    for index, (header, referred) in enumerate(zip(source.headers, references, strict=True)):
         plane = pixels[:, :, index].T
         if plane.shape != (header.Rows, header.Columns) or pixels.shape[2] != len(source.headers):
             raise ValueError(
                 f"{quantity.name} has shape {pixels.shape}; expected columns {header.Columns}, rows {header.Rows}, "
                 f"{len(source.headers)} slices, as the source has"
             )
-        dataset = Dataset()
-        inherit_patient_and_study(dataset, header)
-        inherit(dataset, header, (*SERIES, *EQUIPMENT, *SPACE, *PLANE, *ACQUISITION), empty=TYPE_2)
-        if not dataset.SliceThickness:
-            # Slices of a 3D acquisition touch; a Segmentation over them cannot do without (C.7.6.16.2.1).
-            dataset.SliceThickness = f"{maps.geometry.voxel_size[2]:.9g}"
-        _identify(dataset, quantity, source, identity, index)
-        stamp(dataset, when)
-        _describe(dataset, quantity, source, relative, recipe, when)
-        _refer(dataset, references)
-        _fill(dataset, quantity, plane)
+        dataset = Dataset(dict(common.items()))
+        if _differing(first, header, ("SpecificCharacterSet", "TimezoneOffsetFromUTC", *PATIENT, *STUDY)):
+            dataset.pop("TimezoneOffsetFromUTC", None)  # it is inherited only where it is one
+            inherit_patient_and_study(dataset, header)
+        _inherit(dataset, header, _differing(first, header, INHERITED), maps, identity)
+        dataset.SOPInstanceUID = identity.uid(quantity.name, "instance", index)
+        dataset.InstanceNumber = index + 1
+        for element in referred:
+            dataset.add(element)
+        dataset.PixelData = np.ascontiguousarray(plane, "<i2").tobytes()
+        dataset["PixelData"].VR = "OW"
+        dataset.file_meta = file_meta(dataset)
         datasets.append(dataset)
     return datasets
 
@@ -140,17 +166,28 @@ def file_meta(dataset: Dataset) -> FileMetaDataset:
     return meta
 
 
-def _identify(dataset: Dataset, quantity: Quantity, source: Source, identity: Identity, index: int) -> None:
-    header = source.headers[index]
+def _differing(one: Dataset, other: Dataset, keywords: Sequence[str]) -> list[str]:
+    return [keyword for keyword in keywords if one.get(tag(keyword)) != other.get(tag(keyword))]
+
+
+def _inherit(dataset: Dataset, header: Dataset, keywords: Sequence[str], maps: Maps, identity: Identity) -> None:
+    """What follows from the header's attributes of these keywords."""
+    inherit(dataset, header, keywords, empty=TYPE_2)
+    if not dataset.SliceThickness:
+        # Slices of a 3D acquisition touch; a Segmentation over them cannot do without (C.7.6.16.2.1).
+        dataset.SliceThickness = f"{maps.geometry.voxel_size[2]:.9g}"
+    if "FrameOfReferenceUID" not in dataset:
+        dataset.FrameOfReferenceUID = identity.uid("frame of reference", header.StudyInstanceUID)
+    # Required of every MR image (type 1, C.8.3.1).
+    dataset.setdefault("ScanningSequence", "GR")
+    dataset.setdefault("SequenceVariant", "NONE")
+
+
+def _identify(dataset: Dataset, quantity: Quantity, source: Source, identity: Identity) -> None:
     dataset.SOPClassUID = MRImageStorage
-    dataset.SOPInstanceUID = identity.uid(quantity.name, "instance", index)
     dataset.Modality = "MR"
     dataset.SeriesInstanceUID = identity.uid(quantity.name, "series")
     dataset.SeriesNumber = series_number(source.headers[0], quantity.number)
-    dataset.InstanceNumber = index + 1
-    if "FrameOfReferenceUID" not in dataset:
-        dataset.FrameOfReferenceUID = identity.uid("frame of reference", header.StudyInstanceUID)
-    dataset.file_meta = file_meta(dataset)
 
 
 def _describe(
@@ -168,50 +205,56 @@ def _describe(
     dataset.BurnedInAnnotation = "NO"
     dataset.LossyImageCompression = "01" if source.lossy else "00"
     dataset.ContributingEquipmentSequence = [processing_equipment(recipe, when)]
-    # A map of many echoes has no echo time (type 2); the others are required of every MR image (type 1, C.8.3.1).
-    dataset.EchoTime = None
-    dataset.setdefault("ScanningSequence", "GR")
-    dataset.setdefault("SequenceVariant", "NONE")
+    dataset.EchoTime = None  # type 2: a map of many echoes has none
     # What the maps are of, in the standard's word: for a site's own ("KOPF") the IOD asks for a laterality (C.7.3.1).
     dataset.BodyPartExamined = "BRAIN"
 
 
-def _refer(dataset: Dataset, references: Iterable[Reference]) -> None:
-    """Source Image Sequence (C.7.6.1) and Referenced Series Sequence (C.12.2) over every image of this slice."""
+def references_of(source: Source) -> list[References]:
+    """For each slice over every image that it was made from."""
+    purpose = Dataset()
+    purpose.PurposeOfReferenceCodeSequence = [code_item(codes.DCM.SourceImageForImageProcessingOperation)]
+    return [_references(references, purpose) for references in source.references]
+
+
+def _references(references: Iterable[Reference], purpose: Dataset) -> References:
     frames: dict[tuple[str, str, str], list[int]] = {}
-    for reference in references:
-        key = (reference.series_instance_uid, reference.sop_class_uid, reference.sop_instance_uid)
-        frames.setdefault(key, []).extend([] if reference.frame is None else [reference.frame])
+    for image in references:
+        key = (image.series_instance_uid, image.sop_class_uid, image.sop_instance_uid)
+        frames.setdefault(key, []).extend([] if image.frame is None else [image.frame])
     images = []
     series: dict[str, list[Dataset]] = {}
     for (series_uid, sop_class, sop_instance), numbers in sorted(frames.items()):
-        image = _reference(sop_class, sop_instance)
+        instance = reference(sop_class, sop_instance)
+        item = Dataset(dict(instance.items()) | dict(purpose.items()))
         if numbers:
-            image.ReferencedFrameNumber = sorted(numbers)
-        image.PurposeOfReferenceCodeSequence = [code_item(codes.DCM.SourceImageForImageProcessingOperation)]
-        images.append(image)
-        series.setdefault(series_uid, []).append(_reference(sop_class, sop_instance))
-    dataset.SourceImageSequence = images
-    dataset.ReferencedSeriesSequence = []
+            item.ReferencedFrameNumber = sorted(numbers)
+        images.append(item)
+        series.setdefault(series_uid, []).append(instance)
+    refers = Dataset()
+    refers.SourceImageSequence = images
+    refers.ReferencedSeriesSequence = []
     for series_uid, instances in series.items():
         item = Dataset()
         item.SeriesInstanceUID = series_uid
         item.ReferencedInstanceSequence = instances
-        dataset.ReferencedSeriesSequence.append(item)
+        refers.ReferencedSeriesSequence.append(item)
+    return refers["SourceImageSequence"], refers["ReferencedSeriesSequence"]
 
 
-def _reference(sop_class_uid: str, sop_instance_uid: str) -> Dataset:
+def reference(sop_class_uid: str, sop_instance_uid: str) -> Dataset:
+    """An item that refers to one object (PS3.3 table 10-11)."""
     item = Dataset()
     item.ReferencedSOPClassUID = sop_class_uid
     item.ReferencedSOPInstanceUID = sop_instance_uid
     return item
 
 
-def _fill(dataset: Dataset, quantity: Quantity, plane: NDArray[np.int16]) -> None:
+def _format(dataset: Dataset, quantity: Quantity, rows: int, columns: int) -> None:
     low, high = quantity.window
     dataset.SamplesPerPixel = 1
     dataset.PhotometricInterpretation = "MONOCHROME2"
-    dataset.Rows, dataset.Columns = plane.shape
+    dataset.Rows, dataset.Columns = rows, columns
     dataset.BitsAllocated = dataset.BitsStored = 16
     dataset.HighBit = 15
     dataset.PixelRepresentation = 1
@@ -222,8 +265,6 @@ def _fill(dataset: Dataset, quantity: Quantity, plane: NDArray[np.int16]) -> Non
     dataset.RescaleType = quantity.unit.meaning if quantity.unit else UNSPECIFIED
     if quantity.unit:
         dataset.RealWorldValueMappingSequence = [real_world_value_mapping(quantity, quantity.unit)]
-    dataset.PixelData = np.ascontiguousarray(plane, "<i2").tobytes()
-    dataset["PixelData"].VR = "OW"
 
 
 def real_world_value_mapping(quantity: Quantity, unit: Code) -> Dataset:
