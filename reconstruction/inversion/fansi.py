@@ -15,14 +15,16 @@ from array_api_compat import array_namespace
 from reconstruction import fourier, gradient, quality
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 from reconstruction.inversion._problem import PHASE_NOISE, Problem, edge_weights, shrink
+from reconstruction.noise import BEST_WEIGHT
 from reconstruction.solvers import Values, alternating_directions
 
-MU_FIELD, MU_GRADIENT, MU_HARMONIC = 1.0, 30.0, 1 / 50
+MU_FIELD, MU_GRADIENT, MU_HARMONIC = BEST_WEIGHT, 30.0, 1 / 50
 """Penalties of the splittings: of D χ + h; of ∇χ, times α; of ∇²h, times β.  They steer the speed, not the result.  The
-papers' code takes 100 for the second, which is slower here; of the nonlinear problem a first well below 1 diverges."""
+papers' code takes 100 for the second, which is slower here.  The first must be no less than the largest W: then the
+voxel-wise equation of the nonlinear problem has one solution."""
 
 NEWTON_STEPS = 4
-"""Of the voxel-wise equation W sin(z − φ) + μ (z − v) = 0; from z = v each step doubles the digits."""
+"""Of the voxel-wise equation W sin(z − φ) + μ (z − v) = 0, from z = v."""
 
 
 def fansi(
@@ -59,23 +61,19 @@ def fansi(
 
     laplacian = gradient.spectrum(shape, size, of=local_field)
     mu_gradient, mu_harmonic = MU_GRADIENT * alpha * edge, MU_HARMONIC * harmonic * edge**4
-    # The normal equations of (χ, h) for each k, and their determinant.
+    # The normal equations of (χ, h) for each k, and their determinant, of_chi · of_harmonic − (μ D)², without the
+    # cancellation.
     of_chi = MU_FIELD * D**2 + mu_gradient * laplacian
     of_harmonic = MU_FIELD + mu_harmonic * laplacian**2
-    determinant = of_chi * of_harmonic - (MU_FIELD * D) ** 2 if harmonic > 0 else of_chi
+    together = mu_gradient * laplacian * of_harmonic + MU_FIELD * D**2 * mu_harmonic * laplacian**2
+    determinant = together if harmonic > 0 else of_chi
     determinant = xp.where(determinant > 0, determinant, 1.0)
 
     zero = xp.zeros_like(phase)
     multipliers: list[FloatArray] = [xp.zeros_like(w), zero, zero]
 
     def data_term(v: FloatArray) -> FloatArray:
-        if not nonlinear:
-            return (W * phase + MU_FIELD * v) / (W + MU_FIELD)
-        z = v
-        for _ in range(NEWTON_STEPS):
-            slope = xp.clip(W * xp.cos(z - phase), 0.0, None) + MU_FIELD
-            z = z - (W * xp.sin(z - phase) + MU_FIELD * (z - v)) / slope
-        return z
+        return follow_signal(v, phase, W) if nonlinear else (W * phase + MU_FIELD * v) / (W + MU_FIELD)
 
     def proximal(values: Values) -> Values:
         chi, field, curvature = values
@@ -108,3 +106,16 @@ def fansi(
     )
     quality.convergence("inversion", outcome)
     return problem.solution(chi / scale)
+
+
+def follow_signal(v: FloatArray, phase: FloatArray, W: FloatArray) -> FloatArray:
+    """The z that makes W (1 − cos(z − φ)) + μ/2 (z − v)² least, for each voxel; radian.
+
+    W: at most μ, so that the sum has no other minimum.
+    """
+    xp = array_namespace(v)
+    z = v
+    for _ in range(NEWTON_STEPS):
+        slope = xp.clip(W * xp.cos(z - phase), 0.0, None) + MU_FIELD
+        z = z - (W * xp.sin(z - phase) + MU_FIELD * (z - v)) / slope
+    return z
