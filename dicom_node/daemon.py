@@ -107,7 +107,9 @@ class Daemon:
         peers = exchange.peers(config)
         calling = exchange.send_settings(config, identity)
         self._commitments = Commitments(self.store, outbox, committing, config.send, clock)
-        vouch = Vouch(self.store, peers, calling, config.send, lambda: bool(self.index.pending), clock)
+        vouch = Vouch(
+            self.store, peers, calling, config.send, lambda: bool(self.index.pending), clock, lambda: self._stopping
+        )
         services = [exchange.commitment_service(self._commitments, vouch)]
         catalogue = Catalogue(self.store, jobs_folder)
         if exchange.is_queried(config):

@@ -111,5 +111,10 @@ def commitment_service(commitments: Commitments, vouch: Vouch) -> Service:
         return take_report(event, str(event.assoc.requestor.ae_title).strip(), commitments.report)
 
     return Service(
-        {PUSH_MODEL: UNCOMPRESSED}, [(evt.EVT_N_ACTION, vouch.requested), (evt.EVT_N_EVENT_REPORT, reported)]
+        {PUSH_MODEL: UNCOMPRESSED},
+        [
+            (evt.EVT_ESTABLISHED, vouch.met),
+            (evt.EVT_N_ACTION, vouch.requested),
+            (evt.EVT_N_EVENT_REPORT, reported),
+        ],
     )

@@ -29,7 +29,7 @@ from dicom_node.admission import (
     NotAdmitted,
     admit,
 )
-from dicom_node.checkpoint import install_checkpoint
+from dicom_node.aside import install_aside
 from dicom_node.gate import Gate
 from dicom_node.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, VERIFICATION
 from dicom_node.listen import Limits, Listener
@@ -182,7 +182,7 @@ class Receiver:
             # Either role: who asks for C-GET is the SCP of what comes back.
             entity.add_supported_context(sop_class, list(ADMITTED_TRANSFER_SYNTAXES), scu_role=True, scp_role=True)
         handlers: list[Any] = [
-            (evt.EVT_CONN_OPEN, install_checkpoint),
+            (evt.EVT_CONN_OPEN, install_aside),
             (evt.EVT_ESTABLISHED, self._established),
             (evt.EVT_C_ECHO, lambda event: SUCCESS),
             (evt.EVT_C_STORE, self.store),

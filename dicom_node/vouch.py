@@ -1,8 +1,8 @@
 """Storage commitment, as those who are asked (PS3.4 J): whether the node keeps what a scanner has sent.
 
 The request is a row before it is answered; the report follows when what was named has been looked for, in the index
-*and* on the disk, byte for byte as it was received.  It goes to where the peer listens, or, for a peer without a port,
-over the association that asked, as long as that is open.
+*and* on the disk, byte for byte as it was received.  It goes to where the peer listens, or, to a peer without a port,
+over an association that it has opened for storage commitment, now or later.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import structlog
@@ -20,6 +22,7 @@ from pynetdicom import build_role, evt
 from pynetdicom.association import Association
 from pynetdicom.presentation import build_context
 
+from dicom_node.aside import aside
 from dicom_node.call import Destination, SendSettings, associate
 from dicom_node.commit import (
     ALL_KEPT,
@@ -46,7 +49,7 @@ MOST_INSTANCES = 100_000
 INDEXED_WITHIN = 60.0
 """Seconds that an object which was just acknowledged gets to appear in the index."""
 ASKED_FOR = 7 * 86400.0
-"""Seconds after which a report that cannot be delivered is given up."""
+"""Seconds after which a report that cannot be delivered is given up, and one that was delivered is forgotten."""
 
 log = structlog.get_logger(__name__)
 
@@ -62,10 +65,27 @@ class Pledge:
     attempts: int
 
 
+@dataclass(frozen=True)
+class _Judged:
+    """What of a pledge is kept, and of the rest the failure reason."""
+
+    pledge: Pledge
+    kept: list[tuple[str, str]]
+    failed: dict[tuple[str, str], int]
+
+
+class _Stopping(Exception):
+    """The node stops: what is still to be reported is reported after the next start."""
+
+
+Tell = Callable[[Dataset, int], int | None]
+"""Sends the content and type of a report; the peer's status, None for an answer without one.  Raises PeerFailure."""
+
+
 class Vouch:
     """Takes requests on the association's thread; reports in its rounds.
 
-    pending: whether anything that was acknowledged is not indexed yet.
+    pending: whether anything that was acknowledged is not indexed yet.  stopping: whether a round is to end early.
     """
 
     def __init__(
@@ -76,6 +96,7 @@ class Vouch:
         pauses: Send,
         pending: Callable[[], bool],
         clock: Callable[[], float],
+        stopping: Callable[[], bool],
     ) -> None:
         self._store = store
         self._peers = peers
@@ -83,8 +104,23 @@ class Vouch:
         self._pauses = pauses
         self._pending = pending
         self._clock = clock
-        self._asking: dict[tuple[str, str], Association] = {}
+        self._stopping = stopping
+        self._open: dict[Association, str] = {}
+        """Of peers without a port: their associations for storage commitment, the latest last, and AE titles."""
         self._lock = threading.Lock()
+
+    def met(self, event: evt.Event) -> None:
+        """For EVT_ESTABLISHED: who cannot be called is told of what is due when it calls."""
+        title = _title(event)
+        if self._peers.called(title) or not any(
+            context.abstract_syntax == PUSH_MODEL for context in event.assoc.accepted_contexts
+        ):
+            return
+        with self._lock:
+            self._open[event.assoc] = title
+        self._store.database.execute(
+            "UPDATE pledges SET due_at = ? WHERE ae_title = ? AND answered_at IS NULL", [self._clock(), title]
+        )
 
     def requested(self, event: evt.Event) -> tuple[int, None]:
         """For EVT_N_ACTION."""
@@ -99,83 +135,168 @@ class Vouch:
         uids = [transaction, *(uid for pair in named for uid in pair)]
         if not 0 < len(named) <= MOST_INSTANCES or not all(UID_PATTERN.fullmatch(uid) for uid in uids):
             return INVALID_ARGUMENT, None
-        title, now = str(event.assoc.requestor.ae_title).strip(), self._clock()
-        self._store.database.execute(
-            """INSERT INTO pledges (ae_title, transaction_uid, instances, asked_at, due_at) VALUES (?, ?, ?, ?, ?)
-            ON CONFLICT (ae_title, transaction_uid) DO NOTHING""",
-            [title, transaction, json.dumps(named), now, now],
-        )
-        if self._peers.called(title) is None:
-            with self._lock:
-                self._asking[title, transaction] = event.assoc
-        log.info("commitment_asked", ae_title=title, transaction_uid=transaction, instances=len(named))
+        title = _title(event)
+        told = {"ae_title": title, "transaction_uid": transaction, "instances": len(named)}
+        if not self._pledge(title, transaction, named):
+            log.warning("commitment_refused", reason="its Transaction UID is in use for other instances", **told)
+            return INVALID_ARGUMENT, None
+        log.info("commitment_asked", **told)
         return SUCCESS, None
 
+    def _pledge(self, title: str, transaction: str, named: list[tuple[str, str]]) -> bool:
+        """Writes the request down; one that comes again is answered again.  False for the UID of another request."""
+        key = {"title": title, "transaction": transaction}
+        with self._store.transaction() as database:
+            for row in self._store.rows(
+                "SELECT instances FROM pledges WHERE ae_title = :title AND transaction_uid = :transaction", key
+            ):
+                if sorted(map(tuple, json.loads(row["instances"]))) != sorted(named):
+                    return False
+            database.execute(
+                """INSERT INTO pledges (ae_title, transaction_uid, instances, asked_at, due_at)
+                VALUES (:title, :transaction, :instances, :now, :now)
+                ON CONFLICT (ae_title, transaction_uid) DO UPDATE SET
+                    asked_at = :now, due_at = :now, attempts = 0, answered_at = NULL, comment = ''""",
+                {**key, "instances": json.dumps(named), "now": self._clock()},
+            )
+        return True
+
     def __call__(self) -> None:
-        """One round: reports what is due."""
-        now = self._clock()
+        """One round: reports what is due, to one peer after another."""
+        with self._lock:
+            self._open = {association: title for association, title in self._open.items() if association.is_established}
+        due: dict[str, list[Pledge]] = {}
         for row in self._store.rows(
             """SELECT ae_title, transaction_uid, instances, asked_at, attempts FROM pledges
             WHERE answered_at IS NULL AND due_at <= :now ORDER BY asked_at""",
-            {"now": now},
+            {"now": self._clock()},
         ):
             pledge = Pledge(**(row | {"instances": tuple((a, b) for a, b in json.loads(row["instances"]))}))
-            kept, failed = self.judge(pledge)
-            if failed and self._pending() and now < pledge.asked_at + INDEXED_WITHIN:
-                continue
-            try:
-                self._report(pledge, _event(pledge, kept, failed), SOME_NOT_KEPT if failed else ALL_KEPT)
-            except PeerFailure as error:
-                self._postpone(pledge, str(error))
-            else:
-                self._close(pledge, f"{len(kept)} kept, {len(failed)} not")
+            due.setdefault(pledge.ae_title, []).append(pledge)
+        try:
+            for title, pledges in due.items():
+                self._report(title, pledges)
+        except _Stopping:
+            return
 
-    def judge(self, pledge: Pledge) -> tuple[list[tuple[str, str]], dict[tuple[str, str], int]]:
-        """What of it is kept, and of the rest the failure reason."""
+    def _report(self, title: str, pledges: Sequence[Pledge]) -> None:
+        """What is due to one peer, over one association.  Raises _Stopping."""
+        if self._peers.called(title) is None and self._association(title) is None:
+            for pledge in pledges:
+                if self._is_old(pledge):
+                    self._give_up(pledge, f"{title} has no port to be called at and did not call")
+            return
+        # All of them before anybody is called: a peer that waits may hang up.
+        judged = [self._judged(pledge) for pledge in pledges if not self._may_be_indexed_yet(pledge)]
+        if not judged:
+            return
+        try:
+            with self._way_to(title) as tell:
+                while judged:
+                    self._stop_if_asked()
+                    self._answer(judged[0], tell)
+                    judged.pop(0)
+        except PeerFailure as error:
+            for one in judged:
+                self._postpone(one.pledge, str(error))
+
+    def _answer(self, judged: _Judged, tell: Tell) -> None:
+        """Raises PeerFailure where the peer gives no answer at all."""
+        event_type = SOME_NOT_KEPT if judged.failed else ALL_KEPT
+        status = tell(_event(judged), event_type)
+        if status == SUCCESS:
+            return self._close(judged.pledge, f"{len(judged.kept)} kept, {len(judged.failed)} not")
+        found = "nothing" if status is None else f"0x{status:04X}"
+        return self._postpone(
+            judged.pledge,
+            f"{judged.pledge.ae_title} answered a report of storage commitment with {found}, expected 0x0000",
+        )
+
+    @contextmanager
+    def _way_to(self, title: str) -> Iterator[Tell]:
+        """Raises PeerFailure where there is none."""
+        peer = self._peers.called(title)
+        if peer is None:
+            association = self._association(title)
+            if association is None:
+                raise PeerFailure(f"{title} has ended its association and has no port to be called at")
+            yield partial(
+                aside(association).report,
+                sop_class=PUSH_MODEL,
+                sop_instance=WELL_KNOWN_INSTANCE,
+                patience=self._settings.response_timeout,
+                stopping=self._stopping,
+            )
+            return
+        destination = Destination(peer.name, peer.address, peer.port, peer.ae_title, peer.certificate)
+        role = build_role(PUSH_MODEL, scp_role=True)
+        with associate([build_context(PUSH_MODEL)], destination, self._settings, roles=[role]) as association:
+            yield partial(_send, association, destination.words)
+
+    def _association(self, title: str) -> Association | None:
+        """The latest that the peer has open."""
+        with self._lock:
+            known = [association for association, of in self._open.items() if of == title]
+        return next((association for association in reversed(known) if association.is_established), None)
+
+    def _may_be_indexed_yet(self, pledge: Pledge) -> bool:
+        """Whether some of it is not in the index and may appear there."""
+        # In this order: what is indexed between the two is found.
+        pending = self._pending() and self._clock() < pledge.asked_at + INDEXED_WITHIN
+        uids = {uid for _, uid in pledge.instances}
+        return pending and len(self._store.paths(list(uids))) < len(uids)
+
+    def _judged(self, pledge: Pledge) -> _Judged:
+        """Raises _Stopping."""
         known = {instance.sop_instance_uid: instance for instance in self._store.find([u for _, u in pledge.instances])}
         failed: dict[tuple[str, str], int] = {}
         for sop_class, uid in pledge.instances:
+            self._stop_if_asked()
             instance = known.get(uid)
             if instance is None or not _is_on_disk(instance):
                 failed[sop_class, uid] = NOT_HELD
             elif instance.sop_class_uid != sop_class:
                 failed[sop_class, uid] = CLASS_CONFLICT
-        return [pair for pair in pledge.instances if pair not in failed], failed
+        return _Judged(pledge, [pair for pair in pledge.instances if pair not in failed], failed)
 
-    def _report(self, pledge: Pledge, content: Dataset, event_type: int) -> None:
-        """Raises PeerFailure."""
-        peer = self._peers.called(pledge.ae_title)
-        if peer is None:
-            with self._lock:
-                association = self._asking.get((pledge.ae_title, pledge.transaction_uid))
-            if association is None or not association.is_established:
-                raise PeerFailure(f"{pledge.ae_title} has ended its association and has no port to be called at")
-            return _send(association, content, event_type, pledge.ae_title)
-        destination = Destination(peer.name, peer.address, peer.port, peer.ae_title, peer.certificate)
-        role = build_role(PUSH_MODEL, scp_role=True)
-        with associate([build_context(PUSH_MODEL)], destination, self._settings, roles=[role]) as association:
-            return _send(association, content, event_type, destination.words)
+    def _stop_if_asked(self) -> None:
+        if self._stopping():
+            raise _Stopping
+
+    def _is_old(self, pledge: Pledge) -> bool:
+        return self._clock() > pledge.asked_at + ASKED_FOR
 
     def _postpone(self, pledge: Pledge, reason: str) -> None:
-        now = self._clock()
-        if now > pledge.asked_at + ASKED_FOR:
-            log.error("commitment_not_reported", ae_title=pledge.ae_title, reason=reason)
-            return self._close(pledge, f"given up: {reason}")
+        self._stop_if_asked()
+        if self._is_old(pledge):
+            return self._give_up(pledge, reason)
         log.warning("commitment_report_postponed", ae_title=pledge.ae_title, reason=reason)
         self._store.database.execute(
             """UPDATE pledges SET attempts = attempts + 1, due_at = ?, comment = ?
             WHERE ae_title = ? AND transaction_uid = ?""",
-            [now + self._pauses.pause(pledge.attempts + 1), reason, pledge.ae_title, pledge.transaction_uid],
+            [
+                *(self._clock() + self._pauses.pause(pledge.attempts + 1), reason),
+                *(pledge.ae_title, pledge.transaction_uid),
+            ],
         )
         return None
 
+    def _give_up(self, pledge: Pledge, reason: str) -> None:
+        log.error("commitment_not_reported", ae_title=pledge.ae_title, reason=reason)
+        self._close(pledge, f"given up: {reason}")
+
     def _close(self, pledge: Pledge, comment: str) -> None:
+        """Answered, or given up; what was so long ago is forgotten."""
+        now = self._clock()
         self._store.database.execute(
             "UPDATE pledges SET answered_at = ?, comment = ? WHERE ae_title = ? AND transaction_uid = ?",
-            [self._clock(), comment, pledge.ae_title, pledge.transaction_uid],
+            [now, comment, pledge.ae_title, pledge.transaction_uid],
         )
-        with self._lock:
-            self._asking.pop((pledge.ae_title, pledge.transaction_uid), None)
+        self._store.database.execute("DELETE FROM pledges WHERE answered_at < ?", [now - ASKED_FOR])
+
+
+def _title(event: evt.Event) -> str:
+    return str(event.assoc.requestor.ae_title).strip()
 
 
 def _is_on_disk(instance: Instance) -> bool:
@@ -187,22 +308,22 @@ def _is_on_disk(instance: Instance) -> bool:
         return False
 
 
-def _event(pledge: Pledge, kept: list[tuple[str, str]], failed: dict[tuple[str, str], int]) -> Dataset:
+def _event(judged: _Judged) -> Dataset:
     content = Dataset()
-    content.TransactionUID = pledge.transaction_uid
-    if kept:
-        content.ReferencedSOPSequence = [reference(*pair) for pair in kept]
-    if failed:
-        content.FailedSOPSequence = [reference(*pair, FailureReason=reason) for pair, reason in failed.items()]
+    content.TransactionUID = judged.pledge.transaction_uid
+    if judged.kept:
+        content.ReferencedSOPSequence = [reference(*pair) for pair in judged.kept]
+    if judged.failed:
+        content.FailedSOPSequence = [reference(*pair, FailureReason=reason) for pair, reason in judged.failed.items()]
     return content
 
 
-def _send(association: Association, content: Dataset, event_type: int, peer: str) -> None:
+def _send(association: Association, peer: str, content: Dataset, event_type: int) -> int | None:
     answer: Any
     try:
         answer, _ = association.send_n_event_report(content, event_type, PUSH_MODEL, WELL_KNOWN_INSTANCE)
     except (RuntimeError, ValueError) as error:  # it has just ended, or has no context for it
         raise PeerFailure(f"{peer} cannot be told of its storage commitment: {error}") from error
-    if "Status" not in answer or answer.Status != SUCCESS:
-        found = f"0x{answer.Status:04X}" if "Status" in answer else "nothing"
-        raise PeerFailure(f"{peer} answered a report of storage commitment with {found}, expected 0x0000")
+    if "Status" not in answer:
+        raise PeerFailure(f"{peer} answered a report of storage commitment with nothing, expected 0x0000")
+    return int(answer.Status)

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import structlog
 from pydicom.dataset import Dataset
 from pydicom.uid import EnhancedMRImageStorage, MRImageStorage, generate_uid
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
+from pynetdicom.dimse_primitives import C_ECHO
 from pynetdicom.presentation import build_context
 
-from dicom_node.call import Destination, SendSettings
+from dicom_node.call import Destination, SendSettings, associate
 from dicom_node.checkpoint import install_checkpoint
 from dicom_node.commit import PUSH_MODEL, WELL_KNOWN_INSTANCE, Commitments, reference
 from dicom_node.config import Send
 from dicom_node.convert import describe
 from dicom_node.exchange import commitment_service
+from dicom_node.identity import VERIFICATION
 from dicom_node.index import Index
 from dicom_node.outbox import Outbox
 from dicom_node.peers import Peer, Peers, Right
@@ -25,7 +31,7 @@ from dicom_node.receive import Receiver, ReceiveSettings
 from dicom_node.send import send
 from dicom_node.spool import Spool
 from dicom_node.store import Store
-from dicom_node.vouch import ASKED_FOR, Vouch
+from dicom_node.vouch import ASKED_FOR, INDEXED_WITHIN, Vouch
 from tests.dicom_node.making import Clock
 from tests.objects import mr_image, write
 from tests.peers import free_port, wait_until
@@ -36,14 +42,17 @@ PAUSES = Send(first_pause=5, pause_factor=2, longest_pause=60)
 class Keeper:
     """A receiver with an index, who vouches for what it has."""
 
-    def __init__(self, folder: Path, peer: Peer) -> None:
+    def __init__(self, folder: Path, *known: Peer) -> None:
         self.clock = Clock()
         self.spool = Spool(folder)
         self.store = Store(folder / "node.db")
         self.index = Index(self.store, self.spool, describe)
-        peers = Peers([peer])
+        peers = Peers(known)
+        self.stopping = False
         settings = SendSettings(connection_timeout=2, association_timeout=2, response_timeout=5)
-        self.vouch = Vouch(self.store, peers, settings, PAUSES, lambda: bool(self.index.pending), self.clock)
+        self.vouch = Vouch(
+            self.store, peers, settings, PAUSES, lambda: bool(self.index.pending), self.clock, lambda: self.stopping
+        )
         commitments = Commitments(self.store, Outbox(self.store), {}, PAUSES, self.clock)
         self.receiver = Receiver(
             ReceiveSettings(port=0, drain_timeout=1.0),
@@ -73,15 +82,19 @@ class Scanner:
         self.heard.append((event.event_type, event.event_information))
         return self.answer, None
 
-    def ask(self, keeper: Keeper, *references: Dataset, transaction: str = "", action: int = 1) -> Association:
+    def call(self, keeper: Keeper) -> Association:
         association = self.entity.associate(
             "127.0.0.1",
             keeper.receiver.port,
-            contexts=[build_context(PUSH_MODEL)],
+            contexts=[build_context(uid) for uid in (PUSH_MODEL, VERIFICATION, MRImageStorage)],
             ae_title="QSMNODE",
             evt_handlers=[(evt.EVT_CONN_OPEN, install_checkpoint), (evt.EVT_N_EVENT_REPORT, self.hear)],
         )
         assert association.is_established
+        return association
+
+    def ask(self, keeper: Keeper, *references: Dataset, transaction: str = "", action: int = 1) -> Association:
+        association = self.call(keeper)
         request = Dataset()
         request.TransactionUID = transaction or generate_uid()
         request.ReferencedSOPSequence = list(references)
@@ -104,7 +117,7 @@ def keeper(tmp_path: Path, scanner: Scanner, request: pytest.FixtureRequest) -> 
     keeper.index.start()
     server = None
     if listens:
-        handlers = [(evt.EVT_N_EVENT_REPORT, scanner.hear)]
+        handlers: list[Any] = [(evt.EVT_N_EVENT_REPORT, scanner.hear)]
         server = scanner.entity.start_server(("127.0.0.1", scanner.port), block=False, evt_handlers=handlers)
     try:
         yield keeper
@@ -219,3 +232,203 @@ def test_the_same_request_again_is_one(keeper: Keeper, scanner: Scanner) -> None
     for _ in range(2):
         scanner.ask(keeper, reference(MRImageStorage, "1.2.4"), transaction="1.2.3").release()
     assert len(keeper.open) == 1
+
+
+def test_a_request_again_for_the_same_is_answered_again_and_for_another_is_refused(
+    keeper: Keeper, scanner: Scanner, tmp_path: Path
+) -> None:
+    first, second = brought(keeper, tmp_path / "scan", 1, 2)
+    wait_until(lambda: not keeper.index.pending, "everything is indexed")
+    for told in (1, 2):
+        association = scanner.ask(keeper, first, second, transaction="1.2.3")
+        keeper.vouch()
+        wait_until(lambda told=told: len(scanner.heard) == told, "it was reported")  # type: ignore[misc]  # its default
+        association.release()
+    scanner.ask(keeper, second, transaction="1.2.3").release()
+    assert (scanner.status, keeper.open) == (0x0115, [])
+
+
+def test_what_is_indexed_while_it_is_looked_for_is_kept(keeper: Keeper, scanner: Scanner, tmp_path: Path) -> None:
+    [image] = brought(keeper, tmp_path / "scan", 1)
+    wait_until(lambda: not keeper.index.pending, "everything is indexed")
+    [instance] = keeper.store.find([image.ReferencedSOPInstanceUID])
+    keeper.store.remove_instances([str(instance.path)])
+
+    def indexed_at_last() -> bool:
+        keeper.store.add_instance(instance)
+        return False
+
+    keeper.vouch._pending = indexed_at_last
+    association = scanner.ask(keeper, image)
+    keeper.vouch()
+    wait_until(lambda: scanner.heard, "it was reported")
+    association.release()
+    assert scanner.heard[0][0] == 1
+
+
+def test_what_is_not_indexed_yet_is_waited_for_without_reading_files(
+    keeper: Keeper, scanner: Scanner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [image] = brought(keeper, tmp_path / "scan", 1)
+    wait_until(lambda: not keeper.index.pending, "everything is indexed")
+    keeper.vouch._pending = lambda: True
+    association = scanner.ask(keeper, image, reference(MRImageStorage, "1.2.3.4.5"))
+    with monkeypatch.context() as patched:
+        patched.setattr("dicom_node.vouch._is_on_disk", None)
+        keeper.vouch()
+    assert (scanner.heard, len(keeper.open)) == ([], 1)
+    keeper.clock.now += INDEXED_WITHIN
+    keeper.vouch()
+    wait_until(lambda: scanner.heard, "it was reported")
+    association.release()
+    assert scanner.heard[0][0] == 2
+
+
+def test_what_was_answered_long_ago_is_forgotten(keeper: Keeper, scanner: Scanner, tmp_path: Path) -> None:
+    [image] = brought(keeper, tmp_path / "scan", 1)
+    wait_until(lambda: not keeper.index.pending, "everything is indexed")
+    for transaction in ("1.2.3", "1.2.4"):
+        association = scanner.ask(keeper, image, transaction=transaction)
+        keeper.vouch()
+        association.release()
+        keeper.clock.now += ASKED_FOR + 1
+    assert [row["transaction_uid"] for row in keeper.store.rows("SELECT transaction_uid FROM pledges")] == ["1.2.4"]
+
+
+NEVER: list[tuple[str, str]] = [(MRImageStorage, "1.2.4")]
+
+
+def test_one_that_is_gone_is_called_once_and_keeps_nobody_waiting(
+    tmp_path: Path, scanner: Scanner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may = frozenset({Right.COMMIT})
+    gone = Peer("gone", "GONE", "127.0.0.1", may, free_port())
+    keeper = Keeper(tmp_path, gone, Peer("scanner", "SCANNER", "127.0.0.1", may, scanner.port))
+    for number in range(5):
+        keeper.vouch._pledge("GONE", f"1.2.{number}", NEVER)
+    keeper.vouch._pledge("SCANNER", "1.3", NEVER)
+    called: list[str] = []
+
+    def counting(contexts: Any, destination: Destination, *rest: Any, **keywords: Any) -> Any:
+        called.append(destination.name)
+        return associate(contexts, destination, *rest, **keywords)
+
+    monkeypatch.setattr("dicom_node.vouch.associate", counting)
+    handlers: list[Any] = [(evt.EVT_N_EVENT_REPORT, scanner.hear)]
+    scanner.entity.start_server(("127.0.0.1", scanner.port), block=False, evt_handlers=handlers)
+    try:
+        keeper.vouch()
+    finally:
+        scanner.entity.shutdown()
+    assert (called, len(scanner.heard)) == (["gone", "scanner"], 1)
+    assert {row["attempts"] for row in keeper.store.rows("SELECT attempts FROM pledges WHERE answered_at IS NULL")} == {
+        1
+    }
+
+
+def test_a_node_that_stops_calls_nobody_and_counts_no_attempt(tmp_path: Path) -> None:
+    keeper = Keeper(tmp_path, Peer("gone", "GONE", "127.0.0.1", frozenset({Right.COMMIT}), free_port()))
+    keeper.vouch._pledge("GONE", "1.2.3", NEVER)
+    keeper.stopping = True
+    keeper.vouch()
+    [row] = keeper.store.rows("SELECT attempts, comment FROM pledges")
+    assert (row["attempts"], row["comment"]) == (0, "")
+
+
+def test_one_report_that_is_turned_down_does_not_hold_up_the_others(tmp_path: Path, scanner: Scanner) -> None:
+    keeper = Keeper(tmp_path, Peer("scanner", "SCANNER", "127.0.0.1", frozenset({Right.COMMIT}), scanner.port))
+    for number in range(3):
+        keeper.clock.now += 1
+        keeper.vouch._pledge("SCANNER", f"1.2.{number}", NEVER)
+
+    def turn_down_the_first(event: evt.Event) -> tuple[int, None]:
+        scanner.hear(event)
+        return (0x0110 if event.event_information.TransactionUID == "1.2.0" else 0x0000), None
+
+    handlers: list[Any] = [(evt.EVT_N_EVENT_REPORT, turn_down_the_first)]
+    scanner.entity.start_server(("127.0.0.1", scanner.port), block=False, evt_handlers=handlers)
+    try:
+        keeper.vouch()
+    finally:
+        scanner.entity.shutdown()
+    assert (len(scanner.heard), len(keeper.open)) == (3, 1)
+
+
+@pytest.fixture
+def portless(tmp_path: Path) -> Iterator[Keeper]:
+    may = frozenset({Right.STORE, Right.COMMIT})
+    keeper = Keeper(tmp_path / "state", Peer("scanner", "SCANNER", "127.0.0.1", may))
+    keeper.receiver.start()
+    keeper.index.start()
+    try:
+        yield keeper
+    finally:
+        keeper.receiver.stop()
+        keeper.index.stop()
+
+
+def test_who_cannot_be_called_is_told_when_it_calls_again(portless: Keeper, scanner: Scanner) -> None:
+    scanner.ask(portless, reference(MRImageStorage, "1.2.4")).release()
+    wait_until(lambda: not portless.receiver.open_associations, "it has gone")
+    with structlog.testing.capture_logs() as logged:
+        for _ in range(3):
+            portless.vouch()
+            portless.clock.now += 60
+    assert logged == [], "nothing is tried that cannot succeed"
+    [row] = portless.store.rows("SELECT attempts FROM pledges")
+    assert row["attempts"] == 0
+    association = scanner.call(portless)
+    portless.vouch()
+    association.release()
+    assert (len(scanner.heard), portless.open) == (1, [])
+    portless.vouch()
+    assert portless.vouch._open == {}
+
+
+def test_a_report_beside_the_peer_s_own_requests_disturbs_neither(portless: Keeper, scanner: Scanner) -> None:
+    """The peer asks something before it answers the report, as it may: neither is taken for the other."""
+    hear = scanner.hear
+
+    def ask_first(event: evt.Event) -> tuple[int, None]:
+        echo = C_ECHO()
+        echo.MessageID, echo.AffectedSOPClassUID = 7, VERIFICATION
+        event.assoc.dimse.send_msg(echo, 3)  # the second that was proposed
+        return hear(event)
+
+    scanner.hear = ask_first  # type: ignore[method-assign]  # for one test
+    association = scanner.ask(portless, reference(MRImageStorage, "1.2.4"))
+    portless.vouch()
+    assert (len(scanner.heard), portless.open) == (1, [])
+    assert association.is_established
+    assert association.send_c_echo().Status == 0x0000
+    association.release()
+
+
+def test_a_report_waits_until_the_peer_is_served(
+    portless: Keeper, scanner: Scanner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered, going_on = threading.Event(), threading.Event()
+    keep = portless.spool.keep
+
+    def slow(*arguments: Any) -> Any:
+        entered.set()
+        going_on.wait(20)
+        return keep(*arguments)
+
+    monkeypatch.setattr(portless.spool, "keep", slow)
+    association = scanner.ask(portless, reference(MRImageStorage, "1.2.4"))
+    stored: list[int] = []
+    storing = threading.Thread(
+        target=lambda: stored.append(association.send_c_store(write(tmp_path, mr_image())[0]).Status)
+    )
+    storing.start()
+    assert entered.wait(10)
+    reporting = threading.Thread(target=portless.vouch)
+    reporting.start()
+    time.sleep(0.2)
+    assert scanner.heard == [], "not within a request of the peer"
+    going_on.set()
+    storing.join()
+    reporting.join()
+    association.release()
+    assert (stored, len(scanner.heard), portless.open) == ([0x0000], 1, [])
