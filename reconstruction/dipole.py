@@ -1,11 +1,11 @@
 """The unit dipole: how susceptibility makes field.
 
 Marques & Bowtell 2005, doi:10.1002/cmr.b.20034; Salomir 2003, doi:10.1002/cmr.b.10083; by differences on the grid:
-Milovic 2018, doi:10.1002/mrm.27073.
+Milovic 2018, doi:10.1016/j.mri.2018.04.004.
 
-`sampled` is the continuous kernel at the grid's frequencies.  A scanner measures in k-space, so an image holds no others
-and this is its kernel; published methods and most published simulations use it.  An oblique (k·b)² jumps where the
-frequencies end, so a source with edges that the grid cannot hold draws a faint grid round itself.
+`sampled` is the continuous kernel at the grid's frequencies.  A scanner measures in k-space, so an image holds no
+others and this is its kernel; published methods and most published simulations use it.  An oblique (k·b)² jumps where
+the frequencies end, so a source with edges that the grid cannot hold draws a faint grid round itself.
 
 `kernel` is that of the differential equation ∇²B = (∇²/3 − (b·∇)²) χ with differences in the place of derivatives.  It
 has no such jump, but is steeper at fine detail: nuclei of few voxels come out some per cent too high, and a background

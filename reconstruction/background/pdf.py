@@ -9,9 +9,9 @@ large a source is expected to be (a preconditioner, as in total field inversion:
 
 Sources that explain a field are not unique, and what keeps them small is that the iteration ends early (conjugate
 gradients as regularisation: Hanke 1995, Conjugate Gradient Type Methods for Ill-Posed Problems).  So it ends after a
-given number of steps and not at a residual, which rounding lets it reach two steps sooner or later, 1.4 ppb of χ in a
-simulated head; and it runs in float64, since float32 loses the conjugate directions, and what was a rounding in the
-field becomes four to twenty times as much beside the brain's surface.
+given number of steps and not at a residual, which rounding lets it reach some steps sooner or later, and it runs in
+float64, since float32 loses the conjugate directions, and what was a rounding in the field grows beside the brain's
+surface.
 """
 
 from __future__ import annotations

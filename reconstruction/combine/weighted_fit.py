@@ -1,6 +1,6 @@
 """The field from all echoes by a linear fit of the unwrapped phase, weighted by the squared magnitude.
 
-Weights after Robinson et al. 2017, doi:10.1002/nbm.3569: the phase's variance goes as 1/|S|².
+Weights after Robinson et al. 2017, doi:10.1002/nbm.3601: the phase's variance goes as 1/|S|².
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from reconstruction.solvers import Values, alternating_directions
 
 MU_FIELD, MU_GRADIENT, MU_HARMONIC = BEST_WEIGHT, 30.0, 1 / 50
 """Penalties of the splittings: of D χ + h; of ∇χ, times α; of ∇²h, times β.  They steer the speed, not the result.  The
-papers' code takes 100 for the second, which is slower here.  The first must be no less than the largest W: then the
+papers' code takes 100 for the second.  The first must be no less than the largest W: then the
 voxel-wise equation of the nonlinear problem has one solution."""
 
 NEWTON_STEPS = 4

@@ -1,6 +1,6 @@
 """Morphology enabled dipole inversion with MERIT, spherical means and a uniform ventricular fluid (MEDI+0).
 
-    min over χ:  λ ‖m (exp(i D' χ) − exp(i φ'))‖² + ‖M ∇χ‖₁ + λ₀ ‖fluid (χ − its mean)‖²
+    min over χ:  λ ‖m (exp(i D' χ) − exp(i φ'))‖² + ‖M ∇χ‖₁ + λ₀/2 ‖fluid (χ − its mean)‖²
 
 Liu J 2012, doi:10.1016/j.neuroimage.2011.08.082 (M: no penalty across edges of the magnitude, 1 elsewhere); Liu T 2013,
 doi:10.1002/mrm.24272 (the complex form, and MERIT: voxels that the model misses get more noise); Liu Z 2018,

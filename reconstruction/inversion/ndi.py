@@ -18,7 +18,7 @@ from reconstruction.noise import BEST_WEIGHT
 from reconstruction.solvers import Convergence
 
 STEP = 4.0
-"""τ for weights of at most 1: descent needs τ below 2 / max D² = 4.5.  Polak's 2 takes twice the iterations."""
+"""τ for weights of at most 1: descent needs τ below 2 / max D² = 4.5, and Polak's 2 is slower."""
 
 
 def ndi(

@@ -36,8 +36,8 @@ EDGE_FRACTION = 0.3
 
 RHO_FIELD, RHO_GRADIENT, RHO_OUTSIDE = 0.1, 0.002, 1.0
 """Penalties of the splittings: of D χ relative to the median weight of the data, of ∇χ relative to that per voxel edge
-squared, of χ outside relative to the weight of outside sources.  They steer the speed, not the result: with a tenth of
-the usual 1 for the field, the slow exchange between the brain and what lies around it needs half the iterations."""
+squared, of χ outside relative to the weight of outside sources.  They steer the speed, not the result: less than
+the usual 1 for the field hastens the slow exchange between the brain and what lies around it."""
 
 
 def tv(

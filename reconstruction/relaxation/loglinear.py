@@ -1,6 +1,6 @@
 """R2* as the slope of the logarithm of the magnitude, its noise floor taken off, each echo weighted by its variance.
 
-Bonny et al. 1996, doi:10.1002/mrm.1910360614, for the weights; Gudbjartsson & Patz 1995, doi:10.1002/mrm.1910340618,
+Bonny et al. 1996, doi:10.1002/mrm.1910360216, for the weights; Gudbjartsson & Patz 1995, doi:10.1002/mrm.1910340618,
 for the floor: E|S|² = A² + 2σ².
 """
 
