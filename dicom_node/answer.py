@@ -7,7 +7,7 @@ peers only; what is handed out is looked up by its UID, and no part of a request
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -37,7 +37,7 @@ from pynetdicom.presentation import PresentationContext, build_context
 
 from dicom_node.call import SendSettings, tune
 from dicom_node.catalogue import LEVELS, UNIQUE_KEY, Catalogue, Held
-from dicom_node.peers import Peers
+from dicom_node.peers import Peer, Peers
 from dicom_node.receive import Service
 
 PATIENT_ROOT = {"1.2.840.10008.5.1.4.1.2.1.1", "1.2.840.10008.5.1.4.1.2.1.2", "1.2.840.10008.5.1.4.1.2.1.3"}
@@ -71,12 +71,18 @@ Answer = tuple[int, Dataset | None]
 
 
 class Answerer:
-    """Answers what peers with the rights ask; the gate has looked at those."""
+    """Answers what peers with the rights ask; the gate has looked at those.
 
-    def __init__(self, catalogue: Catalogue, peers: Peers, settings: SendSettings) -> None:
+    caller: whose association it is.
+    """
+
+    def __init__(
+        self, catalogue: Catalogue, peers: Peers, settings: SendSettings, caller: Callable[[Association], Peer]
+    ) -> None:
         self._catalogue = catalogue
         self._peers = peers
         self._settings = settings
+        self._caller = caller
 
     def service(self) -> Service:
         return Service(
@@ -109,7 +115,9 @@ class Answerer:
             yield None, None
             return
         status, held = self._select(event)
-        contexts = _contexts(held)
+        caller = self._caller(event.assoc)
+        # What one of them may not have gets no context: it fails and is named, as in a C-GET.
+        contexts = _contexts([one for one in held if all(who.may_have(one.sop_class_uid) for who in (caller, peer))])
         if len(contexts) > _MOST_CONTEXTS:
             status = CANNOT_BE_PROCESSED
         tls = (self._settings.tls.client(), peer.certificate) if self._settings.tls and peer.certificate else None

@@ -113,7 +113,8 @@ class Daemon:
         services = [exchange.commitment_service(self._commitments, vouch)]
         catalogue = Catalogue(self.store, jobs_folder)
         if exchange.is_queried(config):
-            services.append(Answerer(catalogue, peers, calling).service())
+            answerer = Answerer(catalogue, peers, calling, lambda association: self.receiver.peer(association))
+            services.append(answerer.service())
         self.receiver = Receiver(
             exchange.receive_settings(config),
             spool,

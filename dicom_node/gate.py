@@ -82,7 +82,7 @@ class Gate:
         association.acceptor.supported_contexts = [
             context
             for context in association.acceptor.supported_contexts
-            if not peer.sop_classes or context.abstract_syntax in peer.sop_classes or not _is_storage(context)
+            if peer.may_have(str(context.abstract_syntax)) or not _is_storage(context)
             if context.scu_role or _is_asked_back(context, association)
         ]
         _serve_only_what_is_due(association, peer)

@@ -49,6 +49,10 @@ class Peer:
     sop_classes: frozenset[str] = frozenset()
     associations: int = 10
 
+    def may_have(self, sop_class: str) -> bool:
+        """Whether it may store and retrieve objects of a class."""
+        return not self.sop_classes or sop_class in self.sop_classes
+
 
 _REPORTING = frozenset({Right.REPORT})
 """Of a destination that answers what it was asked."""

@@ -16,10 +16,12 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, RLELossless, SegmentationStorage
 from pynetdicom import AE, build_role, evt
+from pynetdicom.association import Association
 from pynetdicom.presentation import build_context
 
+from demo.archive import Archive
 from dicom_node.answer import Answerer, _breathe
-from dicom_node.call import Destination, SendSettings
+from dicom_node.call import Destination, SendSettings, associate
 from dicom_node.catalogue import Catalogue
 from dicom_node.checkpoint import install_checkpoint
 from dicom_node.convert import describe
@@ -57,8 +59,11 @@ class Library:
             self.index.take,
             self.index.object_to,
             peers=known,
-            services=[Answerer(self.catalogue, known, SendSettings(tls=tls)).service()],
+            services=[Answerer(self.catalogue, known, SendSettings(tls=tls), self._caller).service()],
         )
+
+    def _caller(self, association: Association) -> Peer:
+        return self.receiver.peer(association)
 
     @property
     def address(self) -> list[str]:
@@ -342,6 +347,33 @@ def test_movescu_to_a_known_peer(library: Library, dcmtk: Dcmtk, tmp_path: Path,
     assert answer.returncode == 0, answer.stderr
     assert len(list((tmp_path / "in").iterdir())) == 4
     assert "Received Final Move Response (Success)" in answer.stderr + answer.stdout
+
+
+@pytest.mark.parametrize("limited", ["workstation", "archive"])
+def test_a_move_hands_out_only_what_caller_and_destination_may_have(tmp_path: Path, limited: str) -> None:
+    classes = {limited: frozenset({SegmentationStorage})}
+    with Archive(tmp_path / "archive", ae_title="PACS") as archive:
+        of = {name: classes.get(name, frozenset()) for name in ("workstation", "archive")}
+        viewer = Peer("viewer", "VIEWER", "127.0.0.1", ALL, sop_classes=of["workstation"])
+        to = Peer("archive", "PACS", "127.0.0.1", frozenset(), archive.port, sop_classes=of["archive"])
+        library = Library(tmp_path / "state", viewer, to)
+        library.receiver.start()
+        library.index.start()
+        try:
+            library.take(write(tmp_path / "scan", mr_image(1)))
+            result = library.make_a_result()
+            query = Dataset()
+            query.QueryRetrieveLevel, query.StudyInstanceUID = "STUDY", STUDY
+            node = Destination("node", "127.0.0.1", library.receiver.port, "QSMNODE")
+            with associate([build_context(MOVE)], node, SendSettings("VIEWER")) as association:
+                *_, (status, named) = association.send_c_move(query, "PACS", MOVE)
+            assert set(archive.paths) == {result.SOPInstanceUID}
+            assert (status.Status, status.NumberOfFailedSuboperations) == (0xB000, 1)
+            assert named is not None
+            assert named.FailedSOPInstanceUIDList == mr_image(1).SOPInstanceUID
+        finally:
+            library.receiver.stop()
+            library.index.stop()
 
 
 @pytest.mark.dcmtk
