@@ -9,7 +9,7 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import PYDICOM_ROOT_UID, UID, ExplicitVRLittleEndian, MRImageStorage
 
-from dicom_node import answer, catalogue, commit, fetch, gate, identity, seek, vouch
+from dicom_node import answer, catalogue, commit, fetch, gate, identity, listen, matching, seek, vouch
 from dicom_node.admission import (
     ADMITTED_SOP_CLASSES,
     ADMITTED_TRANSFER_SYNTAXES,
@@ -98,6 +98,14 @@ def test_defaults_and_limits() -> None:
         "idle_timeout",
     ):
         assert f"`{name}` ({int(getattr(config.receive, name))})" in section(3)
+
+
+def test_how_much_a_peer_may_send() -> None:
+    text = " ".join(section(3).split())
+    assert f"`store`: {listen._LARGEST_DATA_SET / 2**20:.0f} MiB" in text
+    assert f"command set: {listen._LARGEST_COMMAND / 2**10:.0f} KiB" in text
+    assert f"more than {listen._MOST_WAITING} messages" in text
+    assert f"more than {matching._LONGEST_PATTERN} characters" in " ".join(section(6).split())
 
 
 def test_how_an_association_is_rejected() -> None:
