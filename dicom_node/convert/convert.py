@@ -141,8 +141,10 @@ class _Content:
         if not self.waiting:
             return
         component, echo, first = self.waiting[0][0]
-        slab = np.stack([plane for _, plane in self.waiting])
-        self.volumes[component][echo, :, :, first : first + len(slab)] = slab.transpose(2, 1, 0)
+        slab = np.stack([plane for _, plane in self.waiting], axis=-1)
+        volume = self.volumes[component][echo, :, :, first : first + len(self.waiting)]
+        for row, line in enumerate(slab):  # a line of a few planes fits the cache
+            volume[:, row, :] = line
         self.waiting.clear()
 
 

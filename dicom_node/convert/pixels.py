@@ -10,9 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.pixels.utils import iter_pixels
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from dicom_node.convert.header import MALFORMED
+from dicom_node.convert.header import MALFORMED, text, whole
 from dicom_node.errors import NotConvertible
+
+_PLAIN_SYNTAXES = (ImplicitVRLittleEndian, ExplicitVRLittleEndian)
 
 
 def stored_values(source: Path | Dataset, frames: Sequence[int]) -> Iterator[NDArray[Any]]:
@@ -23,10 +26,35 @@ def stored_values(source: Path | Dataset, frames: Sequence[int]) -> Iterator[NDA
     Unused high bits are cleared or filled with the sign.  Raises NotConvertible where they cannot be decoded.
     """
     try:
+        plane = _plain(source) if isinstance(source, Dataset) and list(frames) == [0] else None
+        if plane is not None:
+            yield plane
+            return
         # raw: no colour conversion; pydicom masks the bits above BitsStored all the same.
         yield from iter_pixels(source, indices=list(frames), raw=True)
     except (RuntimeError, MemoryError, *MALFORMED) as error:
         raise NotConvertible(f"the pixels cannot be decoded: {error}") from error
+
+
+def _plain(header: Dataset) -> NDArray[Any] | None:
+    """The only frame of an uncompressed image in little endian; None of any other image, which pydicom decodes.
+
+    Most images are such, and pydicom takes longer to find that out than to read them.
+    """
+    if text(header.file_meta, "TransferSyntaxUID") not in _PLAIN_SYNTAXES:
+        return None
+    names = ("Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentation", "SamplesPerPixel")
+    rows, columns, allocated, stored, signed, samples = (whole(header, name) for name in names)
+    if rows is None or columns is None or stored is None or allocated != 16 or samples != 1 or signed not in (0, 1):
+        return None
+    if not 0 < stored <= allocated or whole(header, "NumberOfFrames") not in (None, 1):
+        return None
+    element = header.get("PixelData")
+    if not isinstance(element, bytes) or len(element) != 2 * rows * columns:
+        return None
+    plane = np.frombuffer(element, "<i2" if signed else "<u2").reshape(rows, columns)
+    unused = allocated - stored
+    return plane << unused >> unused if unused else plane
 
 
 def rescaled(stored: NDArray[Any], slope: float, intercept: float) -> NDArray[np.float32]:

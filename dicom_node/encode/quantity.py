@@ -191,7 +191,10 @@ def clipped(maps: Maps) -> tuple[str, ...]:
     """A warning for each measured quantity with voxels beyond int16."""
     warnings = []
     for quantity in quantities(maps):
-        rounded = np.rint(values(maps, quantity))
+        rounded = values(maps, quantity)
+        np.rint(rounded, out=rounded)
+        if INT16.min <= rounded.min() and rounded.max() <= INT16.max:
+            continue
         beyond = int(np.count_nonzero((rounded < INT16.min) | (rounded > INT16.max)))
         if beyond and quantity.unit:
             warnings.append(

@@ -244,10 +244,8 @@ def _references(references: Iterable[Reference], purpose: Dataset) -> References
 
 def reference(sop_class_uid: str, sop_instance_uid: str) -> Dataset:
     """An item that refers to one object (PS3.3 table 10-11)."""
-    item = Dataset()
-    item.ReferencedSOPClassUID = sop_class_uid
-    item.ReferencedSOPInstanceUID = sop_instance_uid
-    return item
+    uids = {"ReferencedSOPClassUID": sop_class_uid, "ReferencedSOPInstanceUID": sop_instance_uid}
+    return Dataset({tag(keyword): DataElement(tag(keyword), "UI", uid) for keyword, uid in uids.items()})
 
 
 def _format(dataset: Dataset, quantity: Quantity, rows: int, columns: int) -> None:
