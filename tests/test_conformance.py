@@ -136,9 +136,11 @@ def test_what_an_archive_s_answer_means() -> None:
 
 
 def test_storage_commitment() -> None:
-    text = section(5)
+    text = " ".join(section(5).split())
     assert f"`commitment_timeout` ({Config().send.commitment_timeout:.0f} s)" in text
-    assert f"stays open\nfor {commit.STAY:.0f} s" in text
+    assert f"stays open for {commit.STAY:.0f} s" in text
+    assert f"not held (0x{commit.NOT_HELD:04X})" in text
+    assert f"({', '.join(f'0x{reason:04X}' for reason in sorted(commit.PASSING))}, or none)" in text
     for status in (commit.NO_SUCH_EVENT_TYPE, commit.INVALID_ARGUMENT, vouch.NO_SUCH_ACTION):
         assert f"0x{status:04X}" in text
     assert f"0x{vouch.NOT_HELD:04X} no such" in text
