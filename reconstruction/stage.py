@@ -25,12 +25,18 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 import pkgutil
 import typing
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from reconstruction.errors import InvalidRecipe
+
+Positive = Annotated[float, "above 0"]
+Count = Annotated[int, "above 0"]
+Signed = Annotated[float, "of either sign"]
+"""The types of settings that 0 makes no sense for, or that may be negative as no other may."""
 
 SUPPLIES: dict[str, tuple[str, ...]] = {
     "readout": ("phase", "magnitude", "echo_times", "geometry"),
@@ -101,10 +107,10 @@ def defaults(stage: str, method: str) -> dict[str, Any]:
 def check(stage: str, method: str, settings: dict[str, Any]) -> dict[str, Any]:
     """The complete settings of a method: those given over the defaults.
 
-    Raises InvalidRecipe with every setting that the method does not have and every value of the wrong type.
+    Raises InvalidRecipe with every setting that the method does not have and every value of the wrong type or range.
     """
     known = defaults(stage, method)
-    hints = typing.get_type_hints(find(stage, method))
+    hints = typing.get_type_hints(find(stage, method), include_extras=True)
     faults = []
     for name, value in settings.items():
         if name not in known:
@@ -119,7 +125,10 @@ def check(stage: str, method: str, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _in_words(hint: Any) -> str:
-    words = {float: "a number", int: "a whole number", bool: "true or false", str: "a text"}
+    words = {
+        float: "a number of 0 or more", Positive: "a number above 0", int: "a whole number of 0 or more",
+        Count: "a whole number above 0", Signed: "a number", bool: "true or false", str: "a text",
+    }  # fmt: skip
     return words.get(hint, "a list")
 
 
@@ -131,8 +140,11 @@ def _fits(value: Any, hint: Any) -> bool:
         if len(items) == 2 and items[1] is Ellipsis:
             return all(_fits(v, items[0]) for v in value)
         return len(value) == len(items) and all(_fits(v, h) for v, h in zip(value, items, strict=True))
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint in (Positive, Count):
+        return _fits(value, typing.get_args(hint)[0]) and value > 0
+    if hint in (float, Signed):
+        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        return number and (hint is Signed or value >= 0)
     if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+        return isinstance(value, int) and not isinstance(value, bool) and value >= 0
     return isinstance(value, hint)

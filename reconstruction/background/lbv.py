@@ -15,6 +15,7 @@ from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 from reconstruction.background._closed import closed
 from reconstruction.fourier import Window
 from reconstruction.solvers import conjugate_gradient
+from reconstruction.stage import Positive
 
 MARGIN_MM = 10.0
 """Empty space around the brain, so that its periodic images do not touch."""
@@ -30,7 +31,7 @@ def lbv(
     geometry: Geometry,
     *,
     peel: int = 1,
-    tolerance: float = 1e-4,
+    tolerance: Positive = 1e-4,
 ) -> tuple[FloatArray, BoolArray]:
     """field: ppm, float32 (x, y, z).  mask: bool.  noise (ppm) tells only, by being inf, where field is unknown: such
     voxels leave the brain where they lie at its surface; elsewhere the background does not ask for them.

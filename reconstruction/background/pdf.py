@@ -28,6 +28,7 @@ from reconstruction.fourier import Window
 from reconstruction.intensity import even_intensity
 from reconstruction.noise import weights
 from reconstruction.solvers import conjugate_gradient
+from reconstruction.stage import Count
 
 MARGIN_MM = 20.0
 """Empty space between the brain and its periodic image."""
@@ -49,7 +50,7 @@ def pdf(
     geometry: Geometry,
     magnitude: FloatArray | None = None,
     *,
-    iterations: int = 25,
+    iterations: Count = 25,
 ) -> tuple[FloatArray, BoolArray]:
     """field, noise: ppm, float32 (x, y, z); noise may be inf where nothing is known.  mask: bool.
 

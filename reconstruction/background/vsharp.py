@@ -15,6 +15,7 @@ from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 from reconstruction.arrays import like, to_numpy
 from reconstruction.fourier import Shape, Window
 from reconstruction.sphere import transfer_function
+from reconstruction.stage import Count
 
 
 def vsharp(
@@ -25,7 +26,7 @@ def vsharp(
     *,
     max_radius_mm: float = 12.0,
     min_radius_mm: float = 2.0,
-    radii: int = 6,
+    radii: Count = 6,
     threshold: float = 0.05,
 ) -> tuple[FloatArray, BoolArray]:
     """field: ppm, float32 (x, y, z).  mask: bool.  noise (ppm) tells only, by being inf, where field is unknown:

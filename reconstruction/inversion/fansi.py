@@ -17,6 +17,7 @@ from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 from reconstruction.inversion._problem import PHASE_NOISE, Problem, edge_weights, shrink
 from reconstruction.noise import BEST_WEIGHT
 from reconstruction.solvers import Values, alternating_directions
+from reconstruction.stage import Count, Positive
 
 MU_FIELD, MU_GRADIENT, MU_HARMONIC = BEST_WEIGHT, 30.0, 1 / 50
 """Penalties of the splittings: of D χ + h; of ∇χ, times α; of ∇²h, times β.  They steer the speed, not the result.  The
@@ -35,11 +36,11 @@ def fansi(
     geometry: Geometry,
     *,
     nonlinear: bool = True,
-    strength: float = 5e-4,
+    strength: Positive = 5e-4,
     harmonic: float = 0.0,
     edge_weight: float = 1.0,
     tolerance: float = 5e-3,
-    max_iterations: int = 100,
+    max_iterations: Count = 100,
 ) -> FloatArray:
     """χ in ppm, float32 (x, y, z), 0 outside the mask.
 

@@ -14,6 +14,7 @@ from reconstruction import fourier, gradient, quality
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 from reconstruction.inversion._problem import Problem, edge_weights
 from reconstruction.solvers import conjugate_gradient
+from reconstruction.stage import Count
 
 
 def l2(
@@ -26,7 +27,7 @@ def l2(
     strength: float = 0.01,
     edge_weight: float = 1.0,
     tolerance: float = 1e-2,
-    max_iterations: int = 30,
+    max_iterations: Count = 30,
 ) -> FloatArray:
     """χ in ppm, float32 (x, y, z), 0 outside the mask.
 

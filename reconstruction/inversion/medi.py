@@ -27,6 +27,7 @@ from reconstruction.inversion._medi_terms import even_tissue, excess, find_fluid
 from reconstruction.noise import LEAST_PPM
 from reconstruction.solvers import Convergence, conjugate_gradient
 from reconstruction.sphere import eroded, mean_of_known, transfer_function
+from reconstruction.stage import Count, Positive
 
 MARGIN_MM = 20.0
 """Empty space between the brain and its periodic image: room for the outside sources next to the brain."""
@@ -54,12 +55,12 @@ def medi(
     echo_times: tuple[float, ...],
     larmor_frequency: float,
     *,
-    strength: float = 1000.0,
+    strength: Positive = 1000.0,
     fluid_strength: float = 100.0,
     sphere_mm: float = 5.0,
     edges: float = 0.9,
     merit: bool = True,
-    max_iterations: int = 10,
+    max_iterations: Count = 10,
 ) -> tuple[FloatArray, BoolArray]:
     """χ in ppm, float32 (x, y, z), with a mean of 0 in the ventricles, and the mask it is known in, 0 outside.
 

@@ -16,6 +16,7 @@ from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 from reconstruction.inversion._problem import Problem
 from reconstruction.noise import BEST_WEIGHT
 from reconstruction.solvers import Convergence
+from reconstruction.stage import Count, Positive
 
 STEP = 4.0
 """τ for weights of at most 1: descent needs τ below 2 / max D² = 4.5, and Polak's 2 is slower."""
@@ -27,9 +28,9 @@ def ndi(
     mask: BoolArray,
     geometry: Geometry,
     *,
-    tolerance: float = 3e-3,
-    discrepancy: float = 1.0,
-    max_iterations: int = 150,
+    tolerance: Positive = 3e-3,
+    discrepancy: Positive = 1.0,
+    max_iterations: Count = 150,
 ) -> FloatArray:
     """χ in ppm, float32 (x, y, z), 0 outside the mask.
 

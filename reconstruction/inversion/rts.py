@@ -16,6 +16,7 @@ from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 from reconstruction.inversion._least_squares import lsmr
 from reconstruction.inversion._problem import Problem, shrink
 from reconstruction.solvers import Convergence
+from reconstruction.stage import Count, Positive
 
 SUFFICIENT, GROWTH = 0.7, 5.0
 """ρ grows by the second factor when the gap does not shrink by the first (Chan 2011: 0.7 and 2; Kames' code: 5)."""
@@ -29,10 +30,10 @@ def rts(
     *,
     delta: float = 0.15,
     mu: float = 1e5,
-    rho: float = 10.0,
-    steps: int = 4,
+    rho: Positive = 10.0,
+    steps: Count = 4,
     tolerance: float = 1e-2,
-    max_iterations: int = 20,
+    max_iterations: Count = 20,
 ) -> FloatArray:
     """χ in ppm, float32 (x, y, z), 0 outside the mask.
 

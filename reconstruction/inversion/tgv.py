@@ -23,6 +23,7 @@ from reconstruction.fourier import Shape, Window, zeros_like
 from reconstruction.noise import weights
 from reconstruction.solvers import Convergence
 from reconstruction.sphere import mean_of_known, transfer_function
+from reconstruction.stage import Count, Positive
 
 Offset = tuple[int, int, int]
 Stencil = dict[Offset, float]
@@ -50,10 +51,10 @@ def tgv(
     mask: BoolArray,
     geometry: Geometry,
     *,
-    strength: float = 0.05,
-    smoothness: float = 3.0,
+    strength: Positive = 0.05,
+    smoothness: Positive = 3.0,
     tolerance: float = 1e-2,
-    max_iterations: int = 500,
+    max_iterations: Count = 500,
 ) -> tuple[FloatArray, BoolArray]:
     """χ in ppm, float32 (x, y, z), and the mask it is known in, 0 outside.
 

@@ -11,6 +11,7 @@ from array_api_compat import array_namespace
 from reconstruction import dipole, fourier
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 from reconstruction.fourier import Shape, Window
+from reconstruction.stage import Positive
 
 MARGIN_MM = 20.0
 """Empty space between the brain and its periodic image."""
@@ -23,7 +24,7 @@ def tkd(
     magnitude: FloatArray,
     geometry: Geometry,
     *,
-    threshold: float = 0.19,
+    threshold: Positive = 0.19,
 ) -> FloatArray:
     """χ in ppm, float32 (x, y, z), 0 outside the mask.
 

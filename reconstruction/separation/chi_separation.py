@@ -11,6 +11,7 @@ import numpy as np
 
 from reconstruction import quality
 from reconstruction.acquisition import GYROMAGNETIC_RATIO, BoolArray, FloatArray
+from reconstruction.stage import Positive
 
 RELAXIVITY_FIELD = 3.0
 """Tesla at which Dr was measured.  Static dephasing is proportional to the field (Yablonskiy & Haacke 1994,
@@ -33,7 +34,7 @@ def chi_separation(
     mask: BoolArray,
     larmor_frequency: float,
     *,
-    relaxivity: float = 137.0,
+    relaxivity: Positive = 137.0,
     r2: float = 0.0,
 ) -> tuple[FloatArray, FloatArray] | None:
     """χ⁺ and χ⁻ in ppm, float32 (x, y, z), 0 outside the mask; their sum is χ.  None for a single echo.

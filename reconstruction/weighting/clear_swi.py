@@ -9,6 +9,7 @@ import numpy as np
 
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 from reconstruction.intensity import even_intensity
+from reconstruction.stage import Positive
 from reconstruction.weighting._high_pass import high_pass
 
 BRIGHT = 0.8
@@ -24,7 +25,7 @@ def clear_swi(
     mask: BoolArray,
     geometry: Geometry,
     *,
-    strength: float = 4.0,
+    strength: Positive = 4.0,
     high_pass_mm: float = 4.0,
     softplus: bool = True,
 ) -> FloatArray:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from reconstruction.acquisition import BoolArray, FloatArray
+from reconstruction.stage import Signed
 
 STEEPEST_PPM = 1e-6
 """A thousandth of a part per billion."""
@@ -18,7 +19,7 @@ def tswi(
     chi: FloatArray,
     mask: BoolArray,
     *,
-    lower_ppm: float = 0.0,
+    lower_ppm: Signed = 0.0,
     upper_ppm: float = 0.45,
     power: float = 2.0,
 ) -> FloatArray:

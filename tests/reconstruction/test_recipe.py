@@ -7,10 +7,12 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from reconstruction import InvalidRecipe, Recipe
-from reconstruction.stage import OPTIONAL, STAGES, SUPPLIES, asks, defaults, find, methods
+from reconstruction.stage import OPTIONAL, STAGES, SUPPLIES, asks, check, defaults, find, methods, run
+from tests.reconstruction.test_arrays import scene
 
 RECIPES = Path(__file__).parents[2] / "config" / "recipes"
 
@@ -94,3 +96,44 @@ def test_every_fault_is_told_at_once() -> None:
     ):
         assert any(fault in line for line in told), fault
     assert len(told) == 7
+
+
+@pytest.mark.parametrize(
+    ("stage", "method", "settings", "told"),
+    [
+        ("inversion", "tgv", {"strength": 0.0}, "inversion.strength is 0.0; expected a number above 0"),
+        ("inversion", "rts", {"rho": 0}, "inversion.rho is 0; expected a number above 0"),
+        ("background", "vsharp", {"radii": 0}, "background.radii is 0; expected a whole number above 0"),
+        ("inversion", "tv", {"strength": -0.1}, "inversion.strength is -0.1; expected a number of 0 or more"),
+        ("inversion", "tv", {"strength": float("nan")}, "inversion.strength is nan; expected a number of 0 or more"),
+        ("background", "lbv", {"peel": -1}, "background.peel is -1; expected a whole number of 0 or more"),
+        (
+            "weighting",
+            "tswi",
+            {"lower_ppm": float("inf")},
+            "weighting.lower_ppm is inf; expected a number, such",
+        ),
+    ],
+)
+def test_a_value_out_of_range_is_refused(stage: str, method: str, settings: dict[str, Any], told: str) -> None:
+    with pytest.raises(InvalidRecipe) as error:
+        check(stage, method, settings)
+    assert told in str(error.value)
+
+
+def test_a_threshold_may_be_negative() -> None:
+    assert check("weighting", "tswi", {"lower_ppm": -0.05})["lower_ppm"] == -0.05
+
+
+@pytest.mark.parametrize("stage", ["background", "inversion"])
+def test_a_setting_of_zero_is_refused_or_gives_a_map(stage: str) -> None:
+    data = scene()
+    for method in methods(stage):
+        quick = {"max_iterations": 3} if "max_iterations" in defaults(stage, method) else {}
+        for name, value in defaults(stage, method).items():
+            try:
+                settings = check(stage, method, quick | {name: type(value)(0)})
+            except InvalidRecipe:
+                continue
+            found = run(stage, method, settings, data)
+            assert np.isfinite(found[0] if isinstance(found, tuple) else found).all(), (method, name)
