@@ -85,10 +85,10 @@ class Gate:
             if peer.may_have(str(context.abstract_syntax)) or not _is_storage(context)
             if context.scu_role or _is_asked_back(context, association)
         ]
-        _serve_only_what_is_due(association, peer)
         guard = association.dul.socket
         assert isinstance(guard, GuardedSocket)
         guard.may_store = Right.STORE in peer.may
+        _serve_only_what_is_due(association, peer, guard)
         return None
 
     def peer(self, association: Association) -> Peer:
@@ -108,14 +108,15 @@ def _reject(association: Association, answer: tuple[int, int, int], reason: str,
     association.kill()
 
 
-def _serve_only_what_is_due(association: Association, peer: Peer) -> None:
+def _serve_only_what_is_due(association: Association, peer: Peer, guard: GuardedSocket) -> None:
     """Every request of an association passes `_serve_request` of pynetdicom 3.0.4, whatever service it is for."""
     serve = association._serve_request
 
     def serve_what_is_due(message: Any, context_id: int) -> None:
         needed = _NEEDED.get(type(message))
         if needed is None or needed in peer.may or not message.is_valid_request:
-            return serve(message, context_id)
+            with guard.serving():
+                return serve(message, context_id)
         log.warning("not_authorised", peer=peer.name, asked_for=message.msg_type, right=needed.value)
         answer = type(message)()
         answer.MessageIDBeingRespondedTo = message.MessageID

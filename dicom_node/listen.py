@@ -14,7 +14,8 @@ import socketserver
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -201,6 +202,8 @@ class GuardedSocket(AssociationSocket):
         self._longest_pdu = max(limits.pdu + _PDU_SLACK, _LARGEST_ASSOCIATE_REQUEST)
         self._largest_object = limits.object
         self._pdu_timeout = limits.pdu_timeout
+        self._served = 0
+        self._served_lock = threading.Lock()
         assert self.socket is not None
         self.socket.settimeout(limits.pdu_timeout)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -228,12 +231,23 @@ class GuardedSocket(AssociationSocket):
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         return buffer
 
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        """While a message of the peer is answered; for N-EVENT-REPORT pynetdicom 3.0.4 starts a thread each."""
+        with self._served_lock:
+            self._served += 1
+        try:
+            yield
+        finally:
+            with self._served_lock:
+                self._served -= 1
+
     def _refuse_more(self) -> None:
         """Raises ConnectionAbortedError when what has come already is more than is taken.
 
         pynetdicom 3.0.4 collects fragments, and messages that wait for their turn, without end.
         """
-        if (waiting := self.assoc.dimse.msg_queue.qsize()) > _MOST_WAITING:
+        if (waiting := self.assoc.dimse.msg_queue.qsize() + self._served) > _MOST_WAITING:
             raise ConnectionAbortedError(f"{waiting} messages came without waiting for an answer")
         message = self.assoc.dimse.message
         if message is None:

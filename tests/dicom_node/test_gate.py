@@ -18,7 +18,7 @@ from pydicom.uid import EnhancedMRImageStorage, MRImageStorage
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_messages import C_STORE_RQ
-from pynetdicom.dimse_primitives import C_FIND, C_STORE
+from pynetdicom.dimse_primitives import C_FIND, C_STORE, N_EVENT_REPORT
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at import
@@ -228,24 +228,37 @@ def test_a_data_set_is_large_only_where_one_may_store(node: Node, monkeypatch: p
         association.abort()
 
 
-def test_requests_that_wait_for_no_answer_are_not_collected(tmp_path: Path) -> None:
+@pytest.mark.parametrize("asked", ["find", "report"])
+def test_requests_that_wait_for_no_answer_are_not_collected(tmp_path: Path, asked: str) -> None:
     going_on = threading.Event()
-    find = StudyRootQueryRetrieveInformationModelFind
 
     def slow(event: evt.Event) -> Iterator[tuple[int, None]]:
         going_on.wait(20)
         yield 0xFE00, None
 
-    service = Service({find: ["1.2.840.10008.1.2"]}, [(evt.EVT_C_FIND, slow)])
-    with running_node(tmp_path, SETTINGS, peers=Peers([VIEWER]), services=[service]) as node:
-        association = ask(node, "VIEWER", "QSMNODE", find)
-        request = C_FIND()
-        request.MessageID, request.Priority, request.AffectedSOPClassUID = 1, 2, find
-        request.Identifier = BytesIO(b"\x08\x00\x52\x00\x06\x00\x00\x00STUDY ")
+    def slow_too(event: evt.Event) -> tuple[int, None]:
+        going_on.wait(20)
+        return 0x0000, None
+
+    service = Service(ASKABLE, [(evt.EVT_C_FIND, slow), (evt.EVT_N_EVENT_REPORT, slow_too)])
+    peer = Peer("archive", "ARCHIVE", "127.0.0.1", frozenset({Right.QUERY, Right.REPORT}))
+    find = C_FIND()
+    find.MessageID, find.Priority = 1, 2
+    find.AffectedSOPClassUID = StudyRootQueryRetrieveInformationModelFind
+    find.Identifier = BytesIO(b"\x08\x00\x52\x00\x06\x00\x00\x00STUDY ")
+    report = N_EVENT_REPORT()
+    report.MessageID, report.EventTypeID = 1, 1
+    report.AffectedSOPClassUID, report.AffectedSOPInstanceUID = StorageCommitmentPushModel, "1.2.840.10008.1.20.1.1"
+    with running_node(tmp_path, SETTINGS, peers=Peers([peer]), services=[service]) as node:
+        request = {"find": find, "report": report}[asked]
+        association = ask(node, "ARCHIVE", "QSMNODE", request.AffectedSOPClassUID)
+        before = threading.active_count()
         for _ in range(20):
             association.dimse.send_msg(request, 3)
+            time.sleep(0.005)
         try:
             wait_until(lambda: not association.is_established, "it is hung up on", seconds=5)
+            assert threading.active_count() < before + 10
         finally:
             going_on.set()
 
