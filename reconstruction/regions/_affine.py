@@ -85,22 +85,21 @@ def _descend(
     """Gauss–Newton at one width, over the voxels marked."""
     step = images.grid.step
     seen = {name: smoothed(image, width, step) for name, image in images.contrasts.items()}
-    brain = smoothed(images.brain, width, step)
-    tissues = tuple(smoothed(tissue, width, template.step) for tissue in template.tissues)
-    template_brain = smoothed(template.brain, width, template.step)
+    seen["brain"] = smoothed(images.brain, width, step)
+    blurred = template.blurred(width)
     x = x[:, where]
     from_centre = (x - found.centre[:, None]) / RADIUS_MM
-    values = {name: image[where] for name, image in (seen | {"brain": brain}).items()}
+    values = {name: image[where] for name, image in seen.items()}
     scales = {name: 1 / max(float(v.var()), 1e-12) for name, v in values.items()}
     for _ in range(STEPS):
-        at = template.voxels(found(x))
-        laid_over = np.stack([_sample(tissue, at) for tissue in tissues])
+        at = blurred.voxels(found(x))
+        laid_over = np.stack([_sample(tissue, at) for tissue in blurred.tissues])
         amounts = mixing({n: v for n, v in values.items() if n != "brain"}, laid_over, np.ones(len(x[0]), bool))
         normal, right = np.zeros((12, 12)), np.zeros(12)
         for name, value in values.items():
-            image = template_brain if name == "brain" else mixed(tissues, amounts[name])
+            image = blurred.brain if name == "brain" else mixed(blurred.tissues, amounts[name])
             residual = value - _sample(image, at)
-            slope = np.stack([_sample(g, at) for g in _gradient(image, template.affine)])
+            slope = np.stack([_sample(g, at) for g in _gradient(image, blurred.affine)])
             J = np.concatenate([(slope[:, None] * from_centre[None]).reshape(9, -1), slope]).astype(np.float64)
             normal += scales[name] * J @ J.T
             right += scales[name] * J @ residual

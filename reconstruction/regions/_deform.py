@@ -1,31 +1,40 @@
-"""Bends what an affine map left: greedy diffeomorphic registration, all contrasts at once.
+"""Bends what an affine map left: a greedy diffeomorphic registration, all contrasts at once.
 
-Yushkevich et al. 2016, "Fast automatic segmentation of hippocampal subfields and medial temporal lobe subregions in
-3 Tesla and 7 Tesla T2-weighted MRI", doi:10.1016/j.jalz.2016.06.1205.  docs/adr says why this library.
+Steps along the smoothed derivative of the local correlation are composed, each of at most half a voxel, from coarse
+grids to fine: the demons' way (Vercauteren et al. 2009, doi:10.1016/j.neuroimage.2008.10.040) with the likeness of
+`_correlation`.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
+from dataclasses import dataclass
 
-import numba
 import numpy as np
-from picsl_greedy import Greedy3D
-from SimpleITK import GetArrayFromImage, GetImageFromArray, Image
+from scipy import ndimage
 
 from reconstruction.acquisition import BoolArray, FloatArray
+from reconstruction.regions._correlation import add_force
+from reconstruction.regions._images import FWHM
+from reconstruction.regions._sampling import resliced, sampled
+from reconstruction.regions._template import REACH
 
-RADIUS_VOXELS = 2
-"""Of the patch in which contrasts are correlated."""
+LONGEST_STEP = 0.5
+"""Voxels that a step moves what it moves most."""
 
-STEP_VOXELS = 0.5
+STEP_SD, WARP_SD = 2.0, 0.7
+"""SD in voxels of the Gaussians over each step and over the whole warp."""
 
-SEED = 1
-"""Of the noise of a thousandth that keeps flat patches from a division by 0; a seed of 0 would be another each time."""
+FLAT = 0.05
+"""Of a contrast's standard deviation: what varies less within a patch is flat."""
 
-UPDATE_VOXELS, WARP_VOXELS = 2.0, 0.7
-"""SD of the Gaussians over each step and over the whole warp."""
+
+@dataclass(frozen=True)
+class Level:
+    """One voxel of this level is `every` voxels of the images."""
+
+    every: int
+    steps: int
 
 
 def bend(
@@ -33,27 +42,57 @@ def bend(
     moving: Mapping[str, FloatArray],
     weights: Mapping[str, float],
     where: BoolArray,
-    iterations: tuple[int, ...],
+    levels: tuple[Level, ...],
+    start: FloatArray | None = None,
 ) -> FloatArray:
     """Displacements (3, x, y, z) in voxels: where in `moving` each voxel of `fixed` is found.
 
     fixed, moving: images by name on one grid.  weights: by the same names.  where: voxels of `fixed` that count.
-    iterations: from coarse to fine, each level of half the voxel size; 0 leaves a level out.
-    The threads are numba's, the one setting of this package; their number changes rounding only.
+    start: displacements to go on from.
     """
-    arrays = {f"{side}_{n}": v for side, by in (("f", fixed), ("m", moving)) for n, v in by.items()}
-    pairs = " ".join(f"-w {weights[name]:g} -i f_{name} m_{name}" for name in fixed)
-    radius, times = "x".join([str(RADIUS_VOXELS)] * 3), "x".join(map(str, iterations))
-    command = (
-        f"{pairs} -gm where -m NCC {radius} -n {times} -e {STEP_VOXELS} "
-        f"-s {UPDATE_VOXELS}vox {WARP_VOXELS}vox -wp 0 -o warp -seed {SEED} -threads {numba.get_num_threads()} -V 0"
-    )
-    images = {name: _image(array) for name, array in (arrays | {"where": where}).items()}
-    greedy, said = Greedy3D(), io.StringIO()
-    greedy.execute(command, out=said, err=said, warp=None, **images)
-    return np.ascontiguousarray(GetArrayFromImage(greedy["warp"]).transpose(3, 2, 1, 0), np.float32)
+    spreads = {name: float(fixed[name][where].std()) for name in fixed}
+    used = [name for name in fixed if weights[name] > 0 and spreads[name] > 0]
+    images = [np.stack([by[name] / np.float32(spreads[name]) for name in used]) for by in (fixed, moving)]
+    warp = np.zeros((3, *where.shape), np.float32) if start is None else start
+    for level in levels:
+        shape = tuple(max(2, round(n / level.every)) for n in where.shape)
+        one, other = (_resized(_without_detail(image, level.every), shape) for image in images)
+        counts = (_resized(where[None].astype(np.float32), shape)[0] > 0.5).astype(np.float32)
+        scale = np.array(shape, np.float32).reshape(3, 1, 1, 1) / np.array(where.shape).reshape(3, 1, 1, 1)
+        bent = _resized(warp, shape) * scale.astype(np.float32)
+        for _ in range(level.steps):
+            force = np.zeros_like(bent)
+            for name, image, template in zip(used, one, pulled(other, bent), strict=True):
+                add_force(image, template, counts, np.float32(weights[name]), np.float32(FLAT**2), force)
+            step = _limited(_smooth(force, STEP_SD))
+            bent = _smooth(step + pulled(bent, step), WARP_SD)
+        warp = _resized(bent / scale.astype(np.float32), where.shape)
+    return warp
 
 
-def _image(array: FloatArray | BoolArray) -> Image:
-    """Of 1 mm voxels: lengths are voxels."""
-    return GetImageFromArray(np.ascontiguousarray(array.T, np.float32))
+def pulled(images: FloatArray, warp: FloatArray) -> FloatArray:
+    """Images (n, x, y, z) at x + warp (3, x, y, z) voxels."""
+    return sampled(images, np.indices(warp.shape[1:], dtype=np.float32) + warp)
+
+
+def _limited(step: FloatArray) -> FloatArray:
+    longest = float(np.sqrt((step**2).sum(0).max()))
+    return step * np.float32(LONGEST_STEP / longest) if longest > 0 else step
+
+
+def _smooth(field: FloatArray, sd: float) -> FloatArray:
+    return ndimage.gaussian_filter(field, (0, sd, sd, sd), mode="nearest", truncate=REACH)
+
+
+def _without_detail(images: FloatArray, every: float) -> FloatArray:
+    """Smoothed to voxels `every` times as large."""
+    sd = np.sqrt(every**2 - 1) / FWHM
+    return _smooth(images, sd) if sd > 0 else images
+
+
+def _resized(images: FloatArray, shape: tuple[int, ...]) -> FloatArray:
+    """(n, x, y, z) over the same space with another number of voxels."""
+    if images.shape[1:] == shape:
+        return images
+    ratio = np.array(images.shape[1:]) / np.array(shape)
+    return resliced(images, np.diag(ratio), (ratio - 1) / 2, shape)

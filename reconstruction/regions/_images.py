@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
+from reconstruction.regions._sampling import resliced
 
 STEP_MM = 2.0
 """Spacing of the grid: the template's own, which is an average of many people and holds no finer detail."""
@@ -29,6 +30,11 @@ HIGHEST = 3.0
 FWHM = 2.3548
 """Full width at half maximum of a Gaussian over its standard deviation."""
 
+ROUNDING = 1e-3
+"""Voxels."""
+
+Box = tuple[slice, slice, slice]
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -41,7 +47,9 @@ class Grid:
     @classmethod
     def around(cls, mask: BoolArray, affine: NDArray[np.float64], step: float) -> Grid:
         """The grid that covers a mask."""
-        places = np.argwhere(mask & ~ndimage.binary_erosion(mask)) @ affine[:3, :3].T + affine[:3, 3]
+        box = box_of(mask)
+        rim = np.argwhere(mask[box] & ~ndimage.binary_erosion(mask[box])) + [part.start for part in box]
+        places = rim @ affine[:3, :3].T + affine[:3, 3]
         low, high = places.min(0) - MARGIN_MM, places.max(0) + MARGIN_MM
         return cls(low, tuple(int(n) for n in np.ceil((high - low) / step) + 1), step)
 
@@ -80,31 +88,58 @@ def images_of(
     magnitude: FloatArray, chi: FloatArray, r2star: FloatArray | None, mask: BoolArray, geometry: Geometry
 ) -> Images:
     """The contrasts of a brain: magnitude without shading, χ within what tissue has, R2* over its median."""
-    affine = np.array(geometry.affine)
-    grid = Grid.around(mask, affine, max(STEP_MM, min(geometry.voxel_size)))
+    grid = Grid.around(mask, np.array(geometry.affine), max(STEP_MM, min(geometry.voxel_size)))
+    seen = _seen(geometry, grid)
+    box = box_of(mask)
+    inside = mask[box]
 
     def gridded(volume: FloatArray) -> FloatArray:
-        return _resample(np.where(mask, volume, np.float32(0)), affine, geometry.voxel_size, grid)
+        return np.where(seen, _resampled(np.where(inside, volume, np.float32(0)), box, geometry, grid), 0)
 
-    brain = gridded(mask.astype(np.float32))
-    seen = _resample(np.ones(geometry.shape, np.float32), affine, geometry.voxel_size, grid) > 0.99
+    brain = gridded(inside.astype(np.float32))
+    chi = chi[box]
     contrasts = {
-        "magnitude": _without_shading(gridded(magnitude), brain, grid.step),
-        "chi": gridded(np.clip(chi - np.median(chi[mask]), *CHI_LIMITS_PPM)),
+        "magnitude": _without_shading(gridded(magnitude[box]), brain, grid.step),
+        "chi": gridded(np.clip(chi - np.median(chi[inside]), *CHI_LIMITS_PPM)),
     }
     if r2star is not None and (typical := np.median(r2star[mask])) > 0:
-        contrasts["r2star"] = gridded(np.clip(r2star / typical, 0, HIGHEST))
+        contrasts["r2star"] = gridded(np.clip(r2star[box] / typical, 0, HIGHEST))
     return Images(grid, brain, seen, contrasts)
 
 
-def _resample(
-    volume: FloatArray, affine: NDArray[np.float64], voxel_size: tuple[float, float, float], grid: Grid
-) -> FloatArray:
-    """A volume on the grid, smoothed first to the grid's resolution; 0 where it does not reach."""
-    widths = [np.sqrt(max(0.0, grid.step**2 - size**2)) / FWHM / size for size in voxel_size]
-    smooth = ndimage.gaussian_filter(volume, widths, mode="nearest")
-    to_voxel = np.linalg.inv(affine) @ grid.affine
-    return ndimage.affine_transform(smooth, to_voxel[:3, :3], to_voxel[:3, 3], output_shape=grid.shape, order=1)
+def box_of(mask: BoolArray) -> Box:
+    """The smallest box that holds a mask."""
+    x, y, z = (np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1)))
+    return slice(x[0], x[-1] + 1), slice(y[0], y[-1] + 1), slice(z[0], z[-1] + 1)
+
+
+def _seen(geometry: Geometry, grid: Grid) -> BoolArray:
+    """Whether a grid's voxel lies between the centres of acquired ones."""
+    to_voxel = (np.linalg.inv(np.array(geometry.affine)) @ grid.affine).astype(np.float32)
+    i, j, k = np.ogrid[*(slice(n) for n in grid.shape)]
+    seen = np.ones(grid.shape, bool)
+    for (a, b, c, start), size in zip(to_voxel[:3], geometry.shape, strict=True):
+        at = a * i + b * j + c * k + start
+        seen &= (at > -ROUNDING) & (at < size - 1 + ROUNDING)
+    return seen
+
+
+def _resampled(volume: FloatArray, box: Box, geometry: Geometry, grid: Grid) -> FloatArray:
+    """What lies in a box of the volume, smoothed to the grid's resolution, on the grid; 0 outside the box."""
+    sizes = np.array(geometry.voxel_size)
+    blocks = np.maximum(1, np.floor(grid.step / sizes)).astype(int)
+    # A frame of two zero blocks: what the box holds goes on as 0, not as at its edge.
+    frame = 2 * blocks
+    ends = [-(n + f) % b + f for n, f, b in zip(volume.shape, frame, blocks, strict=True)]
+    framed = np.pad(volume, [*zip(frame, ends, strict=True)])
+    for axis, block in enumerate(blocks):
+        framed = np.add.reduceat(framed, np.arange(0, framed.shape[axis], block), axis=axis) / np.float32(block)
+    variances = (grid.step**2 - sizes**2) / FWHM**2 - (blocks**2 - 1) / 12 * sizes**2
+    smooth = ndimage.gaussian_filter(framed, np.sqrt(np.maximum(0, variances)) / (blocks * sizes))
+    starts = np.array([part.start for part in box]) - frame + (blocks - 1) / 2
+    to_voxel = np.linalg.inv(np.array(geometry.affine)) @ grid.affine
+    matrix, offset = to_voxel[:3, :3] / blocks[:, None], (to_voxel[:3, 3] - starts) / blocks
+    return resliced(smooth[None], matrix, offset, grid.shape)[0]
 
 
 def _without_shading(magnitude: FloatArray, brain: FloatArray, step: float) -> FloatArray:

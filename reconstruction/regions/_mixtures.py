@@ -23,7 +23,7 @@ def density_ratio(mixture: Mixture, places: NDArray[np.floating]) -> NDArray[np.
     density = np.zeros(x.shape[1])
     for weight, mean, covariance in zip(mixture.weights, mixture.means, mixture.covariances, strict=True):
         d = x - mean[:, None]
-        mahalanobis = np.einsum("in,in->n", d, np.linalg.solve(covariance, d))
+        mahalanobis = np.einsum("in,in->n", d, np.linalg.inv(covariance) @ d)
         density += weight * np.exp(-0.5 * mahalanobis) / np.sqrt((2 * np.pi) ** 3 * np.linalg.det(covariance))
     ratio = np.full(places.shape[1:], NOTHING)
     ratio[near] = np.maximum(density / mixture.threshold, NOTHING)

@@ -6,21 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
 from reconstruction.acquisition import BoolArray, FloatArray
 from reconstruction.regions._affine import AffineMap, align
-from reconstruction.regions._deform import bend
+from reconstruction.regions._deform import Level, bend, pulled
 from reconstruction.regions._images import Images
+from reconstruction.regions._sampling import sampled
 from reconstruction.regions._template import Template, mixed, mixing, smoothed
 
 OUTLINE_WEIGHT = 0.5
 """Of the brain's outline against 1 for a contrast: masks differ in how much fluid they take in."""
 
-COARSE, FULL = (60, 40, 0), (60, 40, 20)
-"""Iterations at a quarter, half and full resolution: a first warp, over which the contrasts are mixed anew, and the
-one that counts."""
+FIRST, SECOND = (Level(4, 20), Level(2, 15)), (Level(2, 8), Level(1, 6))
+"""A first warp, over which the contrasts are mixed anew, and what it then still lacks."""
 
 MIXING_MM = 5.0
 """Full width of the Gaussian over both images when contrasts are first mixed: what an affine map leaves of misfit."""
@@ -46,19 +45,19 @@ def register(images: Images, template: Template, chi_weight: float) -> Registrat
     """Finds where in the template each voxel lies.  chi_weight: of χ against 1 for the other contrasts."""
     straight = align(images, template)
     at = template.voxels(straight(images.grid.places()))
-    tissues = np.stack([_sample(tissue, at) for tissue in (*template.tissues, template.brain)])
+    tissues = sampled(np.stack([*template.tissues, template.brain]), at)
     fixed = {**images.contrasts, "brain": images.brain}
-    laid_over, width = tissues, MIXING_MM
-    for iterations in (COARSE, FULL):
+    laid_over, width, warp = tissues, MIXING_MM, None
+    for levels in (FIRST, SECOND):
         amounts = _amounts(images, laid_over, width)
         moving = {name: mixed(tissues[:-1], amount) for name, amount in amounts.items()}
         weights = _weights(images, {name: mixed(laid_over[:-1], amount) for name, amount in amounts.items()})
         weights["chi"] *= chi_weight
         moving["brain"] = tissues[-1]
-        warp = bend(fixed, moving, weights | {"brain": OUTLINE_WEIGHT}, images.seen, iterations)
-        laid_over, width = np.stack([_warped(tissue, warp) for tissue in tissues]), FINE_MM
+        warp = bend(fixed, moving, weights | {"brain": OUTLINE_WEIGHT}, images.seen, levels, warp)
+        laid_over, width = pulled(tissues, warp), FINE_MM
     places = straight(images.grid.places() + warp * np.float32(images.grid.step))
-    bent = {name: _warped(image, warp) for name, image in moving.items()}
+    bent = dict(zip(moving, pulled(np.stack([*moving.values()]), warp), strict=True))
     return Registration(places.astype(np.float32), _match(images, bent, warp, straight))
 
 
@@ -93,7 +92,7 @@ def _match(images: Images, bent: Mapping[str, FloatArray], warp: FloatArray, str
         "smallest_scale": float(straight.scales.min()),
         "largest_scale": float(straight.scales.max()),
         "bend": float(np.percentile(np.linalg.norm(warp, axis=0)[where], 90)) * step,
-        "squeeze": float(_jacobian(warp)[_inner(where)].min()),
+        "squeeze": _squeeze(warp, _inner(where)),
     }
 
 
@@ -104,22 +103,15 @@ def _correlation(one: FloatArray, other: FloatArray) -> float:
     return float(a @ b) / norm if norm > 0 else 0.0
 
 
-def _jacobian(warp: FloatArray) -> NDArray[np.floating]:
-    """Determinant of the gradient of x → x + warp."""
-    gradient = np.stack([np.stack(np.gradient(axis)) for axis in warp])
-    moved = np.moveaxis(gradient, (0, 1), (-2, -1)) + np.eye(3, dtype=np.float32)
-    determinant: NDArray[np.floating] = np.linalg.det(moved)
-    return determinant
+def _squeeze(warp: FloatArray, where: BoolArray) -> float:
+    """Smallest determinant of the gradient of x → x + warp."""
+    (a, b, c), (d, e, f), (g, h, i) = (
+        [slope[where] + (axis == along) for along, slope in enumerate(np.gradient(component))]
+        for axis, component in enumerate(warp)
+    )
+    return float((a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)).min())
 
 
 def _inner(where: BoolArray) -> BoolArray:
     inner: BoolArray = ndimage.binary_erosion(where)
     return inner if inner.any() else where
-
-
-def _warped(image: FloatArray, warp: FloatArray) -> FloatArray:
-    return _sample(image, np.indices(image.shape, dtype=np.float32) + warp)
-
-
-def _sample(image: FloatArray, at: NDArray[np.floating]) -> FloatArray:
-    return ndimage.map_coordinates(image, at, order=1, output=np.float32)

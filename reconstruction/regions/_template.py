@@ -17,10 +17,14 @@ from scipy import ndimage
 
 from reconstruction.acquisition import BoolArray, FloatArray
 from reconstruction.atlas import Atlas, structure
+from reconstruction.regions._images import FWHM
 from reconstruction.regions._mixtures import density_ratio
 
 EDGE = 1.0
 """log(density/threshold) grows by about 1 for each mm into a structure of subcortical size."""
+
+REACH = 3.0
+"""Standard deviations to which a Gaussian is computed."""
 
 RIDGE = 1e-4
 """Of the mean power of the tissues: keeps a structure of a few voxels from taking any value."""
@@ -44,7 +48,18 @@ class Template:
         """Voxel indices of places (3, …) in mm."""
         inverse = np.linalg.inv(self.affine)
         offset = inverse[:3, 3].reshape(3, *[1] * (places.ndim - 1))
-        return np.tensordot(inverse[:3, :3], places, 1) + offset
+        at: NDArray[np.floating] = (np.tensordot(inverse[:3, :3], places, 1) + offset).astype(places.dtype)
+        return at
+
+    def blurred(self, width_mm: float) -> Template:
+        """Smoothed to a full width at half maximum, on as few voxels as hold it."""
+        every = max(1, int(width_mm / self.step / 2))
+
+        def coarse(volume: FloatArray) -> FloatArray:
+            return np.ascontiguousarray(smoothed(volume, width_mm, self.step)[::every, ::every, ::every])
+
+        thinned = self.affine @ np.diag([every, every, every, 1.0])
+        return Template(thinned, coarse(self.brain), tuple(coarse(tissue) for tissue in self.tissues))
 
 
 def template_of(atlas: Atlas) -> Template:
@@ -87,4 +102,4 @@ def mixed(tissues: FloatArray | tuple[FloatArray, ...], amounts: FloatArray) -> 
 
 def smoothed(volume: FloatArray, width_mm: float, step: float) -> FloatArray:
     """Gaussian of a full width at half maximum in mm."""
-    return ndimage.gaussian_filter(volume, width_mm / 2.3548 / step)
+    return ndimage.gaussian_filter(volume, width_mm / FWHM / step, truncate=REACH)

@@ -18,7 +18,7 @@ from reconstruction.errors import InvalidAtlas
 from reconstruction.maps import Regions
 from reconstruction.regions import _judge as doubts
 from reconstruction.regions._images import images_of
-from reconstruction.regions._outline import depths, drawn, places_of, whole
+from reconstruction.regions._outline import depths, drawn, whole
 from reconstruction.regions._refine import refined
 from reconstruction.regions._register import register
 from reconstruction.regions._template import template_of
@@ -57,7 +57,7 @@ def atlas(
     unlike = doubts.of_match(found.match)
     if unlike:
         return _withheld(mask, found.match, unlike)
-    outlines = depths(atlas, places_of(found.places, images.grid, geometry))
+    outlines = depths(atlas, found.places, images.grid, mask, geometry)
     if refine_mm > 0:
         outlines = refined(outlines, tuple(atlas.mixtures), chi, mask, refine_mm)
     names = whole(atlas.names, outlines, mask)
