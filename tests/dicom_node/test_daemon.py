@@ -23,7 +23,9 @@ from dicom_node.daemon import LOCK_FILE, AlreadyRunning, Daemon, alone_in
 from dicom_node.reconstruct import Recipe
 from dicom_node.send import Delivery
 from dicom_node.states import State
+from tests.committing import CommittingArchive
 from tests.dicom_node.plays import play, play_murderously, play_slowly
+from tests.dicom_node.test_commit import Line
 from tests.dicom_node.test_execute import is_gone
 from tests.e2e.phantom import simple_head
 from tests.peers import free_port, wait_until
@@ -236,3 +238,16 @@ def test_a_port_that_is_taken_is_one_message(tmp_path: Path, archive: Archive) -
     assert ended.returncode == 1
     assert "Address already in use" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_what_was_under_way_when_commitment_was_switched_on_is_archived(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "state").mkdir()
+    line = Line(tmp_path / "state", ["archive0"], committing=[])
+    with CommittingArchive(tmp_path / "archive") as archive:
+        plain = a_config(tmp_path, archive)
+        asked = plain.destinations[0].model_copy(update={"commitment": True})
+        with serving(plain.model_copy(update={"destinations": (asked,)}), monkeypatch) as daemon:
+            wait_for(daemon, State.ARCHIVED)
+        assert set(archive.paths) == set(line.uids)
