@@ -71,14 +71,15 @@ def evidence_of_scale(acquisition: Acquisition, coarse: Preview) -> tuple[Eviden
     first, last = (_Echo.of(acquisition, echo, inside) for echo in (0, -1))
     if first.voxels.size == 0:
         return (Evidence("signal", 0.0, 0.0, "there is no signal to judge the scale by"),)
-    spread = min(float(np.ptp(acquisition.phase[e])) for e in range(len(acquisition.echo_times)))
+    ends = np.array([(echo.min(), echo.max()) for echo in acquisition.phase])
+    spread = float(np.ptp(ends, axis=1).min())
     if spread < FLAT:
         return (Evidence("range", spread, -DECISIVE, "an echo's phase is the same everywhere: it is no phase"),)
     alternating = [axis for axis in range(3) if _coherence(first, axis) < ALTERNATING]
     axes = tuple(axis for axis in range(3) if axis not in alternating)
     return (
         _slices(first, alternating),
-        _range(acquisition),
+        _range(float(np.abs(ends).max())),
         _jumps([first, last], axes),
         _noise(first),
         *_evolution(coarse),
@@ -144,8 +145,8 @@ def _slices(echo: _Echo, alternating: list[int]) -> Evidence:
     )
 
 
-def _range(acquisition: Acquisition) -> Evidence:
-    reach = float(np.abs(acquisition.phase).max())
+def _range(reach: float) -> Evidence:
+    """reach: radian, of the furthest voxel."""
     if reach > (1 + RANGE_TOLERANCE) * math.pi:
         return Evidence("range", reach, -DECISIVE, f"phase reaches {reach:.2f} rad, more than π")
     if reach > (1 - RANGE_TOLERANCE) * math.pi:
