@@ -56,6 +56,7 @@ def ilsqr(
     local_field, noise: ppm; of noise is used only where it is inf: such voxels have no weight.  mask: bool.
     cone: |D| below which k-space holds streaks (4).  tolerance: of the streaks, ‖Aᵀ r‖ relative
     to its start.  max_iterations: of either problem.
+    Memory: the first problem keeps its vectors in float64, over the whole window.
     """
     xp = array_namespace(local_field)
     problem = Problem.of(local_field, noise, mask, geometry)
@@ -97,13 +98,12 @@ def ilsqr(
 def _laplacian_weights(problem: Problem, geometry: Geometry) -> FloatArray:
     """(7): 1 where the field is smooth, 0 where it is rough or nothing is known."""
     xp = array_namespace(problem.field)
-    laplacian = xp.zeros_like(problem.field)
+    laplacian, known = xp.zeros_like(problem.field), problem.weight > 0
     for axis, h in enumerate(geometry.voxel_size):
         for step in (1, -1):
-            neighbour = xp.roll(problem.inside, step, axis=axis)
+            neighbour = xp.roll(known, step, axis=axis)
             difference = xp.roll(problem.field, step, axis=axis) - problem.field
             laplacian = laplacian + xp.where(neighbour, difference, 0.0) / h**2
-    known = problem.weight > 0
     return xp.where(known, _falling(xp.abs(laplacian), known, SMOOTH, ROUGH), 0.0)
 
 
@@ -121,6 +121,8 @@ def _flatness(chi: FloatArray, inside: BoolArray, geometry: Geometry) -> FloatAr
 def _falling(values: FloatArray, where: BoolArray, low: float, high: float) -> FloatArray:
     """1 up to the lower quantile of the values, 0 from the higher on, a straight line between."""
     xp = array_namespace(values)
+    if not xp.any(where):
+        return xp.zeros_like(values)
     start, end = float(quantile(values[where], low)), float(quantile(values[where], high))
     if end <= start:
         return xp.astype(values <= start, values.dtype)

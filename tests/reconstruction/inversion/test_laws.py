@@ -81,6 +81,15 @@ def test_unknown_voxels_have_no_say(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_a_mask_of_one_slice_gives_a_map(method: str) -> None:
+    data = given()
+    data["mask"] = np.where(np.arange(COARSE.shape[2]) == COARSE.shape[2] // 2, data["mask"], False)
+    chi = inverted(method, data | {"local_field": np.where(data["mask"], data["local_field"], 0)})
+    assert np.isfinite(chi).all()
+    assert chi.any()
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_map_turns_with_the_axes(method: str) -> None:
     geometry = Geometry((26, 28, 24), (2.2, 2.2, 2.6), OBLIQUE)
     data = given(geometry)

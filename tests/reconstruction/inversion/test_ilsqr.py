@@ -1,0 +1,21 @@
+"""iLSQR's own: where the field counts."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from reconstruction.inversion._problem import Problem
+from reconstruction.inversion.ilsqr import _laplacian_weights
+from tests.reconstruction.inversion.spheres import COARSE, given
+from tests.reconstruction.sources import ball
+
+
+def test_a_neighbour_of_which_nothing_is_known_makes_no_field_rough() -> None:
+    data = given()
+    hole = ball(COARSE, 6.0)
+    noise = np.where(hole, np.float32(np.inf), data["noise"])
+    field = np.where(data["mask"], np.float32(0.1), np.float32(0))
+    problem = Problem.of(field, noise, data["mask"], COARSE)
+    weight = problem.window.paste(_laplacian_weights(problem, COARSE))
+    assert (weight[data["mask"] & ~hole] == 1).all()
+    assert not weight[hole].any()
