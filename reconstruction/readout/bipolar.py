@@ -8,6 +8,7 @@ holds 2θ and neither φ₀ nor f.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numba import njit, prange
@@ -28,6 +29,9 @@ of that in echoes of one direction."""
 PASSES = 4
 """Gauss-Newton steps from the slopes that neighbouring voxels tell; each squares the error."""
 
+ENOUGH = 64
+"""Places along an axis that a plane is fitted to; it has four unknowns."""
+
 
 def bipolar(phase: FloatArray, magnitude: FloatArray, echo_times: tuple[float, ...], geometry: Geometry) -> FloatArray:
     """The phase with its even echoes (the second, the fourth, …) as if read in the direction of the odd ones.
@@ -46,7 +50,7 @@ def bipolar(phase: FloatArray, magnitude: FloatArray, echo_times: tuple[float, .
         return phase
     phasor = _second_difference(phase, magnitude)
     offset, slopes = fit_plane(phasor)
-    alternation = _plane(geometry.shape, offset / 2, slopes / 2)
+    alternation = _plane(_places(geometry.shape), offset / 2, slopes / 2)
     weight = np.abs(phasor)
     total = float(weight.sum()) or 1.0
     strength = math.sqrt(float(np.sum(weight * alternation**2)) / total)
@@ -64,9 +68,10 @@ def fit_plane(phasor: NDArray[np.complex64]) -> tuple[float, NDArray[np.float64]
     """
     slopes = np.array([_slope(phasor, axis) for axis in range(3)])
     offset = 0.0
-    places = np.meshgrid(*(np.arange(n) - (n - 1) / 2 for n in phasor.shape), indexing="ij", sparse=True)
+    steps = [max(1, n // ENOUGH) for n in phasor.shape]
+    thinned, places = phasor[tuple(slice(None, None, step) for step in steps)], _places(phasor.shape, steps)
     for _ in range(PASSES):
-        rest = phasor * np.exp(-1j * _plane(phasor.shape, offset, slopes))
+        rest = thinned * np.exp(-1j * _plane(places, offset, slopes))
         turn = float(np.angle(rest.sum()))
         rest *= np.complex64(np.exp(-1j * turn))
         weight, error = np.abs(rest).astype(np.float64), rest.imag.astype(np.float64)  # |P| sin(rest) ≈ |P| rest
@@ -85,9 +90,15 @@ def _slope(phasor: NDArray[np.complex64], axis: int) -> float:
     return float(np.angle(np.vdot(phasor[tuple(behind)], phasor[tuple(ahead)])))
 
 
-def _plane(shape: tuple[int, ...], offset: float, slopes: NDArray[np.float64]) -> FloatArray:
-    along = [(slope * (np.arange(n) - (n - 1) / 2)).astype(np.float32) for slope, n in zip(slopes, shape, strict=True)]
-    return np.float32(offset) + along[0][:, None, None] + along[1][None, :, None] + along[2][None, None, :]
+def _places(shape: tuple[int, ...], steps: Sequence[int] = (1, 1, 1)) -> tuple[FloatArray, ...]:
+    """Every n-th place along each axis in voxels from the middle of the grid, float32, to be broadcast."""
+    axes = (np.arange(0, n, step, np.float32) - np.float32((n - 1) / 2) for n, step in zip(shape, steps, strict=True))
+    return np.meshgrid(*axes, indexing="ij", sparse=True)
+
+
+def _plane(places: tuple[FloatArray, ...], offset: float, slopes: NDArray[np.float64]) -> FloatArray:
+    x, y, z = (float(slope) * along for slope, along in zip(slopes, places, strict=True))
+    return np.float32(offset) + x + y + z
 
 
 @njit(parallel=True, cache=True)

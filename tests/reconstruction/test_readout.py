@@ -124,7 +124,10 @@ def test_nothing_is_left_as_it_is() -> None:
     assert bipolar(empty, empty, TRAIN[:3], geometry((8, 8, 8))) is empty
 
 
-def test_plane_is_found_whatever_wraps() -> None:
+@pytest.mark.parametrize("enough", [64, 6])
+def test_plane_is_found_whatever_wraps(enough: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On every voxel, and on so few that the phase goes round between them."""
+    monkeypatch.setattr("reconstruction.readout.bipolar.ENOUGH", enough)
     truth = plane(2.5, (0.8, -0.4, 0.2))
     offset, slopes = fit_plane(np.exp(1j * truth).astype(np.complex64))
     assert offset == pytest.approx(2.5, abs=1e-3)
