@@ -85,7 +85,7 @@ def alternating_directions(
 
     proximal: from the values Aᵢ x to the targets zᵢ − uᵢ, where vᵢ = Aᵢ x + uᵢ, zᵢ = prox(vᵢ), uᵢ ← vᵢ − zᵢ; it keeps
     the multipliers uᵢ itself.  project: from the targets to the values Aᵢ x of that x which comes nearest to them, by
-    least squares; the first value is x.  start: the first values.
+    least squares; the first value is x, and the targets are left as they are.  start: the first values.
     Stops when x changes by less than `tolerance` (relative, over `where`) in one iteration.
     """
     xp = array_namespace(where)

@@ -24,6 +24,7 @@ from reconstruction.fourier import Window, zeros_like
 from reconstruction.inversion import _proximal
 from reconstruction.noise import weights
 from reconstruction.solvers import Values, alternating_directions
+from reconstruction.stage import Count, Positive
 
 MARGIN_MM = 20.0
 """Empty space between the brain and its periodic image: room for the outside sources next to the brain."""
@@ -34,10 +35,10 @@ OUTSIDE_PPM = 1.0
 EDGE_FRACTION = 0.3
 """Share of voxels counted as edges of the magnitude (Liu 2012, doi:10.1016/j.neuroimage.2011.08.082)."""
 
-RHO_FIELD, RHO_GRADIENT, RHO_OUTSIDE = 0.1, 0.002, 1.0
+RHO_FIELD, RHO_GRADIENT, RHO_OUTSIDE = 0.05, 0.001, 1.0
 """Penalties of the splittings: of D χ relative to the median weight of the data, of ∇χ relative to that per voxel edge
-squared, of χ outside relative to the weight of outside sources.  They steer the speed, not the result: less than
-the usual 1 for the field hastens the slow exchange between the brain and what lies around it."""
+squared, of χ outside relative to the weight of outside sources.  They steer the speed: smaller ones than usual let the
+brain and what lies around it exchange sooner what belongs to the other."""
 
 
 def tv(
@@ -49,9 +50,9 @@ def tv(
     *,
     strength: float = 0.08,
     edge_weight: float = 0.3,
-    huber: float = 4.0,
-    tolerance: float = 2e-3,
-    max_iterations: int = 200,
+    huber: Positive = 4.0,
+    tolerance: float = 4e-3,
+    max_iterations: Count = 60,
 ) -> FloatArray:
     """χ in ppm, float32 (x, y, z), 0 outside the mask.
 
@@ -76,18 +77,17 @@ def tv(
     data_weight = window.cut(weight)
     w = _edge_weights(window.cut(magnitude), inside, geometry, edge_weight)
     threshold = xp.where(inside, w * (per_gradient / rho_gradient), -1.0)
-    ridge = xp.where(inside, xp.zeros_like(data), per_outside)
-    u_field, u_outside, right_side = (xp.zeros_like(data) for _ in range(3))
-    u_gradient, target = (zeros_like(data, (3, *window.shape)) for _ in range(2))
+    strength_outside = xp.where(inside, xp.zeros_like(data), per_outside)
+    u_field, u_outside, handed_field, handed_outside, right_side = (xp.zeros_like(data) for _ in range(5))
+    u_gradient, handed_gradient = (zeros_like(data, (3, *window.shape)) for _ in range(2))
 
     def proximal(values: Values) -> Values:
         x, field = values
-        _proximal.fidelity(field, u_field, data, data_weight, RHO_FIELD, huber * sigma)
-        _proximal.total_variation(x, u_gradient, target, threshold, geometry.voxel_size)
-        _proximal.divergence_and_ridge(
-            x, u_outside, target, ridge, rho_gradient, rho_outside, geometry.voxel_size, right_side
-        )
-        return right_side, field
+        _proximal.fidelity(field, u_field, handed_field, data, data_weight, RHO_FIELD, huber * sigma)
+        _proximal.total_variation(x, u_gradient, handed_gradient, threshold, geometry.voxel_size)
+        _proximal.ridge(x, u_outside, handed_outside, strength_outside, rho_outside)
+        _proximal.together(handed_gradient, handed_outside, rho_gradient, rho_outside, geometry.voxel_size, right_side)
+        return right_side, handed_field
 
     def project(targets: Values) -> Values:
         from_chi, from_field = targets
