@@ -155,16 +155,24 @@ def read_recipe(file: Path) -> Recipe:
     """Reads a TOML recipe.  Raises InvalidConfiguration with every fault at once."""
     try:
         recipe = Recipe.from_mapping(tomllib.loads(file.read_text(encoding="utf-8")))
-        atlas_of(recipe)
+        atlas = atlas_of(recipe)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, InvalidRecipe, InvalidConfiguration) as error:
         raise InvalidConfiguration(f"{file}: {error}") from error
-    return recipe
+    return recipe if atlas is None else replace(recipe, atlas=atlas.digest())
 
 
 def atlas_of(recipe: Recipe) -> Atlas | None:
-    """The atlas that a recipe names; None where it asks for no regions.  Raises InvalidConfiguration."""
+    """The atlas that a recipe names; None where it asks for no regions.
+
+    Raises InvalidConfiguration, also for an atlas that is no longer the one of the recipe's digest.
+    """
     step = recipe.steps.get("regions")
-    return None if step is None else read_atlas(step.settings["name"])
+    if step is None:
+        return None
+    atlas = read_atlas(step.settings["name"])
+    if recipe.atlas not in ("", atlas.digest()):
+        raise InvalidConfiguration(f"atlas {atlas.name!r} has changed since the recipe was read; restart the node")
+    return atlas
 
 
 class Stopwatch:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from reconstruction.acquisition import Affine, BoolArray, FloatArray
 from reconstruction.errors import InvalidAtlas
@@ -72,6 +74,26 @@ class Atlas:
     def names(self) -> tuple[str, ...]:
         """All regions: the mixtures, then the labels by number."""
         return (*self.mixtures, *(self.label_names[number] for number in sorted(self.label_names)))
+
+    def digest(self) -> str:
+        """SHA-256 over all but the name: equal digests make equal regions."""
+        found = hashlib.sha256()
+
+        def add(what: str, *arrays: ArrayLike) -> None:
+            for array in map(np.ascontiguousarray, arrays):
+                found.update(f"{what} {array.dtype.str} {array.shape}\n".encode())
+                found.update(array.tobytes())
+
+        add("affine", self.affine)
+        add("brain", self.brain)
+        for name, image in self.tissues.items():
+            add(f"tissue {name}", image)
+        for name, mixture in self.mixtures.items():
+            add(f"mixture {name}", mixture.threshold, mixture.weights, mixture.means, mixture.covariances)
+        if self.labels is not None:
+            add("labels", self.labels)
+        found.update(json.dumps(sorted(self.label_names.items())).encode())
+        return found.hexdigest()
 
 
 MOST_REGIONS = 255

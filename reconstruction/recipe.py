@@ -31,10 +31,14 @@ class Step:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A step for every stage of `stage.STAGES`, but that those of `stage.OPTIONAL` may be absent."""
+    """A step for every stage of `stage.STAGES`, but that those of `stage.OPTIONAL` may be absent.
+
+    atlas: digest of the atlas that [regions] names, "" until it has been read: what lies behind a name may change.
+    """
 
     name: str
     steps: Mapping[str, Step]
+    atlas: str = ""
 
     @classmethod
     def from_mapping(cls, content: Mapping[str, Any]) -> Recipe:
@@ -69,7 +73,7 @@ class Recipe:
         }
 
     def digest(self) -> str:
-        """SHA-256 over methods, settings and this software's version: equal digests make equal maps."""
+        """SHA-256 over methods, settings, atlas and this software's version: equal digests make equal maps."""
         content = {k: v for k, v in self.as_mapping().items() if k != "name"}
-        content["version"] = version("qsm-node")
+        content |= {"version": version("qsm-node"), "atlas": self.atlas}
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=list).encode()).hexdigest()

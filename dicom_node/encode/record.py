@@ -97,7 +97,7 @@ def record(
         },
         "regions": {region.name: region.figures() for region in regions},
         "asymmetries": {found.structure: asdict(found) for found in asymmetries(regions)},
-        "atlas": _atlas(maps),
+        "atlas": _atlas(maps, recipe),
         "reference_ranges": _reference_ranges(comparison),
         "quality": dict(maps.quality),
         "warnings": warnings(maps, source),
@@ -111,10 +111,11 @@ def warnings(maps: Maps, source: Source) -> list[str]:
     return [*source.warnings, *maps.warnings, *clipped(maps)]
 
 
-def _atlas(maps: Maps) -> dict[str, Any] | None:
+def _atlas(maps: Maps, recipe: Recipe) -> dict[str, Any] | None:
     if maps.regions is None:
         return None
-    return {"trusted": maps.regions.trusted, "reason": maps.regions.reason, "match": dict(maps.regions.match)}
+    found = {"trusted": maps.regions.trusted, "reason": maps.regions.reason, "match": dict(maps.regions.match)}
+    return found | {"sha256": recipe.atlas}
 
 
 def _reference_ranges(comparison: Comparison | None) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import nibabel
@@ -10,7 +11,9 @@ import pytest
 from numpy.typing import NDArray
 
 from dicom_node.atlas import read_atlas
+from dicom_node.config import config_folder
 from dicom_node.errors import InvalidConfiguration
+from dicom_node.reconstruct import atlas_of, read_recipe
 from tests.simulation import atlas as simulated
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
@@ -108,3 +111,29 @@ def test_images_on_two_grids_are_refused(site: Path) -> None:
     save(site / "template.nii.gz", np.ones((8, 9, 11), np.int16))
     with pytest.raises(InvalidConfiguration, match=r"expected at least one, of \(8, 9, 10\)"):
         read_atlas(str(site))
+
+
+def test_the_digest_follows_the_content_and_not_the_name(site: Path, tmp_path: Path) -> None:
+    before = read_atlas(str(site)).digest()
+    again = shutil.copytree(site, tmp_path / "again")
+    assert read_atlas(str(again)).digest() == before
+    image = nibabel.load(again / "labels.nii.gz")
+    moved = np.roll(np.asarray(image.dataobj), 1, axis=2)
+    save(again / "labels.nii.gz", moved)
+    assert read_atlas(str(again)).digest() != before
+    (site / "labels.csv").write_text("number,name\n7,left_caudate\n300,right_dentate\n")
+    assert read_atlas(str(site)).digest() != before
+
+
+def test_a_recipe_is_another_one_when_its_atlas_has_changed(site: Path, tmp_path: Path) -> None:
+    """So the outputs get other UIDs, and a result that was made with the old atlas is made anew."""
+    text = (config_folder() / "recipes" / "default.toml").read_text(encoding="utf-8")
+    file = tmp_path / "recipe.toml"
+    file.write_text(text.replace('name = "icbm152"', f'name = "{site}"'), encoding="utf-8")
+    before = read_recipe(file)
+    assert before.atlas == read_atlas(str(site)).digest()
+    assert read_recipe(file).digest() == before.digest()
+    (site / "labels.csv").write_text("number,name\n7,left_caudate\n300,right_dentate\n")
+    assert read_recipe(file).digest() != before.digest()
+    with pytest.raises(InvalidConfiguration, match="changed since the recipe was read"):
+        atlas_of(before)
