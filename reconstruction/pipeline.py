@@ -123,7 +123,10 @@ def reconstruct(
             "weighting",
             **shared | {"magnitude": magnitude, "local_field": local_field * hz_per_ppm, "chi": chi, "mask": valid},
         )
-        sources = run("separation", chi=chi, local_field=local_field, noise=noise, mask=valid, **shared)
+        sources = run(
+            "separation",
+            **shared, chi=chi, local_field=local_field, noise=noise, mask=valid, reference=reference.name,
+        )  # fmt: skip
 
     chi_para, chi_dia = (None, None) if sources is None else sources
     figures = ledger.figures | {

@@ -54,13 +54,14 @@ SUPPLIES: dict[str, tuple[str, ...]] = {
     "reference": ("chi", "r2star", "mask", "regions", "geometry"),
     "weighting": ("magnitude", "local_field", "chi", "echo_times", "mask", "geometry"),
     "separation": (
-        "chi", "r2star", "local_field", "noise", "mask", "magnitude", "geometry", "larmor_frequency",
+        "chi", "r2star", "local_field", "noise", "mask", "magnitude", "geometry", "larmor_frequency", "reference",
     ),
 }  # fmt: skip
 """What each stage can hand to a method: phase and unwrapped in radian (E, x, y, z); magnitude (E, x, y, z), but the
 root sum of squares (x, y, z) for background, inversion, regions and separation; field, local_field, noise and chi in
 ppm (x, y, z), but local_field in Hz for weighting; noise inf where nothing is known; r2star in 1/s, None for a single
-echo; echo_times in s; larmor_frequency in Hz."""
+echo; echo_times in s; larmor_frequency in Hz; reference the name of what χ is
+relative to."""
 
 STAGES = tuple(SUPPLIES)
 """In the order in which `pipeline.reconstruct` runs them."""

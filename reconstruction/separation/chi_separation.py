@@ -27,12 +27,17 @@ WARNING = (
 )
 
 
+FLUID = ("csf", "ventricle")
+"""A reference with one of these in its name is cerebrospinal fluid."""
+
+
 def chi_separation(
     chi: FloatArray,
     r2star: FloatArray | None,
     noise: FloatArray,
     mask: BoolArray,
     larmor_frequency: float,
+    reference: str = "csf",
     *,
     relaxivity: Positive = 137.0,
     r2: float = 0.0,
@@ -41,11 +46,17 @@ def chi_separation(
 
     chi: ppm relative to CSF, float32 (x, y, z).  r2star: 1/s.  noise: of the field, inf where it is not known: there
     only the sign of χ is told.  mask: bool (x, y, z).  larmor_frequency: Hz.
+    reference: what χ is relative to; anything but fluid is warned of.
     relaxivity: Dr in 1/s per ppm at 3 T, the paper's from deep grey matter; scaled to the scan's field.
     r2: of tissue in 1/s; 0 takes what is known of it at the field.
     Where R2′ is too small for the χ that was found, χ is believed: one source alone.
     """
     quality.warn(WARNING)
+    if not any(word in reference for word in FLUID):
+        quality.warn(
+            f"separation: χ is relative to {reference}, expected CSF: para- and diamagnetic sources are told apart by "
+            'a zero that is not that of fluid; set [reference] method = "csf"'
+        )
     if r2star is None:
         quality.warn("separation: a single echo has no R2*, without which sources cannot be told apart; none are given")
         return None

@@ -91,6 +91,16 @@ def test_it_says_that_it_is_experimental_and_with_what_constants() -> None:
     assert ledger.figures["separation.r2"] == 12
 
 
+@pytest.mark.parametrize(
+    ("reference", "warned"), [("csf", False), ("lateral_ventricle", False), ("whole_brain", True), ("none", True)]
+)
+def test_a_zero_that_is_not_fluid_is_warned_of(reference: str, warned: bool) -> None:
+    chi, r2star = mixture(0.1, -0.02)
+    with quality.ledger() as ledger:
+        chi_separation(chi, r2star, KNOWN, EVERYWHERE, AT_3_T, reference)
+    assert any(f"χ is relative to {reference}, expected CSF" in warning for warning in ledger.warnings) == warned
+
+
 def test_a_single_echo_gives_none_and_says_so() -> None:
     with quality.ledger() as ledger:
         assert chi_separation(KNOWN, None, KNOWN, EVERYWHERE, AT_3_T) is None
