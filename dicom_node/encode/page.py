@@ -114,7 +114,7 @@ def _pictures(sheet: Sheet, maps: Maps, affine: NDArray[np.float64]) -> None:
     view = View.of(maps.brain_mask | maps.mask, maps.geometry.voxel_size, affine)
     low, high = QSM.window
     # Black outside the mask: there is no value there, and 0 ppb is one.
-    chi = view.turn(np.where(maps.mask, values(maps, QSM), low))
+    chi = np.where(view.turn(maps.mask), view.turn(values(maps, QSM)), low)
     magnitude = view.turn(maps.magnitude)
     nuclei = {name: view.turn(maps.regions.mask(name)) for name in _outlined(maps) if maps.regions}
     dark, bright = (float(level) for level in np.quantile(magnitude.astype(np.float64), MAGNITUDE_QUANTILES))

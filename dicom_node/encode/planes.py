@@ -55,9 +55,13 @@ class View:
         for array_axis, (ras_axis, _) in enumerate(axes):
             size[int(ras_axis)] = voxel_size[array_axis]
         turned = np.asarray(nib.apply_orientation(brain, axes))
-        found = np.argwhere(turned if turned.any() else np.ones_like(turned))
+        planes = [turned.any(axis=tuple({0, 1, 2} - {axis})) for axis in range(3)]
+        first, last = (
+            np.array([np.flatnonzero(held)[end] if held.any() else end % len(held) for held in planes])
+            for end in (0, -1)
+        )
         margin = np.ceil(MARGIN_MM / np.asarray(size)).astype(int)
-        low, high = np.maximum(found.min(axis=0) - margin, 0), found.max(axis=0) + margin + 1
+        low, high = np.maximum(first - margin, 0), last + margin + 1
         box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
         return cls(axes, (size[0], size[1], size[2]), box)
 
