@@ -33,7 +33,7 @@ _FEWEST_SLICES = 4
 
 _NOTHING = Override()
 
-_SLAB = 16
+_SLAB = 32
 """Planes that go into a volume together: neighbours along z share cache lines, so one plane at a time costs twice."""
 
 
@@ -141,10 +141,10 @@ class _Content:
         if not self.waiting:
             return
         component, echo, first = self.waiting[0][0]
-        slab = np.stack([plane for _, plane in self.waiting], axis=-1)
+        slab = np.stack([plane for _, plane in self.waiting])
         volume = self.volumes[component][echo, :, :, first : first + len(self.waiting)]
-        for row, line in enumerate(slab):  # a line of a few planes fits the cache
-            volume[:, row, :] = line
+        for row in range(slab.shape[1]):  # a row of some planes fits the cache
+            volume[:, row, :] = slab[:, row, :].T
         self.waiting.clear()
 
 
