@@ -10,22 +10,22 @@ two equations for every k, which makes of three alternating directions two and k
 
 from __future__ import annotations
 
+from math import pi
+
 from array_api_compat import array_namespace
 
 from reconstruction import fourier, gradient, quality
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 from reconstruction.inversion._problem import PHASE_NOISE, Problem, edge_weights, shrink
-from reconstruction.noise import BEST_WEIGHT
 from reconstruction.solvers import Values, alternating_directions
 from reconstruction.stage import Count, Positive
 
-MU_FIELD, MU_GRADIENT, MU_HARMONIC = BEST_WEIGHT, 30.0, 1 / 50
+MU_FIELD, MU_GRADIENT, MU_HARMONIC = 1.0, 30.0, 1 / 50
 """Penalties of the splittings: of D χ + h; of ∇χ, times α; of ∇²h, times β.  They steer the speed, not the result.  The
-papers' code takes 100 for the second.  The first must be no less than the largest W: then the
-voxel-wise equation of the nonlinear problem has one solution."""
+papers' code takes 100 for the second."""
 
 NEWTON_STEPS = 4
-"""Of the voxel-wise equation W sin(z − φ) + μ (z − v) = 0, from z = v."""
+"""Of the voxel-wise equation W sin(z − φ) + μ (z − v) = 0, from its linear solution: none goes too far."""
 
 
 def fansi(
@@ -112,11 +112,12 @@ def fansi(
 def follow_signal(v: FloatArray, phase: FloatArray, W: FloatArray) -> FloatArray:
     """The z that makes W (1 − cos(z − φ)) + μ/2 (z − v)² least, for each voxel; radian.
 
-    W: at most μ, so that the sum has no other minimum.
+    It lies between v and the nearest φ + 2πn, where the equation rises ever less steeply up to its solution.
     """
     xp = array_namespace(v)
-    z = v
+    apart = v - phase
+    apart = apart - 2 * pi * xp.round(apart / (2 * pi))
+    z = apart * (MU_FIELD / (W + MU_FIELD))
     for _ in range(NEWTON_STEPS):
-        slope = xp.clip(W * xp.cos(z - phase), 0.0, None) + MU_FIELD
-        z = z - (W * xp.sin(z - phase) + MU_FIELD * (z - v)) / slope
-    return z
+        z = z - (W * xp.sin(z) + MU_FIELD * (z - apart)) / (W * xp.cos(z) + MU_FIELD)
+    return v - apart + z
