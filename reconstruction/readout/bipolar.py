@@ -92,7 +92,7 @@ def _slope(phasor: NDArray[np.complex64], axis: int) -> float:
 
 def _places(shape: tuple[int, ...], steps: Sequence[int] = (1, 1, 1)) -> tuple[FloatArray, ...]:
     """Every n-th place along each axis in voxels from the middle of the grid, float32, to be broadcast."""
-    axes = (np.arange(0, n, step, np.float32) - np.float32((n - 1) / 2) for n, step in zip(shape, steps, strict=True))
+    axes = ((np.arange(0, n, step) - (n - 1) / 2).astype(np.float32) for n, step in zip(shape, steps, strict=True))
     return np.meshgrid(*axes, indexing="ij", sparse=True)
 
 
