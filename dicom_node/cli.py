@@ -130,11 +130,19 @@ def _reconstruct(options: argparse.Namespace) -> int:
     recipe_file = configuration.recipe_file(options.recipe or config.reconstruct.recipe)
     log.configure(config.log.style, "warning")
     from dicom_node.desk import reconstruct_folder
-    from dicom_node.reconstruct import read_recipe
+    from dicom_node.reconstruct import check_device, read_recipe
 
     recipe = read_recipe(recipe_file)
+    check_device(config.reconstruct.device)
     return reconstruct_folder(
-        options.input, options.out, recipe, options.nifti, config.scanners, config.output, options.mask
+        options.input,
+        options.out,
+        recipe,
+        options.nifti,
+        config.scanners,
+        config.output,
+        options.mask,
+        config.reconstruct.device,
     )
 
 

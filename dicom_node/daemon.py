@@ -44,7 +44,7 @@ from dicom_node.log import configure
 from dicom_node.narrate import Narrator
 from dicom_node.outbox import Outbox
 from dicom_node.receive import Receiver
-from dicom_node.reconstruct import read_recipe, reconstruct_job
+from dicom_node.reconstruct import check_device, read_recipe, reconstruct_job
 from dicom_node.regroup import regroup
 from dicom_node.send import send
 from dicom_node.spool import Spool
@@ -102,6 +102,7 @@ class Daemon:
         outbox = Outbox(self.store, frozenset(committing))
         spool = Spool(root)
         recipe = read_recipe(recipe_file(config.reconstruct.recipe))
+        check_device(config.reconstruct.device)
         self.index = Index(self.store, spool, describe)
         identity = exchange.identity(config)
         peers = exchange.peers(config)

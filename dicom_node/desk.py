@@ -39,10 +39,12 @@ def reconstruct_folder(
     scanners: Sequence[Scanner] = (),
     output: Output | None = None,
     mask: Path | None = None,
+    device: str = "cpu",
 ) -> int:
     """Reconstructs every complete acquisition below `input_dir`; progress and reasons go to stderr.
 
     scanners: what the site knows of them.  output: what is to be made.  mask: a file with the brain.
+    device: where the physics runs.
     Returns 0 if at least one was reconstructed, 3 if there was none that can be.  Returns 1 if one failed for another
     cause, a disk or a fault of this software; the others are done nevertheless.
     """
@@ -59,7 +61,7 @@ def reconstruct_folder(
         _say(f"{_name(acquired)}: reconstructing into {folder}")
         try:
             folder.mkdir(parents=True, exist_ok=True)  # what cannot be written should be known before the work
-            outcome = reconstruct_group(acquired, recipe, time.time(), _say, scanners, output, mask)
+            outcome = reconstruct_group(acquired, recipe, time.time(), _say, scanners, output, mask, device)
             remove_outputs(folder)
             remove_nifti(folder / "nifti")
             write(outcome, folder)

@@ -127,6 +127,7 @@ class Dispatch:
             "instances": paths,
             "scanners": self._scanners,
             "output": self._output,
+            "device": self._settings.device,
             "recipe": {"name": self._recipe.name, "digest": self._recipe.digest()},
         }
         encoded = json.dumps(content, indent=1).encode()

@@ -3,8 +3,8 @@
 A job folder holds
 
     job.json          {"instances": [path, …], "created_at": seconds since the epoch, "scanners": [what the site knows,
-                      see `config.Scanner`], "output": what is to be made, see `config.Output`}, written by whoever made
-                      the job
+                      see `config.Scanner`], "output": what is to be made, see `config.Output`, "device": where the
+                      physics runs}, written by whoever made the job
     progress.jsonl    one line {"at": seconds, "stage": name} for each stage that began, over all attempts
     result.part/      being written
     result/           dicom/*.dcm, report.json, map.png; appears complete or not at all
@@ -41,7 +41,17 @@ from dicom_node.errors import InvalidConfiguration, NotConvertible
 from dicom_node.group import group
 from dicom_node.model import Completeness, Group
 from dicom_node.review import as_data, check, settings_of
-from reconstruction import Atlas, InvalidAcquisition, InvalidRecipe, Maps, NotReconstructible, Recipe, reconstruct
+from reconstruction import (
+    Atlas,
+    DeviceUnavailable,
+    InvalidAcquisition,
+    InvalidRecipe,
+    Maps,
+    NotReconstructible,
+    Recipe,
+    mover,
+    reconstruct,
+)
 
 __all__ = ["Outcome", "Recipe", "read_recipe", "reconstruct_group", "reconstruct_job", "remove_outputs", "write"]
 
@@ -82,7 +92,8 @@ def reconstruct_job(job_folder: Path, recipe: Recipe) -> Path:
             progress.flush()
 
         created = job.get("created_at", job_file.stat().st_mtime)
-        outcome = reconstruct_group(acquired, recipe, created, on_stage, scanners, output)
+        device = job.get("device", "cpu")
+        outcome = reconstruct_group(acquired, recipe, created, on_stage, scanners, output, device=device)
         on_stage("write")
         write(outcome, part)
         part.rename(result)
@@ -99,6 +110,7 @@ def reconstruct_group(
     scanners: Sequence[Scanner] = (),
     output: Output | None = None,
     mask: Path | None = None,
+    device: str = "cpu",
 ) -> Outcome:
     """From images to encoded results, in memory.  created: see `encode`.  on_stage: told as each stage begins.
     mask: a file with the brain, which goes before a segmentation among the images.
@@ -114,7 +126,7 @@ def reconstruct_group(
         watch("check")
         judged = check(acquisition, source, scanner)
         source = replace(source, warnings=(*source.warnings, *judged.warnings))
-        maps = reconstruct(acquisition, recipe, watch, atlas_of(recipe))
+        maps = reconstruct(acquisition, recipe, watch, atlas_of(recipe), device=device)
     except (InvalidAcquisition, NotReconstructible) as error:
         raise NotConvertible(str(error)) from error
     watch("encode")
@@ -159,6 +171,14 @@ def read_recipe(file: Path) -> Recipe:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, InvalidRecipe, InvalidConfiguration) as error:
         raise InvalidConfiguration(f"{file}: {error}") from error
     return recipe if atlas is None else replace(recipe, atlas=atlas.digest())
+
+
+def check_device(device: str) -> None:
+    """Raises InvalidConfiguration where the physics cannot run on a device."""
+    try:
+        mover(device)
+    except DeviceUnavailable as error:
+        raise InvalidConfiguration(str(error)) from error
 
 
 def atlas_of(recipe: Recipe) -> Atlas | None:

@@ -1,6 +1,7 @@
 """Quantitative susceptibility mapping: arrays in, maps out.  Knows no DICOM, no files, no network, no database."""
 
 from reconstruction.acquisition import GYROMAGNETIC_RATIO, Acquisition, Geometry
+from reconstruction.arrays import mover
 from reconstruction.atlas import Atlas, Mixture
 from reconstruction.errors import (
     DeviceUnavailable,
@@ -37,5 +38,6 @@ __all__ = [
     "Step",
     "Verdict",
     "check_phase",
+    "mover",
     "reconstruct",
 ]

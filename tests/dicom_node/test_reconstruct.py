@@ -3,13 +3,14 @@ from __future__ import annotations
 import json
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dicom_node import reconstruct
 from dicom_node.errors import InvalidConfiguration, NotConvertible
 from dicom_node.reconstruct import read_recipe, reconstruct_job
-from reconstruction import NotReconstructible
+from reconstruction import DeviceUnavailable, Maps, NotReconstructible
 from tests.dicom_node.encode.example import CREATED, recipe
 from tests.dicom_node.study import instant_physics, write_study
 
@@ -158,12 +159,35 @@ def test_a_job_with_a_hole_fails_and_names_it(tmp_path: Path) -> None:
 
 
 def test_the_physics_refusal_becomes_the_job_s_reason(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_brain(*_: object) -> None:
+    def no_brain(*_: object, **__: object) -> None:
         raise NotReconstructible("no brain was found")
 
     monkeypatch.setattr(reconstruct, "reconstruct", no_brain)
     with pytest.raises(NotConvertible, match="no brain was found"):
         reconstruct_job(job, recipe())
+
+
+def test_the_physics_runs_where_the_job_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def on(*arguments: Any, device: str) -> Maps:
+        asked.append(device)
+        return instant_physics(*arguments)
+
+    monkeypatch.setattr(reconstruct, "reconstruct", on)
+    paths = write_study(tmp_path / "study")
+    reconstruct_job(_job(tmp_path / "1", paths), recipe())
+    reconstruct_job(_job(tmp_path / "2", paths, device="cuda"), recipe())
+    assert asked == ["cpu", "cuda"]
+
+
+def test_a_device_that_is_not_there_is_told_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(device: str) -> None:
+        raise DeviceUnavailable(f"device {device!r} cannot be used")
+
+    monkeypatch.setattr(reconstruct, "mover", absent)
+    with pytest.raises(InvalidConfiguration, match="'cuda' cannot be used"):
+        reconstruct.check_device("cuda")
 
 
 def test_can_be_handed_to_another_process() -> None:
