@@ -55,9 +55,9 @@ class View:
         for array_axis, (ras_axis, _) in enumerate(axes):
             size[int(ras_axis)] = voxel_size[array_axis]
         turned = np.asarray(nib.apply_orientation(brain, axes))
-        planes = [turned.any(axis=tuple({0, 1, 2} - {axis})) for axis in range(3)]
+        planes = [np.asarray(turned.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
         first, last = (
-            np.array([np.flatnonzero(held)[end] if held.any() else end % len(held) for held in planes])
+            np.array([np.flatnonzero(held)[end] if held.any() else end % held.size for held in planes])
             for end in (0, -1)
         )
         margin = np.ceil(MARGIN_MM / np.asarray(size)).astype(int)

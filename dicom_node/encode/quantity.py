@@ -166,7 +166,8 @@ def values(maps: Maps, quantity: Quantity) -> NDArray[np.float64]:
     Raises ValueError for NaN or infinity where it is known.
     """
     inside = np.zeros(maps.geometry.shape, np.float64)
-    np.multiply(_volume(maps, quantity), quantity.per_unit, out=inside, where=_known(maps, quantity), dtype=np.float64)
+    volume = np.asarray(_volume(maps, quantity))
+    np.multiply(volume, quantity.per_unit, out=inside, where=_known(maps, quantity), dtype=np.float64)
     if not np.isfinite(inside).all():
         raise ValueError(f"{quantity.name} holds NaN or infinity inside the mask; expected finite numbers")
     return inside

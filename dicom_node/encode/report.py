@@ -276,7 +276,8 @@ def _image_library(source: Source, images: Sequence[Dataset]) -> hd.sr.Container
         group.ContentSequence.append(
             hd.sr.UIDRefContentItem(codes.DCM.FrameOfReferenceUID, images[0].FrameOfReferenceUID, "HAS ACQ CONTEXT")
         )
-        like = hd.sr.ImageContentItem(purpose, *members[0], relationship_type="CONTAINS")
+        sop_class, sop_instance = members[0]
+        like = hd.sr.ImageContentItem(purpose, sop_class, sop_instance, relationship_type="CONTAINS")
         items = list(group.ContentSequence)
         for sop_class, sop_instance in members:
             item = Dataset(dict(like.items()))  # there are thousands of them, alike but for what they refer to

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import (
+    UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
@@ -26,7 +27,7 @@ def image(stored: int = 12, signed: int = 0, syntax: str = ExplicitVRLittleEndia
     """Random bits, in those above BitsStored too."""
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.file_meta.TransferSyntaxUID = UID(syntax)
     dataset.SOPClassUID, dataset.SOPInstanceUID = MRImageStorage, generate_uid()
     dataset.Rows, dataset.Columns, dataset.SamplesPerPixel = 5, 7, 1
     dataset.PhotometricInterpretation = "MONOCHROME2"
