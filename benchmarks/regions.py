@@ -146,7 +146,7 @@ def failures(maps: Maps) -> dict[str, dict[str, Any]]:
     return changed
 
 
-TURNS = (("x", 20), ("y", 25), ("z", 25), ("x", 45), ("z", 90), ("x", 90), ("z", 180), ("y", 180))
+TURNS = (("x", 20), ("y", 25), ("z", 25), ("x", 45), ("z", 90), ("x", 90), ("x", 180), ("y", 180), ("z", 180))
 
 
 def _affine(maps: Maps) -> FloatArray:

@@ -20,7 +20,7 @@ FEWEST = 0.25
 
 @njit(parallel=True, cache=True)
 def add_force(
-    fixed: FloatArray, moving: FloatArray, counts: FloatArray, weight: float, flat: float, force: FloatArray
+    fixed: FloatArray, moving: FloatArray, counts: FloatArray, weight: np.float32, flat: np.float32, force: FloatArray
 ) -> None:
     """Adds `weight` times the derivative of the correlation by a displacement of `moving` to `force` (3, x, y, z).
 

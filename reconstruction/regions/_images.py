@@ -133,7 +133,8 @@ def _resampled(volume: FloatArray, box: Box, geometry: Geometry, grid: Grid) -> 
     ends = [-(n + f) % b + f for n, f, b in zip(volume.shape, frame, blocks, strict=True)]
     framed = np.pad(volume, [*zip(frame, ends, strict=True)])
     for axis, block in enumerate(blocks):
-        framed = np.add.reduceat(framed, np.arange(0, framed.shape[axis], block), axis=axis) / np.float32(block)
+        sums = np.add.reduceat(framed, np.arange(0, framed.shape[axis], block), axis=axis)
+        framed = np.asarray(sums / np.float32(block), np.float32)
     variances = (grid.step**2 - sizes**2) / FWHM**2 - (blocks**2 - 1) / 12 * sizes**2
     smooth = ndimage.gaussian_filter(framed, np.sqrt(np.maximum(0, variances)) / (blocks * sizes))
     starts = np.array([part.start for part in box]) - frame + (blocks - 1) / 2

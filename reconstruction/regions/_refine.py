@@ -13,7 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from reconstruction.acquisition import BoolArray, FloatArray
-from reconstruction.regions._outline import Box
+from reconstruction.regions._images import Box
 
 CORE = 0.7
 """Depth (log of density over threshold, about mm) from which a voxel is all nucleus."""

@@ -28,11 +28,16 @@ FINE_MM = 4.0
 """The same when they are mixed again, and compared: noise and single people's folds are no misfit."""
 
 
+AROUND_MM = 10.0
+"""What the nuclei stand out of."""
+
+
 @dataclass(frozen=True, eq=False)
 class Registration:
     """places: (3, x, y, z), the template's place in mm of every voxel of the images' grid.
 
-    match: correlation of each contrast with the template's in the brain ("chi", …); "overlap", Dice of the brains;
+    match: correlation of each contrast with the template's in the brain ("chi", …); "nuclei", that of χ around the
+    nuclei, where the atlas has any and the brain was acquired there; "overlap", Dice of the brains;
     "turn", degrees; "smallest_scale", "largest_scale"; "bend", mm that nine tenths of the brain stay below; "squeeze",
     the smallest factor by which the warp shrinks a volume.
     """
@@ -47,7 +52,8 @@ def register(images: Images, template: Template, chi_weight: float) -> Registrat
     at = template.voxels(straight(images.grid.places()))
     tissues = sampled(np.stack([*template.tissues, template.brain]), at)
     fixed = {**images.contrasts, "brain": images.brain}
-    laid_over, width, warp = tissues, MIXING_MM, None
+    laid_over, width = tissues, MIXING_MM
+    warp = np.zeros((3, *images.grid.shape), np.float32)
     for levels in (FIRST, SECOND):
         amounts = _amounts(images, laid_over, width)
         moving = {name: mixed(tissues[:-1], amount) for name, amount in amounts.items()}
@@ -58,7 +64,8 @@ def register(images: Images, template: Template, chi_weight: float) -> Registrat
         laid_over, width = pulled(tissues, warp), FINE_MM
     places = straight(images.grid.places() + warp * np.float32(images.grid.step))
     bent = dict(zip(moving, pulled(np.stack([*moving.values()]), warp), strict=True))
-    return Registration(places.astype(np.float32), _match(images, bent, warp, straight))
+    nuclei = sampled(template.nuclei[None], template.voxels(places))[0]
+    return Registration(places.astype(np.float32), _match(images, bent, nuclei, warp, straight))
 
 
 def _amounts(images: Images, laid_over: FloatArray, width_mm: float) -> dict[str, FloatArray]:
@@ -76,16 +83,21 @@ def _weights(images: Images, moving: Mapping[str, FloatArray]) -> dict[str, floa
     return {name: value / best if best > 0 else 1.0 for name, value in found.items()}
 
 
-def _likeness(images: Images, name: str, template: FloatArray) -> float:
-    step, where = images.grid.step, images.judged
+def _likeness(images: Images, name: str, template: FloatArray, near: BoolArray | None = None) -> float:
+    step, where = images.grid.step, images.judged if near is None else near
     one = smoothed(images.contrasts[name], FINE_MM, step)[where]
     return _correlation(one, smoothed(template, FINE_MM, step)[where])
 
 
-def _match(images: Images, bent: Mapping[str, FloatArray], warp: FloatArray, straight: AffineMap) -> dict[str, float]:
+def _match(
+    images: Images, bent: Mapping[str, FloatArray], nuclei: FloatArray, warp: FloatArray, straight: AffineMap
+) -> dict[str, float]:
     step, where = images.grid.step, images.judged
     template_brain = (bent["brain"] > 0.5) & images.seen
     figures = {name: _likeness(images, name, bent[name]) for name in images.contrasts}
+    near = ndimage.binary_dilation(nuclei > 0.5, iterations=max(1, round(AROUND_MM / step))) & where
+    if near.any():
+        figures["nuclei"] = _likeness(images, "chi", bent["chi"], near)
     return figures | {
         "overlap": 2 * float((template_brain & where).sum()) / float(template_brain.sum() + where.sum()),
         "turn": straight.turn,

@@ -48,12 +48,12 @@ def _sample(images: FloatArray, at: FloatArray, out: FloatArray) -> None:
 
 
 @njit(cache=True, inline="always")
-def _between(images: FloatArray, x: float, y: float, z: float, out: FloatArray) -> None:
+def _between(images: FloatArray, x: np.float32, y: np.float32, z: np.float32, out: FloatArray) -> None:
     nx, ny, nz = images.shape[1:]
     one = np.float32(1)
-    x = min(max(x, np.float32(0)), np.float32(nx - 1))
-    y = min(max(y, np.float32(0)), np.float32(ny - 1))
-    z = min(max(z, np.float32(0)), np.float32(nz - 1))
+    x = np.float32(min(max(x, np.float32(0)), np.float32(nx - 1)))
+    y = np.float32(min(max(y, np.float32(0)), np.float32(ny - 1)))
+    z = np.float32(min(max(z, np.float32(0)), np.float32(nz - 1)))
     p, q, r = int(x), int(y), int(z)
     s, t, u = min(p + 1, nx - 1), min(q + 1, ny - 1), min(r + 1, nz - 1)
     a, b, c = x - np.float32(p), y - np.float32(q), z - np.float32(r)

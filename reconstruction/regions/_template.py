@@ -33,11 +33,12 @@ RIDGE = 1e-4
 @dataclass(frozen=True, eq=False)
 class Template:
     """What brains are mixed from: float32 (x, y, z) each.  affine: voxel → mm.  tissues: fluid last among the
-    tissues, then the structures, both sides together."""
+    tissues, then the structures, both sides together.  nuclei: all structures; nothing in an atlas without mixtures."""
 
     affine: NDArray[np.float64]
     brain: FloatArray
     tissues: tuple[FloatArray, ...]
+    nuclei: FloatArray
 
     @property
     def step(self) -> float:
@@ -59,7 +60,7 @@ class Template:
             return np.ascontiguousarray(smoothed(volume, width_mm, self.step)[::every, ::every, ::every])
 
         thinned = self.affine @ np.diag([every, every, every, 1.0])
-        return Template(thinned, coarse(self.brain), tuple(coarse(tissue) for tissue in self.tissues))
+        return Template(thinned, coarse(self.brain), tuple(map(coarse, self.tissues)), coarse(self.nuclei))
 
 
 def template_of(atlas: Atlas) -> Template:
@@ -71,11 +72,12 @@ def template_of(atlas: Atlas) -> Template:
     for name, mixture in atlas.mixtures.items():
         fraction = np.clip(0.5 + np.log(density_ratio(mixture, places)) / EDGE, 0, 1).astype(np.float32)
         structures[structure(name)] = structures.get(structure(name), np.float32(0)) + fraction
-    rest = 1 - np.clip(sum(structures.values(), start=np.float32(0)), 0, 1)
+    nuclei = np.clip(sum(structures.values(), start=np.zeros(places.shape[1:], np.float32)), 0, 1)
+    rest = 1 - nuclei
     brain = atlas.brain.astype(np.float32)
     fluid = np.clip(brain - sum(atlas.tissues.values(), start=np.float32(0)), 0, 1)
     tissues = (*(image * rest for image in atlas.tissues.values()), fluid * rest, *structures.values())
-    return Template(affine, brain, tuple(t.astype(np.float32) for t in tissues))
+    return Template(affine, brain, tuple(t.astype(np.float32) for t in tissues), nuclei)
 
 
 def mixing(images: Mapping[str, FloatArray], laid_over: FloatArray, where: BoolArray) -> dict[str, FloatArray]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from reconstruction.acquisition import FloatArray
-from reconstruction.regions._outline import Box
+from reconstruction.regions._images import Box
 from reconstruction.regions._refine import refined
 
 SHAPE = (40, 40, 40)
