@@ -72,7 +72,12 @@ def _between_voxels(image: FloatArray, x: float, y: float, z: float) -> float:
     tx, ty, tz = image.shape[0] - 1, image.shape[1] - 1, image.shape[2] - 1
     x, y, z = min(max(x, 0.0), float(tx)), min(max(y, 0.0), float(ty)), min(max(z, 0.0), float(tz))
     i, j, k = min(int(x), tx - 1), min(int(y), ty - 1), min(int(z), tz - 1)
-    fx, fy, fz = x - i, y - j, z - k
+    return _within_cell(image, i, j, k, x - i, y - j, z - k)
+
+
+@njit(cache=True, fastmath=True, inline="always")
+def _within_cell(image: FloatArray, i: int, j: int, k: int, fx: float, fy: float, fz: float) -> float:
+    """f: parts of a voxel beyond (i, j, k)."""
     value: float = (1 - fz) * (
         (1 - fy) * ((1 - fx) * image[i, j, k] + fx * image[i + 1, j, k])
         + fy * ((1 - fx) * image[i, j + 1, k] + fx * image[i + 1, j + 1, k])
@@ -127,8 +132,25 @@ def evolve(
             mx, my, mz = mx / degree, my / degree, mz / degree
             along = mx * nx + my * ny + mz * nz
             darkest, brightest = middle, threshold
+            x, y, z = px * sx, py * sy, pz * sz  # in voxels, as is the step inwards
+            dx, dy, dz = nx * sx, ny * sy, nz * sz
+            inside = (
+                min(x, x - DEEP_MM * dx) >= 0
+                and min(y, y - DEEP_MM * dy) >= 0
+                and min(z, z - DEEP_MM * dz) >= 0
+                and max(x, x - DEEP_MM * dx) < image.shape[0] - 1
+                and max(y, y - DEEP_MM * dy) < image.shape[1] - 1
+                and max(z, z - DEEP_MM * dz) < image.shape[2] - 1
+            )
             for depth in range(DEEP_MM + 1):
-                value = _between_voxels(image, (px - depth * nx) * sx, (py - depth * ny) * sy, (pz - depth * nz) * sz)
+                if depth > SHALLOW_MM and darkest <= low:
+                    break  # it cannot become darker than counts
+                u, v, w = x - depth * dx, y - depth * dy, z - depth * dz
+                if inside:
+                    i0, j0, k0 = int(u), int(v), int(w)
+                    value = _within_cell(image, i0, j0, k0, u - i0, v - j0, w - k0)
+                else:
+                    value = _between_voxels(image, u, v, w)
                 darkest = min(darkest, value)
                 if depth <= SHALLOW_MM:
                     brightest = max(brightest, value)
