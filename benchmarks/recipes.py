@@ -39,18 +39,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--write", action="store_true", help="into docs/")
     options = parser.parse_args(arguments)
     rows = [
-        "| scene | recipe | detrended error % | of medi0's | nuclei: slope | worst nucleus | s | CPU s | GB |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| scene | recipe | detrended error % | of medi0's | nuclei: slope | worst nucleus | CPU s | GB |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     print(*rows, sep="\n", flush=True)
     for name in options.scene:
         head, panels, scores = scene(name), [], {}
         for recipe in sorted(options.recipe, key=lambda recipe: recipe != "medi0"):
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
-                maps, seconds, busy, peak = executor.submit(timed, head.acquisition, load_recipe(recipe)).result()
+                maps, _, busy, peak = executor.submit(timed, head.acquisition, load_recipe(recipe)).result()
             scores[recipe] = score(head, maps)
             panels.append(_panel(head, maps, recipe))
-            rows.append(_row(name, recipe, scores[recipe], scores.get("medi0"), seconds, busy, peak))
+            rows.append(_row(name, recipe, scores[recipe], scores.get("medi0"), busy, peak))
             print(rows[-1], flush=True)
         if options.write and name == options.scene[0]:
             _side_by_side(head, panels).save(FIGURE)
@@ -61,13 +61,11 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _row(
-    scene_name: str, recipe: str, found: Scores, yardstick: Scores | None, seconds: float, busy: float, peak: float
-) -> str:
+def _row(scene_name: str, recipe: str, found: Scores, yardstick: Scores | None, busy: float, peak: float) -> str:
     ratio = f"{found.detrended / yardstick.detrended:.2f}" if yardstick else ""
     return (
         f"| {scene_name} | `{recipe}` | {found.detrended:.1f} | {ratio} | {found.slope:.3f} | "
-        f"{found.worst} {found.worst_ppb:+.0f} ppb | {seconds:.1f} | {busy:.1f} | {peak:.1f} |"
+        f"{found.worst} {found.worst_ppb:+.0f} ppb | {busy:.1f} | {peak:.1f} |"
     )
 
 

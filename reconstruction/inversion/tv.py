@@ -52,7 +52,7 @@ def tv(
     edge_weight: float = 0.3,
     huber: Positive = 4.0,
     tolerance: float = 4e-3,
-    max_iterations: Count = 60,
+    max_iterations: Count = 80,
 ) -> FloatArray:
     """χ in ppm, float32 (x, y, z), 0 outside the mask.
 
