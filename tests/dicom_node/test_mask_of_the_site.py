@@ -37,7 +37,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
     """The acquisitions that the physics is given."""
     acquisitions: Seen = []
 
-    def physics(acquisition: Acquisition, recipe: Any, on_stage: Callable[[str], None], *_: Any) -> Maps:
+    def physics(acquisition: Acquisition, recipe: Any, on_stage: Callable[[str], None], *_: Any, **__: Any) -> Maps:
         acquisitions.append(acquisition)
         return instant_physics(acquisition, recipe, on_stage)
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from reconstruction import Maps, Recipe, reconstruct
+from reconstruction.stage import OPTIONAL
 from tests.reconstruction.test_pipeline import default_recipe
 from tests.simulation.scenes import small_head
 
@@ -18,7 +19,8 @@ QUICK = {"background": {"method": "vsharp"}, "inversion": {"method": "tkd"}}
 @lru_cache(maxsize=2)
 def maps(*optional: tuple[str, str]) -> Maps:
     head = small_head()
-    content: dict[str, Any] = default_recipe() | QUICK | {name: {"method": method} for name, method in optional}
+    needed = {name: table for name, table in default_recipe().items() if name not in OPTIONAL}
+    content: dict[str, Any] = needed | QUICK | {name: {"method": method} for name, method in optional}
     return reconstruct(dataclasses.replace(head.acquisition, mask=head.brain_mask), Recipe.from_mapping(content))
 
 
