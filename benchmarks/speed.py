@@ -54,7 +54,14 @@ def fine_head(shape: Shape, echoes: int) -> SimulatedHead:
     voxel_size = tuple(f / n for f, n in zip(FIELD_OF_VIEW_MM, shape, strict=True))
     coarse_shape = tuple(min(n, round(f / COARSE_MM)) for f, n in zip(FIELD_OF_VIEW_MM, shape, strict=True))
     coarse_size = tuple(f / n for f, n in zip(FIELD_OF_VIEW_MM, coarse_shape, strict=True))
-    head = simulate_head(coarse_shape, coarse_size, times, SKYRA_3T, snr=np.inf, seed=2)  # type: ignore[arg-type]
+    head = simulate_head(
+        coarse_shape,  # type: ignore[arg-type]  # three sizes
+        coarse_size,  # type: ignore[arg-type]  # as above
+        times,
+        SKYRA_3T,
+        snr=np.inf,
+        seed=2,
+    )
     given = head.acquisition
     sigma = given.magnitude[0][head.brain_mask].mean() / SNR
     random = np.random.default_rng(2)

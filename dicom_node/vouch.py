@@ -27,6 +27,7 @@ from dicom_node.call import Destination, SendSettings, associate
 from dicom_node.commit import (
     ALL_KEPT,
     INVALID_ARGUMENT,
+    NOT_HELD,
     PUSH_MODEL,
     REQUEST_COMMITMENT,
     SOME_NOT_KEPT,
@@ -42,8 +43,8 @@ from dicom_node.spool import UID_PATTERN
 from dicom_node.store import Store
 
 NO_SUCH_ACTION = 0x0123
-NOT_HELD, CLASS_CONFLICT = 0x0112, 0x0119
-"""Failure reasons (PS3.3 C.14.1.1): no such object instance, class-instance conflict."""
+CLASS_CONFLICT = 0x0119
+"""Failure reason (PS3.3 C.14.1.1): class-instance conflict."""
 MOST_INSTANCES = 100_000
 """Of one request."""
 INDEXED_WITHIN = 60.0

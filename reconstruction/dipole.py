@@ -8,9 +8,9 @@ others and this is its kernel; published methods and most published simulations 
 the frequencies end, so a source with edges that the grid cannot hold draws a faint grid round itself.
 
 `kernel` is that of the differential equation ∇²B = (∇²/3 − (b·∇)²) χ with differences in the place of derivatives.  It
-has no such jump, but is steeper at fine detail: nuclei of few voxels come out some per cent too high, and a background
-that was made with the other kernel leaves several times the error at the brain's rim (`benchmarks.accuracy`, scenes
-"plain-3T" and "plain-oblique").  Periodic images are kept away by the padding of `fourier.Window`.
+has no such jump, but is steeper at fine detail: nuclei of few voxels come out too high, and a background that was made
+with the other kernel leaves more error at the brain's rim.  Periodic images are kept away by the padding of
+`fourier.Window`.
 """
 
 from __future__ import annotations

@@ -143,7 +143,7 @@ def test_storage_commitment() -> None:
     assert f"({', '.join(f'0x{reason:04X}' for reason in sorted(commit.PASSING))}, or none)" in text
     for status in (commit.NO_SUCH_EVENT_TYPE, commit.INVALID_ARGUMENT, vouch.NO_SUCH_ACTION):
         assert f"0x{status:04X}" in text
-    assert f"0x{vouch.NOT_HELD:04X} no such" in text
+    assert f"0x{commit.NOT_HELD:04X} no such" in text
     assert f"0x{vouch.CLASS_CONFLICT:04X} class" in text
     assert f"for {vouch.ASKED_FOR / 86400:.0f} days" in text
 

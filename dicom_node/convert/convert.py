@@ -34,7 +34,7 @@ _FEWEST_SLICES = 4
 _NOTHING = Override()
 
 _SLAB = 32
-"""Planes that go into a volume together: neighbours along z share cache lines, so one plane at a time costs twice."""
+"""Planes that go into a volume together: neighbours along z share cache lines, so one plane at a time costs more."""
 
 
 def convert(group: Group, override: Override | None = None) -> tuple[Acquisition, Source]:
