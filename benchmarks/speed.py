@@ -156,7 +156,7 @@ def inside(table: Path, began: float, words: list[str]) -> int:
     meter = Meter(began)
     import scipy.fft
 
-    from dicom_node import cli, desk, reconstruct
+    from dicom_node import commands, desk, reconstruct
 
     scipy.fft.rfftn, scipy.fft.irfftn = meter.counted(scipy.fft.rfftn), meter.counted(scipy.fft.irfftn)
     meter.before(desk, "read", "read headers")
@@ -169,7 +169,7 @@ def inside(table: Path, began: float, words: list[str]) -> int:
             super().__call__(stage)
 
     reconstruct.Stopwatch = Watch  # type: ignore[misc]  # what the benchmark is for
-    code = cli.main(words)
+    code = commands.main(words)
     meter.begin("end")
     table.write_text(json.dumps([asdict(stage) for stage in meter.stages]))
     return code

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import structlog
 
-from dicom_node.config import Retention
+from dicom_node.settings import Retention
 from dicom_node.states import State
 from dicom_node.store import Store
 

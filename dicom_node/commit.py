@@ -24,9 +24,9 @@ from pynetdicom import evt
 from pynetdicom.presentation import build_context
 
 from dicom_node.call import Destination, SendSettings, associate
-from dicom_node.config import Send
 from dicom_node.errors import PeerFailure, UnreadableObject
 from dicom_node.outbox import Outbox, Row
+from dicom_node.settings import Send
 from dicom_node.states import State
 from dicom_node.store import Store
 

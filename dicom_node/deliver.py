@@ -15,10 +15,10 @@ import structlog
 
 from dicom_node.call import Destination, SendSettings
 from dicom_node.cleanup import make_anew
-from dicom_node.config import Send
 from dicom_node.errors import PeerFailure, UnreadableObject
 from dicom_node.outbox import Outbox, Row
 from dicom_node.send import Delivery
+from dicom_node.settings import Send
 from dicom_node.states import State
 from dicom_node.store import Store
 from dicom_node.stow import WebDestination

@@ -16,13 +16,13 @@ from pathlib import Path
 
 from pydicom.misc import is_dicom
 
-from dicom_node.config import Output, Scanner
 from dicom_node.convert import describe
 from dicom_node.encode.nifti import remove_nifti, write_nifti
 from dicom_node.errors import NotConvertible, UnreadableObject
 from dicom_node.group import group
 from dicom_node.model import Completeness, Group, Instance
 from dicom_node.reconstruct import Recipe, reconstruct_group, remove_outputs, write
+from dicom_node.settings import Output, Scanner
 
 DONE, FAILED, NOTHING_RECONSTRUCTIBLE = 0, 1, 3
 """Exit codes; 2 is wrong usage, which the command line finds out before."""

@@ -18,11 +18,11 @@ from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 
 from dicom_node.cleanup import make_anew
-from dicom_node.config import Output, Reconstruct, Scanner
 from dicom_node.errors import Contradicted, NotConvertible, UnreadableObject
 from dicom_node.execute import WorkerDied, WorkerStopped
 from dicom_node.outbox import Outbox, Result
 from dicom_node.reconstruct import Recipe
+from dicom_node.settings import Output, Reconstruct, Scanner
 from dicom_node.spool import write_durably
 from dicom_node.states import State
 from dicom_node.store import Job, Store

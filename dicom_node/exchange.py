@@ -10,7 +10,7 @@ import structlog
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import evt
 
-from dicom_node import config
+from dicom_node import settings
 from dicom_node.call import Destination, SendSettings
 from dicom_node.commit import PUSH_MODEL, Commitments, take_report
 from dicom_node.config import Config
@@ -49,11 +49,11 @@ def send_settings(config: Config, identity: Identity | None) -> SendSettings:
     return SendSettings(ae_title=config.node.ae_title, tls=identity, **timeouts)
 
 
-def destination(configured: config.Destination) -> Destination:
+def destination(configured: settings.Destination) -> Destination:
     return Destination(**configured.model_dump(exclude={"commitment"}))
 
 
-def web_destination(configured: config.WebDestination) -> WebDestination:
+def web_destination(configured: settings.WebDestination) -> WebDestination:
     return WebDestination(**configured.model_dump())
 
 

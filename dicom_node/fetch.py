@@ -23,9 +23,9 @@ from sqlite_utils import Database
 
 from dicom_node.admission import ADMITTED_SOP_CLASSES, ADMITTED_TRANSFER_SYNTAXES
 from dicom_node.call import Destination, SendSettings, associate, given_up_when
-from dicom_node.config import Send
 from dicom_node.errors import PeerFailure, Unreachable
 from dicom_node.seek import Candidate
+from dicom_node.settings import Send
 from dicom_node.states import State
 from dicom_node.store import Store
 

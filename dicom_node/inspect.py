@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.uid import UID
 
-from dicom_node.config import Scanner
 from dicom_node.convert import convert
 from dicom_node.convert.header import values
 from dicom_node.convert.mask import with_mask
@@ -26,6 +25,7 @@ from dicom_node.errors import NotConvertible
 from dicom_node.group import group
 from dicom_node.model import Completeness, Group, Instance
 from dicom_node.review import Settings, as_data, judge, settings_of
+from dicom_node.settings import Scanner
 
 MAKER = ("Manufacturer", "ManufacturerModelName", "SoftwareVersions", "StationName", "DeviceSerialNumber")
 """What tells a scanner, and how a site names it in `[[scanner]]`."""

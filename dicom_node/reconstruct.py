@@ -31,7 +31,6 @@ from PIL import Image
 from pydicom.dataset import Dataset
 
 from dicom_node.atlas import read_atlas
-from dicom_node.config import Output, Scanner
 from dicom_node.convert import Override, Source, convert, describe
 from dicom_node.convert.mask import named, with_mask
 from dicom_node.encode import encode
@@ -41,6 +40,7 @@ from dicom_node.errors import InvalidConfiguration, NotConvertible
 from dicom_node.group import group
 from dicom_node.model import Completeness, Group
 from dicom_node.review import as_data, check, settings_of
+from dicom_node.settings import Output, Scanner
 from reconstruction import (
     Atlas,
     DeviceUnavailable,

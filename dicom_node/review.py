@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dicom_node.config import Scanner
 from dicom_node.convert import Override, Source, scanner_of
 from dicom_node.errors import Contradicted
 from dicom_node.model import Group
+from dicom_node.settings import Scanner
 from reconstruction import Acquisition, Evidence, Plausibility, Verdict, check_phase
 
 

@@ -35,10 +35,10 @@ from dicom_node.commit import (
     WELL_KNOWN_INSTANCE,
     reference,
 )
-from dicom_node.config import Send
 from dicom_node.errors import PeerFailure
 from dicom_node.model import Instance
 from dicom_node.peers import Peers
+from dicom_node.settings import Send
 from dicom_node.spool import UID_PATTERN
 from dicom_node.store import Store
 

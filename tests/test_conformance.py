@@ -19,12 +19,13 @@ from dicom_node.admission import (
     SOP_CLASS_NOT_SUPPORTED,
 )
 from dicom_node.commit import PUSH_MODEL
-from dicom_node.config import Config, Output, Peer
+from dicom_node.config import Config
 from dicom_node.convert import readers
 from dicom_node.encode import encode
 from dicom_node.encode.record import KINDS, names
 from dicom_node.receive import SUCCESS
 from dicom_node.send import classify
+from dicom_node.settings import Output, Peer
 from tests.dicom_node.encode.example import CREATED, EVERYTHING, enhanced_source, header, recipe, whole_maps
 
 PAGE = (Path(__file__).parents[1] / "docs" / "conformance.md").read_text(encoding="utf-8")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from PIL import Image
 from pydicom.dataset import Dataset
 
-from dicom_node.config import Output, ranges_file
+from dicom_node.config import ranges_file
 from dicom_node.convert.larmor import larmor_frequency
 from dicom_node.convert.source import Source
 from dicom_node.encode.capture import DOCUMENT_NUMBER, PAGE_NUMBER, encode_document, encode_page
@@ -26,6 +26,7 @@ from dicom_node.encode.record import warnings
 from dicom_node.encode.report import REPORT_NUMBER, encode_report, rests_on
 from dicom_node.encode.segmentation import SEGMENTATION_NUMBER, encode_segmentation
 from dicom_node.encode.series import encode_series, references_of, series_number
+from dicom_node.settings import Output
 from reconstruction import Maps, Recipe
 
 FIELDS = frozenset({"field", "local_field"})

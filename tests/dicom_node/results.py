@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dicom_node.config import Output
 from dicom_node.encode import encode
 from dicom_node.encode.record import names, record
 from dicom_node.finished import Finished
 from dicom_node.reconstruct import Outcome, write
+from dicom_node.settings import Output
 from reconstruction import Acquisition, Maps, Recipe
 from tests.dicom_node.encode.example import CREATED, PLAIN, SHAPE, header, recipe, source, whole_maps
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from demo.archive import Archive
-from dicom_node.cli import DONE, FAILURE, main
+from dicom_node.commands import main
+from dicom_node.commands._common import DONE, FAILURE
 from tests.certificates import Authority
 from tests.peers import free_port
 

@@ -13,11 +13,11 @@ from pydicom.uid import MRImageStorage
 from dicom_node.call import Destination, SendSettings
 from dicom_node.cleanup import clean_up
 from dicom_node.commit import Commitments, Committer, Report, ask
-from dicom_node.config import Retention, Send
 from dicom_node.errors import PeerFailure
 from dicom_node.exchange import commitment_service
 from dicom_node.outbox import Outbox, Result, Row
 from dicom_node.peers import Peer, Peers, Right
+from dicom_node.settings import Retention, Send
 from dicom_node.states import State
 from dicom_node.store import Store
 from dicom_node.vouch import Vouch

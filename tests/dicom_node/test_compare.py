@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.cli import main
+from dicom_node.commands import main
 from dicom_node.compare import NotComparable, compare, in_words_of
 from dicom_node.finished import Finished, read_result
 from tests.dicom_node.encode.example import maps, whole_maps

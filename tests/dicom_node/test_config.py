@@ -8,9 +8,10 @@ import pytest
 
 from dicom_node import exchange
 from dicom_node.call import SendSettings
-from dicom_node.config import Config, Send, config_folder, load, recipe_file
+from dicom_node.config import Config, config_folder, load, recipe_file
 from dicom_node.errors import InvalidConfiguration
 from dicom_node.receive import ReceiveSettings
+from dicom_node.settings import Send
 
 DOCUMENTED = config_folder() / "node.toml"
 

@@ -10,12 +10,12 @@ import pytest
 import structlog
 
 from dicom_node.call import Destination, SendSettings
-from dicom_node.config import Send
 from dicom_node.deliver import Courier
 from dicom_node.errors import PeerFailure, UnreadableObject
 from dicom_node.narrate import Narrator
 from dicom_node.outbox import Outbox, Result, Row
 from dicom_node.send import Delivery, Outcome
+from dicom_node.settings import Send
 from dicom_node.states import State
 from dicom_node.store import Store
 from tests.dicom_node.making import Clock, a_file, a_ready_job, the_job

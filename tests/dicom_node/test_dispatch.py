@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from dicom_node.config import Output, Reconstruct, Scanner
 from dicom_node.dispatch import Dispatch
 from dicom_node.errors import Contradicted, NotConvertible
 from dicom_node.execute import TimeLimitExceeded, WorkerDied, WorkerStopped
 from dicom_node.outbox import Outbox
 from dicom_node.reconstruct import Recipe
+from dicom_node.settings import Output, Reconstruct, Scanner
 from dicom_node.states import State
 from dicom_node.store import Store
 from tests.dicom_node.making import Clock, a_file, a_ready_job, a_report, an_instance, the_job

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from dicom_node import pseudonym
-from dicom_node.cli import main
-from dicom_node.config import Output
+from dicom_node.commands import main
 from dicom_node.export import Label, NotOurs, SameName, export_bids, export_csv
 from dicom_node.finished import NoResult, find_result, read_result
 from dicom_node.pseudonym import NoPseudonym, Pseudonyms, read_pseudonyms
+from dicom_node.settings import Output
 from tests.dicom_node.encode.example import NUCLEI, affine, header, maps, whole_maps
 from tests.dicom_node.results import altered, write_result
 

@@ -14,10 +14,10 @@ from pynetdicom import AE, evt
 from pynetdicom.presentation import build_context
 
 from dicom_node.call import Destination, SendSettings
-from dicom_node.config import Send
 from dicom_node.errors import PeerFailure, Unreachable
 from dicom_node.fetch import ATTEMPTS, GET, MOVE, Arrivals, Fetch, Fetcher, Fetches, retriever
 from dicom_node.seek import Candidate
+from dicom_node.settings import Send
 from dicom_node.states import State
 from dicom_node.store import Store
 from tests.dicom_node.making import STUDY, Clock, a_ready_job

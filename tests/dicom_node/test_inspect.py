@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from pydicom import dcmread, dcmwrite
 
-from dicom_node.cli import main
-from dicom_node.config import Scanner
+from dicom_node.commands import main
 from dicom_node.inspect import inspect
 from dicom_node.inspect_text import in_words
+from dicom_node.settings import Scanner
 from tests.simulation.encodings import ENCODINGS
 from tests.simulation.scenes import small_head, thin_head
 

@@ -14,7 +14,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from dicom_node import reconstruct
 from dicom_node.admission import NotAdmitted, admit
-from dicom_node.cli import main
+from dicom_node.commands import main
 from dicom_node.convert import describe
 from dicom_node.desk import reconstruct_folder
 from dicom_node.group import group

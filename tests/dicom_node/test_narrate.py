@@ -9,8 +9,8 @@ import pytest
 import structlog
 
 from dicom_node.cleanup import clean_up
-from dicom_node.config import Retention
 from dicom_node.narrate import Narrator
+from dicom_node.settings import Retention
 from dicom_node.states import State
 from dicom_node.store import Job, Move, Store
 from tests.dicom_node.making import a_ready_job, the_job

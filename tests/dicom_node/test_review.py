@@ -13,13 +13,13 @@ import pytest
 from pydicom import dcmread, dcmwrite
 
 from dicom_node import reconstruct
-from dicom_node.config import Scanner
 from dicom_node.convert import convert
 from dicom_node.desk import read, reconstruct_folder
 from dicom_node.errors import Contradicted
 from dicom_node.group import group
 from dicom_node.model import Completeness, Group
 from dicom_node.review import Settings, as_data, check, settings_of
+from dicom_node.settings import Scanner
 from reconstruction import Acquisition
 from tests.dicom_node.encode.example import recipe
 from tests.dicom_node.study import instant_physics

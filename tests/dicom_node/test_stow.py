@@ -14,9 +14,9 @@ import pytest
 from pydicom import dcmread
 
 from dicom_node.call import SendSettings
-from dicom_node.config import Send
 from dicom_node.deliver import Courier
 from dicom_node.errors import PeerFailure, UnreadableObject
+from dicom_node.settings import Send
 from dicom_node.states import State
 from dicom_node.stow import WebDestination, ask, stow
 from dicom_node.tls import Identity

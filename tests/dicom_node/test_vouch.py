@@ -20,7 +20,6 @@ from pynetdicom.presentation import build_context
 from dicom_node.call import Destination, SendSettings, associate
 from dicom_node.checkpoint import install_checkpoint
 from dicom_node.commit import PUSH_MODEL, WELL_KNOWN_INSTANCE, Commitments, reference
-from dicom_node.config import Send
 from dicom_node.convert import describe
 from dicom_node.exchange import commitment_service
 from dicom_node.identity import VERIFICATION
@@ -29,6 +28,7 @@ from dicom_node.outbox import Outbox
 from dicom_node.peers import Peer, Peers, Right
 from dicom_node.receive import Receiver, ReceiveSettings
 from dicom_node.send import send
+from dicom_node.settings import Send
 from dicom_node.spool import Spool
 from dicom_node.store import Store
 from dicom_node.vouch import ASKED_FOR, INDEXED_WITHIN, Vouch

@@ -154,7 +154,7 @@ def die_at(state: State) -> None:
 
 
 if __name__ == "__main__":
-    from dicom_node.cli import main
+    from dicom_node.commands import main
 
     if sys.argv[1] != "never":
         die_at(State(sys.argv[1]))

@@ -14,7 +14,7 @@ from pydicom import dcmread
 
 from demo.archive import Archive
 from demo.scanner import push
-from dicom_node.cli import main
+from dicom_node.commands import main
 from dicom_node.errors import PeerFailure
 from dicom_node.states import State
 from tests.committing import CommittingArchive

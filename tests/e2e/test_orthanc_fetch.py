@@ -9,7 +9,7 @@ import pytest
 from pydicom import dcmread
 
 from dicom_node.call import Destination, SendSettings
-from dicom_node.cli import main
+from dicom_node.commands import main
 from dicom_node.config import load
 from dicom_node.daemon import Daemon
 from dicom_node.send import send

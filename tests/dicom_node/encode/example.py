@@ -12,8 +12,8 @@ from pydicom import dcmwrite
 from pydicom.dataset import Dataset
 from pydicom.uid import EnhancedMRImageStorage, MRImageStorage
 
-from dicom_node.config import Output
 from dicom_node.convert.source import Reference, Source
+from dicom_node.settings import Output
 from reconstruction import Geometry, Maps, Recipe, Step
 from reconstruction.maps import Reference as Zero
 from reconstruction.maps import Regions

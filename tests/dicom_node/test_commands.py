@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.cli import main
+from dicom_node.commands import main
 from dicom_node.daemon import alone_in
 from dicom_node.states import State
 from dicom_node.store import Objection, Store
@@ -116,7 +116,7 @@ def test_status_tells_jobs_foreign_and_what_was_not_taken(
 def test_status_tells_who_serves(config: Path, store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     with alone_in(store.path.parent) as tell:
         tell({"pid": 42, "port": 11112})
-        script = "import sys; from dicom_node.cli import main; sys.exit(main(sys.argv[1:]))"
+        script = "import sys; from dicom_node.commands import main; sys.exit(main(sys.argv[1:]))"
         told = subprocess.run(
             [sys.executable, "-c", script, "status", "--config", config], capture_output=True, text=True, check=True
         )
@@ -162,7 +162,7 @@ def test_retry_of_a_job_that_does_not_exist_says_so(
 def test_a_second_node_in_the_same_folder_is_turned_away(
     config: Path, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    script = "import sys; from dicom_node.cli import main; sys.exit(main(sys.argv[1:]))"
+    script = "import sys; from dicom_node.commands import main; sys.exit(main(sys.argv[1:]))"
     with alone_in(store.path.parent):
         ended = subprocess.run(
             [sys.executable, "-c", script, "serve", "--config", config], capture_output=True, text=True, check=False

@@ -1,0 +1,47 @@
+"""qsm-node export: results as BIDS derivatives, or as a table over a cohort."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from dicom_node import config as configuration
+from dicom_node.commands._common import DONE, Subparsers
+from dicom_node.errors import InvalidConfiguration
+
+
+def register(commands: Subparsers) -> argparse.ArgumentParser:
+    parser = commands.add_parser("export", help="write results as BIDS derivatives, or as a table over a cohort")
+    parser.add_argument("jobs", nargs="+", metavar="JOB", help="a job's number, or a folder of results")
+    parser.add_argument("--bids", type=Path, metavar="FOLDER", help="a BIDS derivative dataset, begun or added to")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="a row for each region of each result")
+    parser.add_argument("--subject", type=_label, metavar="LABEL", help="instead of a pseudonym")
+    parser.set_defaults(command=_run)
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.bids is None and options.csv is None:
+        raise InvalidConfiguration("nothing to export to; name a folder with --bids, a file with --csv, or both")
+    from dicom_node.export import Label, export_bids, export_csv
+    from dicom_node.finished import find_result
+    from dicom_node.pseudonym import read_pseudonyms
+
+    state_folder = configuration.load(options.config).node.state_folder
+    results = [find_result(job, state_folder) for job in options.jobs]
+    pseudonyms = read_pseudonyms(state_folder)
+    labelled = [(result, Label.of(result, pseudonyms, options.subject or "")) for result in results]
+    for job, (result, label) in zip(options.jobs, labelled, strict=True):
+        if options.bids is not None:
+            files = export_bids(result, label, options.bids)
+            print(f"{job}: {len(files)} files of {label.stem} below {options.bids}")
+    if options.csv is not None:
+        print(f"{export_csv(labelled, options.csv)} rows in {options.csv}")
+    return DONE
+
+
+def _label(text: str) -> str:
+    """A BIDS label: letters and digits."""
+    if not (text.isascii() and text.isalnum()):
+        raise argparse.ArgumentTypeError(f"{text!r} is no label; expected letters and digits")
+    return text

@@ -1,0 +1,282 @@
+"""The tables of the configuration: every setting with its default, its limits and its meaning."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+PORT = Field(ge=0, le=65535)
+
+
+def _ae_title(value: str) -> str:
+    """The value representation AE (PS3.5 6.2)."""
+    if not 1 <= len(value.strip()) <= 16 or not value.isascii() or not value.isprintable() or "\\" in value:
+        raise ValueError("expected 1 to 16 ASCII characters without backslash")
+    return value.strip()
+
+
+def _address(value: str) -> str:
+    """A host name (RFC 1123), an IP address, or a network in CIDR notation."""
+    try:
+        ipaddress.ip_network(value, strict=False)
+    except ValueError as error:
+        if "/" in value or not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?", value):
+            raise ValueError("expected a host name, an IP address or a network such as 10.1.2.0/24") from error
+    return value
+
+
+def network(address: str) -> str:
+    """The same for all spellings of an address, a network or a host name."""
+    try:
+        return str(ipaddress.ip_network(address, strict=False))
+    except ValueError:
+        return address.lower()
+
+
+def _sop_class(value: str) -> str:
+    from pydicom import uid  # only where a peer names one: `status` is to answer at once
+    from pydicom.uid import UID
+
+    found = UID(getattr(uid, value, value))
+    if found.type != "SOP Class":
+        raise ValueError("expected the UID or the keyword of a SOP class, such as MRImageStorage")
+    return str(found)
+
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")]
+AETitle = Annotated[str, AfterValidator(_ae_title)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Days = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class Node(Table):
+    """state_folder: holds the spool, the jobs and the database; on one local file system.  tick: s."""
+
+    ae_title: AETitle = "QSMNODE"
+    state_folder: Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())] = Path(
+        "~/.local/state/qsm-node"
+    )
+    tick: Seconds = 1.0
+
+
+class Receive(Table):
+    """The listening side; see `receive.ReceiveSettings`, whose names and defaults these are."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, PORT] = 11112
+    maximum_associations: Count = 20
+    maximum_pdu: Annotated[int, Field(ge=4096, le=2**22)] = 2**17
+    maximum_object_bytes: Annotated[int, Field(ge=2**20)] = 2**31
+    association_timeout: Seconds = 30.0
+    pdu_timeout: Seconds = 30.0
+    idle_timeout: Seconds = 300.0
+    drain_timeout: Seconds = 5.0
+
+
+class Group(Table):
+    """quiet_time: s without an image until what has come is taken for all there is."""
+
+    quiet_time: Seconds = 60.0
+
+
+class Reconstruct(Table):
+    """recipe: a name below config/recipes or a file.  threads: of each worker, 0 shares the cores among them.
+
+    time_limit: s.  attempts: how often a job is begun whose worker dies.  pause: s before it is begun again.
+    withhold_failed: whether a result that is graded as failed waits for a person instead of being sent.
+    device: where the physics runs, see `reconstruction.reconstruct`.
+    """
+
+    recipe: str = "default"
+    workers: Count = 1
+    threads: Annotated[int, Field(ge=0)] = 0
+    time_limit: Seconds = 3600.0
+    attempts: Count = 3
+    pause: Annotated[float, Field(ge=0)] = 10.0
+    withhold_failed: bool = True
+    device: Literal["cpu", "cuda"] = "cpu"
+
+    @property
+    def threads_of_a_worker(self) -> int:
+        return self.threads or max(1, (os.cpu_count() or 1) // self.workers)
+
+
+class Output(Table):
+    """What is made beside the QSM, R2* and susceptibility-weighted series, the segmentation and the report.
+
+    maps: further series.  objects: a page for people ("page", as "pdf" too), the window as a presentation state
+    ("presentation", in colour too: "colour"), and for research archives float32 ("parametric") and, where the source
+    was enhanced, one multi-frame object for each map ("enhanced").  reference_ranges: a table below config/ranges or a
+    file, "" for none.
+    """
+
+    maps: tuple[Literal["t2star", "field", "local_field", "chi_para", "chi_dia"], ...] = ()
+    objects: tuple[Literal["page", "pdf", "presentation", "colour", "parametric", "enhanced"], ...] = (
+        "page",
+        "presentation",
+    )
+    reference_ranges: str = ""
+
+
+class Send(Table):
+    """Pauses grow from first_pause by pause_factor to longest_pause; trying never ends.
+
+    The timeouts are those of `call.SendSettings`; commitment_timeout: until storage commitment is asked for anew.
+    """
+
+    first_pause: Seconds = 5.0
+    pause_factor: Annotated[float, Field(ge=1, le=100)] = 2.0
+    longest_pause: Seconds = 3600.0
+    connection_timeout: Seconds = 10.0
+    association_timeout: Seconds = 30.0
+    response_timeout: Seconds = 60.0
+    idle_timeout: Seconds = 60.0
+    commitment_timeout: Seconds = 3600.0
+
+    def pause(self, attempts: int) -> float:
+        """Seconds to wait after so many attempts."""
+        steps = min(max(attempts, 1) - 1, 64)  # beyond 2^64 no pause is shorter than the longest
+        return float(min(self.longest_pause, self.first_pause * self.pause_factor**steps))
+
+
+class Destination(Table):
+    """An archive that gets every result by C-STORE.
+
+    certificate: the DNS name in its certificate; with one it is called over TLS.  commitment: whether it is asked to
+    commit itself to keep what it stored; a job is `archived` only when it has.
+    """
+
+    name: Name
+    host: Annotated[str, Field(min_length=1)]
+    port: Annotated[int, Field(ge=1, le=65535)]
+    ae_title: AETitle
+    certificate: str = ""
+    commitment: bool = False
+
+
+class WebDestination(Table):
+    """An archive that gets every result by STOW-RS; see `stow.WebDestination`."""
+
+    name: Name
+    url: Annotated[str, Field(pattern=r"^https?://[^@\s]+$")]
+    user: str = ""
+    secret_file: str = ""
+
+    @model_validator(mode="after")
+    def _tells_secrets_to_nobody_else(self) -> WebDestination:
+        if self.user and not self.secret_file:
+            raise ValueError(f"{self.user} has no password; write it to a file and name that as secret_file")
+        host = urlsplit(self.url).hostname
+        if self.secret_file and not self.url.startswith("https:") and host not in ("127.0.0.1", "::1", "localhost"):
+            raise ValueError(f"a secret would go to {host} in the clear; expected an https url")
+        return self
+
+
+class Tls(Table):
+    """certificate, key, authorities: PEM files; without them there is no TLS.  port: where TLS is listened for.
+
+    only: nobody is heard on the plain port.
+    """
+
+    certificate: str = ""
+    key: str = ""
+    authorities: str = ""
+    port: Annotated[int, PORT] = 2762
+    only: bool = False
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Tls:
+        given = [bool(self.certificate), bool(self.key), bool(self.authorities)]
+        if any(given) and not all(given):
+            raise ValueError("TLS needs all of certificate, key and authorities; name the missing files, or none")
+        if self.only and not self.certificate:
+            raise ValueError("only = true without a certificate would hear nobody; name certificate, key, authorities")
+        return self
+
+
+class Peer(Table):
+    """Who may associate with the node; see `peers.Peer`.  sop_classes: UIDs or keywords (MRImageStorage)."""
+
+    name: Name
+    ae_title: AETitle
+    address: Annotated[str, AfterValidator(_address)]
+    port: Annotated[int, PORT] = 0
+    may: tuple[Literal["store", "query", "retrieve", "commit"], ...] = ("store",)
+    certificate: str = ""
+    sop_classes: tuple[Annotated[str, AfterValidator(_sop_class)], ...] = ()
+    associations: Count = 10
+
+    @model_validator(mode="after")
+    def _can_be_called(self) -> Peer:
+        if self.port and "/" in self.address:
+            raise ValueError(f"a port can not be called at the network {self.address}; give the peer one address")
+        return self
+
+
+class Scanner(Table):
+    """What the site knows of a scanner better than its images say.  It is told by either name, or by both.
+
+    phase_sign, phase_half_turn, phase_zero: see `convert.Override`.  check: whether physics may stop its images.
+    """
+
+    station_name: str = ""
+    serial_number: str = ""
+    phase_sign: Literal["auto", "keep", "flip"] = "auto"
+    phase_half_turn: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    phase_zero: Annotated[float, Field(allow_inf_nan=False)] = 0.0
+    check: bool = True
+
+    @model_validator(mode="after")
+    def _is_named(self) -> Scanner:
+        if not (self.station_name.strip() or self.serial_number.strip()):
+            raise ValueError("a scanner has no name; give its station_name, its serial_number or both")
+        return self
+
+
+class Retention(Table):
+    """jobs: days that the folder of a finished job is kept, 0 for ever.  Nothing that is still to be sent goes."""
+
+    jobs: Days = 14.0
+
+
+class Fetch(Table):
+    """What the node brings itself from an archive.
+
+    peer: the archive, by the name of a [[peer]] with a port.  by: C-MOVE to ourselves, or C-GET.  schedule: when it
+    looks for new studies, as in crontab, in the machine's time; "" for never.  days: how far back it looks then.
+    """
+
+    peer: str = ""
+    by: Literal["move", "get"] = "move"
+    schedule: str = ""
+    days: Count = 2
+    studies_per_hour: Annotated[float, Field(gt=0, le=3600)] = 60.0
+
+    @model_validator(mode="after")
+    def _can_be_scheduled(self) -> Fetch:
+        if self.schedule:
+            from dicom_node.crontab import trigger  # only where it is wanted: `status` is to answer at once
+
+            if not self.peer:
+                raise ValueError("schedule needs a peer to look in; name a [[peer]]")
+            try:
+                trigger(self.schedule)
+            except ValueError as error:
+                raise ValueError(f"schedule is no line of crontab: {error}; expected such as '0 2 * * *'") from error
+        return self
+
+
+class Log(Table):
+    style: Literal["console", "json"] = "console"
+    level: Literal["debug", "info", "warning", "error"] = "info"
