@@ -7,6 +7,7 @@ peer has no right to ask is answered 0x0124, not authorised (PS3.7 C), before an
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -41,12 +42,22 @@ log = structlog.get_logger(__name__)
 
 
 class Gate:
-    """Knows who is inside.  maximum: associations at once, of all peers together."""
+    """Knows who is inside.  maximum: associations at once, of all peers together.
 
-    def __init__(self, peers: Peers, ae_title: str, maximum: int) -> None:
+    on_rejected: told the peer ("" for nobody known), the calling AE title, the address and the reason.
+    """
+
+    def __init__(
+        self,
+        peers: Peers,
+        ae_title: str,
+        maximum: int,
+        on_rejected: Callable[[str, str, str, str], None] = lambda peer, ae_title, host, reason: None,
+    ) -> None:
         self._peers = peers
         self._ae_title = ae_title
         self._maximum = maximum
+        self._on_rejected = on_rejected
         self._inside: dict[Association, Peer] = {}
         self._lock = threading.Lock()
 
@@ -67,18 +78,19 @@ class Gate:
         caller = {"calling_ae_title": calling, "host": address, "tls": names is not None}
         if called != self._ae_title:
             reason = f"it calls {called}, this is {self._ae_title}"
-            return _reject(association, CALLED_AE_NOT_RECOGNISED, reason, caller)
+            return self._reject(association, CALLED_AE_NOT_RECOGNISED, reason, caller)
         try:
             peer = self._peers.recognise(calling, address, names)
         except UnknownPeer as error:
-            return _reject(association, CALLING_AE_NOT_RECOGNISED, str(error), caller)
+            return self._reject(association, CALLING_AE_NOT_RECOGNISED, str(error), caller)
         with self._lock:
             of_peer = sum(other.name == peer.name for other in self._inside.values())
             free = len(self._inside) < self._maximum and of_peer < peer.associations
             if free:
                 self._inside[association] = peer
         if not free:
-            return _reject(association, LOCAL_LIMIT_EXCEEDED, f"{of_peer} associations of it are open", caller)
+            reason = f"{of_peer} associations of it are open"
+            return self._reject(association, LOCAL_LIMIT_EXCEEDED, reason, caller, peer.name)
         association.acceptor.supported_contexts = [
             context
             for context in association.acceptor.supported_contexts
@@ -101,11 +113,18 @@ class Gate:
         with self._lock:
             self._inside.pop(association, None)
 
-
-def _reject(association: Association, answer: tuple[int, int, int], reason: str, caller: dict[str, Any]) -> None:
-    log.warning("association_rejected", reason=reason, **caller)
-    association.acse.send_reject(*answer)
-    association.kill()
+    def _reject(
+        self,
+        association: Association,
+        answer: tuple[int, int, int],
+        reason: str,
+        caller: dict[str, Any],
+        peer: str = "",
+    ) -> None:
+        log.warning("association_rejected", reason=reason, **caller)
+        association.acse.send_reject(*answer)
+        association.kill()
+        self._on_rejected(peer, caller["calling_ae_title"], caller["host"], reason)
 
 
 def _serve_only_what_is_due(association: Association, peer: Peer, guard: GuardedSocket) -> None:

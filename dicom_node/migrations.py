@@ -211,6 +211,28 @@ def fetches(database: Database) -> None:
     database.execute("CREATE INDEX fetches_due ON fetches (state, due_at)")
 
 
+@migrations()
+def callers(database: Database) -> None:
+    """Who called and when last, and how far the journal was read by those who tell of it."""
+    database.execute("""CREATE TABLE callers (
+        peer TEXT NOT NULL,
+        ae_title TEXT NOT NULL,
+        host TEXT NOT NULL,
+        accepted INTEGER NOT NULL,
+        times INTEGER NOT NULL,
+        stored INTEGER NOT NULL,
+        refused INTEGER NOT NULL,
+        first_at REAL NOT NULL,
+        last_at REAL NOT NULL,
+        reason TEXT NOT NULL,
+        PRIMARY KEY (peer, ae_title, host, accepted)
+    )""")
+    database.execute("""CREATE TABLE bookmarks (
+        reader TEXT PRIMARY KEY,
+        journal INTEGER NOT NULL
+    ) WITHOUT ROWID""")
+
+
 class UnknownSchema(NodeError):
     """A database that another version of this software made."""
 

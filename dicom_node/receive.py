@@ -30,6 +30,7 @@ from dicom_node.admission import (
     admit,
 )
 from dicom_node.aside import install_aside
+from dicom_node.contacts import Contact, Event, OnContact, Transfer
 from dicom_node.gate import Gate
 from dicom_node.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, VERIFICATION
 from dicom_node.listen import Limits, Listener
@@ -126,8 +127,18 @@ class _Open:
 
     id: str = field(default_factory=lambda: uuid.uuid4().hex[:16])
     calling_ae_title: str = ""
+    peer: str = ""
+    host: str = ""
     stored: int = 0
     refused: int = 0
+    transfers: dict[str, Transfer] = field(default_factory=dict)
+    """By Study Instance UID."""
+
+    def took(self, received: ReceivedObject, path: Path) -> None:
+        self.stored += 1
+        before = self.transfers.get(received.study_instance_uid, Transfer(frozenset(), 0, path))
+        sop_classes = before.sop_classes | {received.sop_class_uid}
+        self.transfers[received.study_instance_uid] = Transfer(sop_classes, before.instances + 1, path)
 
 
 class Receiver:
@@ -136,6 +147,7 @@ class Receiver:
     on_stored: once for each acknowledgement; if it raises, the sender is told 0xA700 and will come again.
     on_refused: once for each object that was refused or set aside.
     on_released: when an association has ended, in whatever way.  clock: seconds since the epoch.
+    on_contact: when an association is opened, rejected or over; it must not raise.
     """
 
     def __init__(
@@ -150,6 +162,7 @@ class Receiver:
         peers: Peers | None = None,
         secure: Secure | None = None,
         services: Sequence[Service] = (),
+        on_contact: OnContact = lambda contact: None,
     ) -> None:
         self._settings = settings
         self._spool = spool
@@ -162,7 +175,8 @@ class Receiver:
         self._peers = peers or Peers(anybody=ANYBODY)
         self._secure = secure
         self._services = services
-        self._gate = Gate(self._peers, settings.ae_title, settings.maximum_associations)
+        self._on_contact = on_contact
+        self._gate = Gate(self._peers, settings.ae_title, settings.maximum_associations, self._rejected)
         self._listeners: dict[bool, Listener] = {}
         """By whether TLS is spoken."""
 
@@ -253,17 +267,22 @@ class Receiver:
             return frozenset(sender.id for sender in self._open.values())
 
     def _established(self, event: evt.Event) -> None:
-        sender = _Open(calling_ae_title=str(event.assoc.requestor.ae_title).strip())
+        requestor, peer = event.assoc.requestor, self._gate.peer(event.assoc).name
+        sender = _Open(calling_ae_title=str(requestor.ae_title).strip(), peer=peer, host=str(requestor.address))
         with self._open_lock:
             self._open[event.assoc] = sender
         log.info(
             "association_opened",
             association=sender.id,
             calling_ae_title=sender.calling_ae_title,
-            peer=self._gate.peer(event.assoc).name,
-            host=event.assoc.requestor.address,
+            peer=sender.peer,
+            host=sender.host,
             contexts_not_accepted=len(event.assoc.rejected_contexts),
         )
+        self._on_contact(Contact(Event.OPENED, sender.peer, sender.calling_ae_title, sender.host, self._clock()))
+
+    def _rejected(self, peer: str, ae_title: str, host: str, reason: str) -> None:
+        self._on_contact(Contact(Event.REJECTED, peer, ae_title, host, self._clock(), reason))
 
     def _ended(self, association: Association) -> None:
         self._gate.left(association)
@@ -272,6 +291,15 @@ class Receiver:
         if sender is None:
             return
         log.info("association_closed", association=sender.id, stored=sender.stored, refused=sender.refused)
+        if sender.host:  # not one that we requested ourselves
+            self._on_contact(
+                Contact(
+                    *(Event.CLOSED, sender.peer, sender.calling_ae_title, sender.host, self._clock()),
+                    stored=sender.stored,
+                    refused=sender.refused,
+                    transfers=sender.transfers,
+                )
+            )
         try:
             self._on_released(sender.id)
         except Exception:  # grouping looks at `open_associations` as well
@@ -326,7 +354,7 @@ class Receiver:
         except Exception:  # the object is durable but nobody knows of it: let the sender come again
             log.exception("not_indexed", association=sender.id)
             return _answer(OUT_OF_RESOURCES, "the object could not be indexed, send it again later")
-        sender.stored += 1
+        sender.took(received, path)
         return _answer(SUCCESS)
 
     def _refuse(self, event: evt.Event, sender: _Open, received_at: float, status: int, reason: str) -> Dataset:

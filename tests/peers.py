@@ -16,6 +16,7 @@ from typing import Any
 import requests
 
 from dicom_node.call import Destination
+from dicom_node.contacts import OnContact
 from dicom_node.peers import Peers
 from dicom_node.receive import Receiver, ReceiveSettings, Refused, Secure, Service, Stored
 from dicom_node.spool import Spool
@@ -60,6 +61,7 @@ def running_node(
     peers: Peers | None = None,
     secure: Secure | None = None,
     services: Sequence[Service] = (),
+    on_contact: OnContact = lambda contact: None,
     **spool_settings: int,
 ) -> Iterator[Node]:
     """A receiver on a free port over a spool in `root`."""
@@ -76,6 +78,7 @@ def running_node(
         peers=peers,
         secure=secure,
         services=services,
+        on_contact=on_contact,
     )
     receiver.start()
     try:

@@ -1,0 +1,143 @@
+"""Who called, when last, and with what outcome: kept in the store, so that people can ask after a scanner that fell
+silent, and after somebody who is not let in.
+
+The threads of associations only leave word (`take`); the database is written to in a round of its own, so that a slow
+disk keeps no peer waiting.  What was left since the last round of a process that is killed is lost: it is no image.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from dicom_node.store import Store
+
+MOST_WAITING = 10_000
+"""Words left between two rounds; more are only counted among the lost."""
+MOST_STRANGERS = 200
+"""Rows of callers who were rejected: whoever reaches the port can claim any title."""
+
+
+class Event(StrEnum):
+    OPENED = "opened"
+    """An association was accepted."""
+    CLOSED = "closed"
+    """It has ended, in whatever way."""
+    REJECTED = "rejected"
+    """It was not accepted (A-ASSOCIATE-RJ)."""
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What an association brought of one study.  path: one of its files."""
+
+    sop_classes: frozenset[str]
+    instances: int
+    path: Path
+
+
+@dataclass(frozen=True)
+class Contact:
+    """An association that somebody requested.  peer: the name in the configuration, "" for nobody known.
+
+    at: seconds since the epoch.  stored, refused: instances, when it is closed.  transfers: by Study Instance UID.
+    """
+
+    event: Event
+    peer: str
+    calling_ae_title: str
+    host: str
+    at: float
+    reason: str = ""
+    stored: int = 0
+    refused: int = 0
+    transfers: Mapping[str, Transfer] = field(default_factory=dict)
+
+
+OnContact = Callable[[Contact], None]
+
+
+@dataclass(frozen=True)
+class Caller:
+    """A row: what is remembered of one title at one address.  times: associations.  Times in seconds since the epoch."""
+
+    peer: str
+    ae_title: str
+    host: str
+    accepted: bool
+    times: int
+    stored: int
+    refused: int
+    first_at: float
+    last_at: float
+    reason: str
+
+
+class Contacts:
+    """Called, it is a round: writes down who called since the last one."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._waiting: deque[Contact] = deque()
+        self._lock = threading.Lock()
+        self._lost = 0
+
+    def take(self, contact: Contact) -> None:
+        """Never blocks and never raises: it is called while an association is negotiated."""
+        with self._lock:
+            if len(self._waiting) < MOST_WAITING:
+                self._waiting.append(contact)
+            else:
+                self._lost += 1
+
+    def __call__(self) -> None:
+        with self._lock:
+            waiting, self._waiting = list(self._waiting), deque()
+        if not waiting:
+            return
+        try:
+            self._write(waiting)
+        except BaseException:
+            with self._lock:
+                self._waiting.extendleft(reversed(waiting))
+            raise
+
+    @property
+    def lost(self) -> int:
+        """Words that were left faster than they were written down."""
+        return self._lost
+
+    def _write(self, contacts: list[Contact]) -> None:
+        with self._store.transaction() as database:
+            database.conn.executemany(
+                """INSERT INTO callers
+                    (peer, ae_title, host, accepted, times, stored, refused, first_at, last_at, reason)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                ON CONFLICT (peer, ae_title, host, accepted) DO UPDATE SET times = times + excluded.times,
+                    stored = stored + excluded.stored, refused = refused + excluded.refused,
+                    last_at = MAX(last_at, excluded.last_at), reason = excluded.reason""",
+                [
+                    (
+                        *(contact.peer, contact.calling_ae_title, contact.host),
+                        contact.event is not Event.REJECTED,
+                        *(contact.event is not Event.CLOSED, contact.stored, contact.refused),
+                        *(contact.at, contact.at, contact.reason),
+                    )
+                    for contact in contacts
+                ],
+            )
+            database.execute(
+                """DELETE FROM callers WHERE NOT accepted AND rowid NOT IN
+                    (SELECT rowid FROM callers WHERE NOT accepted ORDER BY last_at DESC LIMIT ?)""",
+                [MOST_STRANGERS],
+            )
+
+
+def callers(store: Store) -> list[Caller]:
+    """Everybody who called, the latest first."""
+    found = store.rows("SELECT * FROM callers ORDER BY last_at DESC")
+    return [Caller(**(row | {"accepted": bool(row["accepted"])})) for row in found]
