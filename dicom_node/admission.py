@@ -200,7 +200,7 @@ class _Header:
             raise _mismatch(f"{keyword} cannot be read as {dictionary_VR(tag)}: {type(error).__name__}") from error
         if value is None or value == "":
             return []
-        return list(value) if isinstance(value, MultiValue) else [value]
+        return list(value) if isinstance(value, list | MultiValue) else [value]
 
     def _single(self, keyword: str, values: Sequence[_T]) -> _T:
         if len(values) != 1:

@@ -141,6 +141,7 @@ def test_a_screen_capture_needs_no_plane() -> None:
         ("ImagePositionPatient", b"DS", b"a\\b\\c "),
         ("EchoTime", b"DS", b"four"),
         ("BitsAllocated", b"US", b"\x10\x00\x10"),
+        ("Rows", b"US", b"\x04\x00\x04\x00"),
         ("Rows", b"ZZ", b"\x04\x00"),
     ],
 )
