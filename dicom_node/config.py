@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import difflib
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from dicom_node.errors import InvalidConfiguration
+from dicom_node.lines import Location, line_of, lines_of
+from dicom_node.rules import Contradiction, contradictions
 from dicom_node.settings import (
     Destination,
     Fetch,
@@ -29,8 +32,7 @@ from dicom_node.settings import (
     Send,
     Table,
     Tls,
-    WebDestination,
-    network,
+    WebService,
 )
 
 
@@ -43,7 +45,8 @@ class Config(Table):
     tls: Tls = Tls()
     send: Send = Send()
     destinations: Annotated[tuple[Destination, ...], Field(alias="destination")] = ()
-    web_destinations: Annotated[tuple[WebDestination, ...], Field(alias="web_destination")] = ()
+    web_destinations: Annotated[tuple[WebService, ...], Field(alias="web_destination")] = ()
+    web_sources: Annotated[tuple[WebService, ...], Field(alias="web_source")] = ()
     peers: Annotated[tuple[Peer, ...], Field(alias="peer")] = ()
     scanners: Annotated[tuple[Scanner, ...], Field(alias="scanner")] = ()
     fetch: Fetch = Fetch()
@@ -51,86 +54,24 @@ class Config(Table):
     log: Log = Log()
 
     @model_validator(mode="after")
-    def _names_are_unique(self) -> Config:
-        names_of = {
-            "destination": [
-                *(destination.name for destination in self.destinations),
-                *(destination.name for destination in self.web_destinations),
-            ],
-            "peer": [peer.name for peer in self.peers],
-        }
-        for table, names in names_of.items():
-            if twice := sorted({name for name in names if names.count(name) > 1}):
-                raise ValueError(f"{table} {', '.join(twice)} is there more than once; give each a name of its own")
-        return self
-
-    @model_validator(mode="after")
-    def _peers_can_be_told_apart(self) -> Config:
-        """Who calls, by title, address and certificate; whom a C-MOVE calls, by title alone."""
-        callable_: dict[str, str] = {}
-        calling: dict[tuple[str, str, str], str] = {}
-        for peer in self.peers:
-            called_too = callable_.setdefault(peer.ae_title, peer.name) if peer.port else peer.name
-            if called_too != peer.name:
-                raise ValueError(
-                    f"peers {called_too} and {peer.name} both listen as {peer.ae_title}: a C-MOVE could not tell them "
-                    "apart; give one of them another ae_title, or no port"
-                )
-            who = (peer.ae_title, network(peer.address), peer.certificate.lower())
-            if (other := calling.setdefault(who, peer.name)) != peer.name:
-                raise ValueError(
-                    f"peers {other} and {peer.name} have the same ae_title, address and certificate; make one of them"
-                )
-        return self
-
-    @model_validator(mode="after")
-    def _ports_differ(self) -> Config:
-        both = bool(self.tls.certificate) and not self.tls.only
-        if both and self.tls.port == self.receive.port != 0:
-            raise ValueError(
-                f"tls.port and receive.port are both {self.tls.port}; give them different ports, or set tls.only"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _certificates_can_be_checked(self) -> Config:
-        named: list[Destination | Peer] = [*self.destinations, *self.peers]
-        secure = [entry.name for entry in named if entry.certificate]
-        if secure and not self.tls.certificate:
-            raise ValueError(f"{', '.join(secure)} have a certificate, but this node has none; fill in [tls]")
-        return self
-
-    @model_validator(mode="after")
-    def _ranges_exist(self) -> Config:
-        if self.output.reference_ranges:
-            ranges_file(self.output.reference_ranges)
-        return self
-
-    @model_validator(mode="after")
-    def _archive_can_be_asked(self) -> Config:
-        named = {peer.name: peer for peer in self.peers}
-        if self.fetch.peer and not (self.fetch.peer in named and named[self.fetch.peer].port):
-            callable_ = ", ".join(name for name, peer in named.items() if peer.port) or "(none)"
-            raise ValueError(f"fetch.peer is {self.fetch.peer!r}: expected a [[peer]] with a port, one of {callable_}")
-        if self.fetch.peer and self.fetch.by == "move" and "store" not in named[self.fetch.peer].may:
-            raise ValueError(
-                f"{self.fetch.peer} is to move images to us and may not store; let it (may), or set fetch.by to 'get'"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _recipe_exists(self) -> Config:
-        recipe_file(self.reconstruct.recipe)
+    def _agrees_with_itself(self) -> Config:
+        if found := [*contradictions(self), *_absent_files(self)]:
+            words = "; ".join(message for _, message in found)
+            raise PydanticCustomError(_CONTRADICTION, "{words}", {"words": words, "found": found})
         return self
 
 
 _LISTED: dict[str, type[Table]] = {
     "destination": Destination,
-    "web_destination": WebDestination,
+    "web_destination": WebService,
+    "web_source": WebService,
     "peer": Peer,
     "scanner": Scanner,
 }
 """The tables of which there may be several, by their names in the file."""
+_CONTRADICTION = "contradiction"
+_LONGEST_SHOWN = 100
+"""Characters of a value that a fault quotes."""
 _GONE: dict[tuple[int | str, ...], str] = {
     ("receive", "calling_ae_titles"): "name who may send in [[peer]] tables, each with its address"
 }
@@ -140,18 +81,25 @@ _GONE: dict[tuple[int | str, ...], str] = {
 def load(path: Path | None) -> Config:
     """Reads a TOML file; the defaults alone where `path` is None.
 
-    Raises InvalidConfiguration with every fault at once, a line for each: the key, what is wrong, what to do.
+    Raises InvalidConfiguration with every fault at once, a line for each: where it stands, the key, what is wrong, what
+    to do.  Whether tables contradict one another is only told once each can be read by itself.
     """
     try:
-        content = {} if path is None else tomllib.loads(path.read_text(encoding="utf-8"))
+        text = "" if path is None else path.read_text(encoding="utf-8")
+        content = tomllib.loads(text)
     except OSError as error:
         raise InvalidConfiguration(f"{path} cannot be read: {error.strerror}; name a file with --config") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except RecursionError as error:
+        raise InvalidConfiguration(f"{path} is nested too deeply; compare it with config/node.toml") from error
+    except ValueError as error:  # of UTF-8, of TOML, or of a number too long for Python
         raise InvalidConfiguration(f"{path} is not TOML: {error}; compare it with config/node.toml") from error
     try:
         return Config.model_validate(content)
     except ValidationError as error:
-        faults = [_fault(detail) for detail in error.errors(include_url=False)]
+        lines = lines_of(text)
+        told = [told for detail in error.errors(include_url=False) for told in _faults(detail)]
+        told = [(line_of(location, lines) or 0, message) for location, message in told]
+        faults = [f"  line {line}: {message}" if line else f"  {message}" for line, message in sorted(told)]
         raise InvalidConfiguration(
             "\n".join([f"{path or 'the default'} has {len(faults)} fault(s):", *faults])
         ) from error
@@ -160,10 +108,8 @@ def load(path: Path | None) -> Config:
 def recipe_file(name: str) -> Path:
     """The file of a recipe, by name or path.  Raises InvalidConfiguration with the names there are."""
     by_name = config_folder() / "recipes" / f"{name}.toml"
-    if "/" not in name and by_name.is_file():
-        return by_name
-    if (path := Path(name).expanduser()).is_file():
-        return path
+    if found := _first_file(name, by_name):
+        return found
     known = ", ".join(sorted(recipe.stem for recipe in by_name.parent.glob("*.toml"))) or "(none)"
     raise InvalidConfiguration(f"recipe {name!r} is neither a file nor one of: {known}")
 
@@ -171,12 +117,18 @@ def recipe_file(name: str) -> Path:
 def ranges_file(name: str) -> Path:
     """The file of a table of reference ranges, by name or path.  Raises ValueError with the names there are."""
     by_name = config_folder() / "ranges" / f"{name}.toml"
-    if "/" not in name and by_name.is_file():
-        return by_name
-    if (path := Path(name).expanduser()).is_file():
-        return path
+    if found := _first_file(name, by_name):
+        return found
     known = ", ".join(sorted(table.stem for table in by_name.parent.glob("*.toml"))) or "(none)"
     raise ValueError(f"neither a file nor one of: {known}")
+
+
+def _first_file(name: str, by_name: Path) -> Path | None:
+    try:
+        candidates = (Path(name).expanduser(),) if "/" in name else (by_name, Path(name).expanduser())
+        return next((path for path in candidates if path.is_file()), None)
+    except (OSError, RuntimeError):  # too long a name, or the home of nobody
+        return None
 
 
 def config_folder() -> Path:
@@ -185,16 +137,34 @@ def config_folder() -> Path:
     return installed if installed.is_dir() else Path(__file__).parents[1] / "config"
 
 
-def _fault(detail: ErrorDetails) -> str:
-    key = ".".join(str(part) for part in detail["loc"])
-    if remedy := _GONE.get(detail["loc"]):
-        return f"  {key} is no setting any more; {remedy}"
+def _absent_files(config: Config) -> Iterator[Contradiction]:
+    try:
+        recipe_file(config.reconstruct.recipe)
+    except InvalidConfiguration as error:
+        yield ("reconstruct", "recipe"), str(error)
+    try:
+        if config.output.reference_ranges:
+            ranges_file(config.output.reference_ranges)
+    except ValueError as error:
+        yield ("output", "reference_ranges"), f"output.reference_ranges: {error}"
+
+
+def _faults(detail: ErrorDetails) -> list[tuple[Location, str]]:
+    """Where each fault is, and its words."""
+    location = detail["loc"]
+    key = ".".join(str(part) for part in location)
+    if detail["type"] == _CONTRADICTION:
+        return list(detail["ctx"]["found"])
+    if remedy := _GONE.get(location):
+        return [(location, f"{key} is no setting any more; {remedy}")]
     if detail["type"] == "extra_forbidden":
-        return f"  {key} is no setting{_nearest(detail['loc'])}"
+        return [(location, f"{key} is no setting{_nearest(location)}")]
     if detail["type"] == "missing":
-        return f"  {key} is missing; add it"
+        return [(location, f"{key} is missing; add it")]
     message = detail["msg"].removeprefix("Value error, ")
-    return f"  {key or 'destination'} is {detail['input']!r}: {message}" if key else f"  {message}"
+    shown = repr(detail["input"])
+    shown = shown if len(shown) <= _LONGEST_SHOWN else f"{shown[:_LONGEST_SHOWN]}…"
+    return [(location, f"{key} is {shown}: {message}")]
 
 
 def _nearest(location: tuple[Any, ...]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 PORT = Field(ge=0, le=65535)
 
@@ -43,7 +43,8 @@ def _sop_class(value: str) -> str:
     from pydicom import uid  # only where a peer names one: `status` is to answer at once
     from pydicom.uid import UID
 
-    found = UID(getattr(uid, value, value))
+    named = getattr(uid, value, value)
+    found = UID(named if isinstance(named, str) else value)
     if found.type != "SOP Class":
         raise ValueError("expected the UID or the keyword of a SOP class, such as MRImageStorage")
     return str(found)
@@ -51,22 +52,34 @@ def _sop_class(value: str) -> str:
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")]
 AETitle = Annotated[str, AfterValidator(_ae_title)]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Days = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
+Days = Annotated[float, Field(ge=0, le=1e5, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+
+
+def _folder(path: Path) -> Path:
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError as error:
+        raise ValueError(f"{error}; write the whole path") from error
 
 
 class Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _has_no_nul(cls, value: object) -> object:
+        if isinstance(value, str) and "\0" in value:
+            raise ValueError("it holds a NUL character, which no name and no path can; take it out")
+        return value
 
 
 class Node(Table):
     """state_folder: holds the spool, the jobs and the database; on one local file system.  tick: s."""
 
     ae_title: AETitle = "QSMNODE"
-    state_folder: Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())] = Path(
-        "~/.local/state/qsm-node"
-    )
+    state_folder: Annotated[Path, AfterValidator(_folder)] = Path("~/.local/state/qsm-node")
     tick: Seconds = 1.0
 
 
@@ -165,21 +178,29 @@ class Destination(Table):
     commitment: bool = False
 
 
-class WebDestination(Table):
-    """An archive that gets every result by STOW-RS; see `stow.WebDestination`."""
+class WebService(Table):
+    """An archive that speaks DICOMweb: a [[web_destination]] gets every result by STOW-RS, a [[web_source]] is searched
+    by QIDO-RS and fetched from by WADO-RS; see `web.WebService`."""
 
     name: Name
     url: Annotated[str, Field(pattern=r"^https?://[^@\s]+$")]
     user: str = ""
     secret_file: str = ""
+    token_url: Annotated[str, Field(pattern=r"^(https?://[^@\s#]+)?$")] = ""
+    scope: str = ""
 
     @model_validator(mode="after")
-    def _tells_secrets_to_nobody_else(self) -> WebDestination:
+    def _tells_secrets_to_nobody_else(self) -> WebService:
         if self.user and not self.secret_file:
             raise ValueError(f"{self.user} has no password; write it to a file and name that as secret_file")
-        host = urlsplit(self.url).hostname
-        if self.secret_file and not self.url.startswith("https:") and host not in ("127.0.0.1", "::1", "localhost"):
-            raise ValueError(f"a secret would go to {host} in the clear; expected an https url")
+        if self.token_url and not self.user:
+            raise ValueError("token_url needs a client; name it as user, and the file with its secret as secret_file")
+        if self.scope and not self.token_url:
+            raise ValueError("scope is asked of a token server; name it as token_url")
+        for url in (self.url, self.token_url):
+            host = urlsplit(url).hostname
+            if self.secret_file and url.startswith("http:") and host not in ("127.0.0.1", "::1", "localhost"):
+                raise ValueError(f"a secret would go to {host} in the clear; expected an https url")
         return self
 
 

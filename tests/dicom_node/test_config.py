@@ -1,10 +1,16 @@
 """The configuration: what is documented is what holds, and all faults are told at once."""
 
+import contextlib
+import json
 import re
 import tomllib
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic.fields import FieldInfo
 
 from dicom_node import exchange
 from dicom_node.call import SendSettings
@@ -199,3 +205,102 @@ def test_classes_of_a_peer_are_named_by_keyword_or_uid(tmp_path: Path) -> None:
     text = '[[peer]]\nname = "a"\nae_title = "A"\naddress = "h"\nsop_classes = ["MRImageStorage", "1.2.840.10008.1.1"]'
     [peer] = load(write(tmp_path, text)).peers
     assert peer.sop_classes == ("1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.1.1")
+
+
+def test_each_fault_is_told_with_its_line(tmp_path: Path) -> None:
+    faulty = """\
+# a site's file
+[node]
+ae_title = "SEVENTEEN LETTERS"
+
+[[peer]]
+name = "a"
+ae_title = "A"
+address = "10.0.0.1"
+may = [
+  "store",
+  "print",
+]
+
+[[destination]]
+name = "pacs"
+host = "127.0.0.1"
+ae_title = "PACS"
+"""
+    with pytest.raises(InvalidConfiguration) as caught:
+        load(write(tmp_path, faulty))
+    told = [line.split(":")[0].strip() for line in str(caught.value).splitlines()[1:]]
+    assert told == ["line 3", "line 9", "line 14"]
+
+
+def test_contradictions_are_told_all_at_once_with_their_lines(tmp_path: Path) -> None:
+    text = _peer("a", "port = 1") + _peer("a", 'certificate = "a"') + '[fetch]\npeer = "c"\n'
+    text += '[reconstruct]\nrecipe = "nonesuch"\n'
+    with pytest.raises(InvalidConfiguration) as caught:
+        load(write(tmp_path, text))
+    told = re.findall(r"line (\d+): (.*)", str(caught.value))
+    assert [(text.splitlines()[int(line) - 1], fault.split(";")[0]) for line, fault in told] == [
+        ('name = "a"', "peer a is there more than once"),
+        ('certificate = "a"', "a has a certificate, but this node has none"),
+        ('peer = "c"', "fetch.peer is 'c': expected a [[peer]] with a port, one of (none)"),
+        ('recipe = "nonesuch"', told[-1][1].split(";")[0]),
+    ]
+
+
+def _keys(field: FieldInfo) -> set[str]:
+    """The settings of a table, or of the tables of a list."""
+    kind = next((part for part in get_args(field.annotation) if part is not ...), field.annotation)
+    return set(kind.model_fields)
+
+
+def _toml(value: Any) -> str:
+    """A value, or a table in one line."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key} = {_toml(entry)}' for key, entry in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, float):
+        return str(value)
+    return json.dumps(value).replace("\\ud", "?").replace("\x7f", "")
+
+
+_TABLES = [*(field.alias or name for name, field in Config.model_fields.items()), "nonsense"]
+_KEYS = sorted({key for table in Config.model_fields.values() for key in _keys(table)} | {"nonsense"})
+_SCALARS = (
+    st.integers()
+    | st.floats()
+    | st.booleans()
+    | st.text(max_size=20)
+    | st.sampled_from(["~nobody/x", "A" * 5000, "../x", "10.0.0.0/8", "127.0.0.1", "store", "UID", "* * * * *", "/"])
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.dictionaries(
+        st.sampled_from(_TABLES),
+        st.dictionaries(st.sampled_from(_KEYS), _SCALARS | st.lists(_SCALARS, max_size=2), max_size=4)
+        | st.lists(st.dictionaries(st.sampled_from(_KEYS), _SCALARS, max_size=5), max_size=2)
+        | _SCALARS,
+        max_size=3,
+    )
+)
+def test_no_file_does_more_harm_than_to_be_refused(tmp_path_factory: pytest.TempPathFactory, content: Any) -> None:
+    text = "".join(f"{table} = {_toml(entries)}\n" for table, entries in content.items())
+    assert set(tomllib.loads(text)) == set(content)
+    try:
+        config = load(write(tmp_path_factory.getbasetemp(), text))
+    except InvalidConfiguration as error:
+        for fault in str(error).splitlines()[1:]:
+            assert re.match(r"  line \d+: ", fault), f"{fault} stands nowhere in\n{text}"
+    else:
+        assert config.node.state_folder.is_absolute()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.binary(max_size=60) | st.sampled_from([b"a = " + b"[" * 10_000, b"a = " + b"1" * 5000, b"\xef\xbb\xbfa = 1"]))
+def test_no_bytes_do_more_harm_than_to_be_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    file = tmp_path_factory.getbasetemp() / "any.toml"
+    file.write_bytes(content)
+    with contextlib.suppress(InvalidConfiguration):
+        load(file)
