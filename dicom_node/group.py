@@ -75,7 +75,8 @@ class _Clock:
     open_associations: frozenset[str]
 
     def is_quiet(self, instances: Sequence[Instance]) -> bool:
-        return self.now - max(instance.received_at for instance in instances) >= self.quiet_time
+        """An image from the future came before the clock was set back and the node restarted: that is over too."""
+        return abs(self.now - max(instance.received_at for instance in instances)) >= self.quiet_time
 
     def is_open(self, instances: Sequence[Instance]) -> bool:
         return any(instance.association in self.open_associations for instance in instances)
