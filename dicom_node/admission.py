@@ -41,7 +41,7 @@ from pydicom.uid import (
 )
 
 from dicom_node.errors import UnreadableObject
-from dicom_node.structure import PIXEL_DATA, Skeleton
+from dicom_node.structure import PIXEL_DATA, Encoded, Skeleton
 
 ADMITTED_SOP_CLASSES = (
     MRImageStorage,
@@ -108,7 +108,7 @@ class NotAdmitted(UnreadableObject):
 
 
 def admit(
-    encoded: bytes, *, sop_class_uid: str, sop_instance_uid: str, transfer_syntax: UID, maximum_bytes: int = 2**31
+    encoded: Encoded, *, sop_class_uid: str, sop_instance_uid: str, transfer_syntax: UID, maximum_bytes: int = 2**31
 ) -> str:
     """Check a received data set against its C-STORE command and return its Study Instance UID.
 
@@ -143,7 +143,7 @@ class _Header:
     allowed, PS3.5 6.2.2), or a value that cannot be one of that VR.
     """
 
-    def __init__(self, plain: bytes, skeleton: Skeleton, transfer_syntax: UID) -> None:
+    def __init__(self, plain: Encoded, skeleton: Skeleton, transfer_syntax: UID) -> None:
         self._plain = plain
         self._elements = skeleton.elements
         self._syntax = transfer_syntax
@@ -208,7 +208,7 @@ class _Header:
         return values[0]
 
 
-def _inflate(encoded: bytes, maximum_bytes: int) -> bytes:
+def _inflate(encoded: Encoded, maximum_bytes: int) -> bytes:
     """Undo the Deflated Explicit VR Little Endian syntax (PS3.5 A.5), never to more than `maximum_bytes`."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:

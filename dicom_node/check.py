@@ -151,7 +151,7 @@ def _peers(config: Config, settings: SendSettings) -> Iterator[Finding]:
             yield Finding("FAILURE", f"C-ECHO {target.name}", str(error))
     for web in config.web_destinations:
         try:
-            stow.ask(exchange.web_destination(web), settings)
+            stow.ask(exchange.web_service(web), settings)
             yield Finding("good", f"DICOMweb {web.name}", f"{web.url} answers")
         except NodeError as error:
             yield Finding("FAILURE", f"DICOMweb {web.name}", str(error))

@@ -49,8 +49,9 @@ from dicom_node.regroup import regroup
 from dicom_node.send import send
 from dicom_node.spool import Spool
 from dicom_node.store import Store
-from dicom_node.stow import WebDestination, stow
+from dicom_node.stow import stow
 from dicom_node.vouch import Vouch
+from dicom_node.web import WebService
 
 CLEAN_UP_EVERY = 3600.0
 """Seconds."""
@@ -187,9 +188,9 @@ class Daemon:
     ) -> dict[str, tuple[Callable[[], None], float]]:
         """A courier for each destination, and somebody who asks for commitment where it is wanted."""
         config = self._config
-        ways: list[tuple[Destination | WebDestination, SendFunction]] = [
+        ways: list[tuple[Destination | WebService, SendFunction]] = [
             *((exchange.destination(one), send_function) for one in config.destinations),
-            *((exchange.web_destination(one), stow) for one in config.web_destinations),
+            *((exchange.web_service(one), stow) for one in config.web_destinations),
         ]
         rounds: dict[str, tuple[Callable[[], None], float]] = {}
         for target, function in ways:

@@ -21,7 +21,7 @@ from dicom_node.send import Delivery
 from dicom_node.settings import Send
 from dicom_node.states import State
 from dicom_node.store import Store
-from dicom_node.stow import WebDestination
+from dicom_node.web import WebService
 
 SendFunction = Callable[[Sequence[Path], Any, SendSettings], Iterator[Delivery]]
 """`send` or `stow`; what it calls is a destination of its own kind."""
@@ -35,7 +35,7 @@ class Courier:
 
     store: Store
     outbox: Outbox
-    destination: Destination | WebDestination
+    destination: Destination | WebService
     pauses: Send
     settings: SendSettings
     send: SendFunction

@@ -18,9 +18,9 @@ from dicom_node.fetch import Fetches
 from dicom_node.peers import ANYBODY, Peer, Peers, Right
 from dicom_node.receive import ReceiveSettings, Secure, Service
 from dicom_node.seek import Wanted, seek
-from dicom_node.stow import WebDestination
 from dicom_node.tls import Files, Identity
 from dicom_node.vouch import Vouch
+from dicom_node.web import WebService
 
 UNCOMPRESSED = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 """Transfer syntaxes of what is no image."""
@@ -53,8 +53,8 @@ def destination(configured: settings.Destination) -> Destination:
     return Destination(**configured.model_dump(exclude={"commitment"}))
 
 
-def web_destination(configured: settings.WebDestination) -> WebDestination:
-    return WebDestination(**configured.model_dump())
+def web_service(configured: settings.WebService) -> WebService:
+    return WebService(**configured.model_dump())
 
 
 def committing(config: Config) -> dict[str, str]:

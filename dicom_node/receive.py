@@ -17,6 +17,7 @@ from typing import Any
 
 import structlog
 from pydicom.dataset import Dataset
+from pydicom.uid import UID
 from pynetdicom import AE, _config, evt
 from pynetdicom.association import Association
 
@@ -36,6 +37,7 @@ from dicom_node.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 from dicom_node.listen import Limits, Listener
 from dicom_node.peers import ANYBODY, Peer, Peers
 from dicom_node.spool import Kept, ReceivedObject, Spool, SpoolFull
+from dicom_node.structure import Encoded
 from dicom_node.tls import Identity
 
 SUCCESS = 0x0000
@@ -90,6 +92,20 @@ class Service:
     contexts: Mapping[str, Sequence[str]]
     handlers: Sequence[tuple[Any, Callable[[evt.Event], Any]]]
     returns: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Offered:
+    """An object as it is handed to the node.  encoded: the data set without File Meta, in `transfer_syntax`."""
+
+    sop_class_uid: UID
+    sop_instance_uid: UID
+    transfer_syntax: UID
+    encoded: Encoded
+
+
+Take = Callable[[Offered], Dataset]
+"""Admits an object and makes it durable; its status as of C-STORE, 0x0000 where it was kept."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +186,7 @@ class Receiver:
         self._on_refused = on_refused
         self._on_released = on_released
         self._clock = clock
-        self._open: dict[Association, _Open] = {}
+        self._open: dict[object, _Open] = {}
         self._open_lock = threading.Lock()
         self._peers = peers or Peers(anybody=ANYBODY)
         self._secure = secure
@@ -256,6 +272,21 @@ class Receiver:
         finally:
             self._ended(association)
 
+    @contextmanager
+    def brings(self, source: str) -> Iterator[Take]:
+        """Takes objects that we fetched otherwise than over an association, as from a sender that is open meanwhile.
+
+        source: its name, of which an AE title is made.
+        """
+        visit = object()
+        sender = _Open(calling_ae_title=source[:16])
+        with self._open_lock:
+            self._open[visit] = sender
+        try:
+            yield lambda offered: self._take(offered, sender)
+        finally:
+            self._closed(visit)
+
     def peer(self, association: Association) -> Peer:
         """Whose association it is, for the handlers of services."""
         return self._gate.peer(association)
@@ -286,8 +317,11 @@ class Receiver:
 
     def _ended(self, association: Association) -> None:
         self._gate.left(association)
+        self._closed(association)
+
+    def _closed(self, visit: object) -> None:
         with self._open_lock:
-            sender = self._open.pop(association, None)
+            sender = self._open.pop(visit, None)
         if sender is None:
             return
         log.info("association_closed", association=sender.id, stored=sender.stored, refused=sender.refused)
@@ -307,40 +341,43 @@ class Receiver:
 
     def store(self, event: evt.Event) -> Dataset:
         """Answers one C-STORE request."""
-        received_at = self._clock()
-        sender = self._open[event.assoc]
         request: Any = event.request
-        encoded = request.DataSet.getvalue()
-        transfer_syntax = event.context.transfer_syntax
+        named, agreed = request.AffectedSOPClassUID, event.context.abstract_syntax
+        offered = Offered(
+            named, request.AffectedSOPInstanceUID, event.context.transfer_syntax, request.DataSet.getvalue()
+        )
+        objection = f"the command names {named} in a context for {agreed}" if named != agreed else ""
+        return self._take(offered, self._open[event.assoc], objection)
+
+    def _take(self, offered: Offered, sender: _Open, objection: str = "") -> Dataset:
+        """objection: what is wrong with the class that it was offered as, beside its being one that is taken."""
+        received_at = self._clock()
         try:
-            if request.AffectedSOPClassUID not in ADMITTED_SOP_CLASSES:
-                raise NotAdmitted(
-                    SOP_CLASS_NOT_SUPPORTED, f"{request.AffectedSOPClassUID} is none of the classes that are taken"
-                )
-            if request.AffectedSOPClassUID != event.context.abstract_syntax:
-                raise NotAdmitted(
-                    SOP_CLASS_NOT_SUPPORTED,
-                    f"the command names {request.AffectedSOPClassUID} in a context for {event.context.abstract_syntax}",
-                )
+            if offered.sop_class_uid not in ADMITTED_SOP_CLASSES:
+                objection = f"{offered.sop_class_uid} is none of the classes that are taken"
+            if objection:
+                raise NotAdmitted(SOP_CLASS_NOT_SUPPORTED, objection)
+            if offered.transfer_syntax not in ADMITTED_TRANSFER_SYNTAXES:
+                raise NotAdmitted(CANNOT_UNDERSTAND, f"its transfer syntax {offered.transfer_syntax} is not read here")
             study = admit(
-                encoded,
-                sop_class_uid=request.AffectedSOPClassUID,
-                sop_instance_uid=request.AffectedSOPInstanceUID,
-                transfer_syntax=transfer_syntax,
+                offered.encoded,
+                sop_class_uid=offered.sop_class_uid,
+                sop_instance_uid=offered.sop_instance_uid,
+                transfer_syntax=offered.transfer_syntax,
                 maximum_bytes=self._settings.maximum_object_bytes,
             )
         except NotAdmitted as error:
-            return self._refuse(event, sender, received_at, error.status, str(error))
+            return self._refuse(offered, sender, received_at, error.status, str(error))
         except Exception as error:  # whatever a hostile data set provokes is its own failure, not the daemon's
             log.exception("admission_failed", association=sender.id)
-            return self._refuse(event, sender, received_at, CANNOT_UNDERSTAND, f"cannot be checked: {error!r}")
+            return self._refuse(offered, sender, received_at, CANNOT_UNDERSTAND, f"cannot be checked: {error!r}")
         received = ReceivedObject(
             study_instance_uid=study,
-            sop_class_uid=request.AffectedSOPClassUID,
-            sop_instance_uid=request.AffectedSOPInstanceUID,
-            transfer_syntax_uid=transfer_syntax,
+            sop_class_uid=offered.sop_class_uid,
+            sop_instance_uid=offered.sop_instance_uid,
+            transfer_syntax_uid=offered.transfer_syntax,
             source_ae=sender.calling_ae_title,
-            encoded=encoded,
+            encoded=offered.encoded,
         )
         try:
             kept, path = self._spool.keep(received)
@@ -357,18 +394,17 @@ class Receiver:
         sender.took(received, path)
         return _answer(SUCCESS)
 
-    def _refuse(self, event: evt.Event, sender: _Open, received_at: float, status: int, reason: str) -> Dataset:
-        request: Any = event.request
+    def _refuse(self, offered: Offered, sender: _Open, received_at: float, status: int, reason: str) -> Dataset:
         note = {
             "reason": reason,
             "status": f"0x{status:04X}",
-            "sop_class_uid": str(request.AffectedSOPClassUID),
-            "sop_instance_uid": str(request.AffectedSOPInstanceUID),
-            "transfer_syntax_uid": str(event.context.transfer_syntax),
+            "sop_class_uid": str(offered.sop_class_uid),
+            "sop_instance_uid": str(offered.sop_instance_uid),
+            "transfer_syntax_uid": str(offered.transfer_syntax),
             "calling_ae_title": sender.calling_ae_title,
             "association": sender.id,
         }
-        path = self._spool.quarantine(request.DataSet.getvalue(), note, received_at)
+        path = self._spool.quarantine(offered.encoded, note, received_at)
         sender.refused += 1
         log.warning("refused", path=str(path), **note)
         self._report(
@@ -377,7 +413,7 @@ class Receiver:
                 status=status,
                 association=sender.id,
                 received_at=received_at,
-                sop_instance_uid=str(request.AffectedSOPInstanceUID),
+                sop_instance_uid=str(offered.sop_instance_uid),
                 calling_ae_title=sender.calling_ae_title,
                 path=path,
             )

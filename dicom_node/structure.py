@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from mmap import mmap
 
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, STANDARD_VR
 
@@ -20,6 +21,9 @@ _FIRST_DATA_SET_GROUP = 0x0004  # below lie commands (0000) and File Meta (0002)
 _DEEPEST_NESTING = 64  # far beyond any information object; stops a recursion bomb
 _VRS = {str(vr).encode("ascii"): str(vr) for vr in STANDARD_VR if len(vr) == 2}
 _LONG_VRS = frozenset(str(vr) for vr in EXPLICIT_VR_LENGTH_32)
+
+Encoded = bytes | mmap
+"""A data set in its transfer syntax; mapped from a file where it came as one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,7 @@ class Skeleton:
     implicit, little_endian: of the transfer syntax.  encapsulated: whether Pixel Data must be.
     """
 
-    def __init__(self, encoded: bytes, *, implicit: bool, little_endian: bool, encapsulated: bool) -> None:
+    def __init__(self, encoded: Encoded, *, implicit: bool, little_endian: bool, encapsulated: bool) -> None:
         self.elements: dict[int, Element] = {}
         self._bytes = encoded
         self._encapsulated = encapsulated

@@ -18,8 +18,9 @@ from dicom_node.deliver import Courier
 from dicom_node.errors import PeerFailure, UnreadableObject
 from dicom_node.settings import Send
 from dicom_node.states import State
-from dicom_node.stow import WebDestination, ask, stow
+from dicom_node.stow import ask, stow
 from dicom_node.tls import Identity
+from dicom_node.web import WebService
 from tests.certificates import Authority
 from tests.dicom_node.test_deliver import Line
 from tests.objects import mr_image, write
@@ -63,8 +64,8 @@ class Server:
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
 
     @property
-    def destination(self) -> WebDestination:
-        return WebDestination("web", f"http://127.0.0.1:{self.http.server_port}/dicom-web/")
+    def destination(self) -> WebService:
+        return WebService("web", f"http://127.0.0.1:{self.http.server_port}/dicom-web/")
 
 
 @contextmanager
@@ -135,7 +136,7 @@ def test_what_an_answer_means(
 
 @pytest.mark.parametrize(
     ("code", "why"),
-    [(401, "credentials"), (403, "may we store"), (404, "url right"), (307, "again later"), (503, "again later")],
+    [(401, "credentials"), (403, "may we"), (404, "url right"), (307, "again later"), (503, "again later")],
 )
 def test_what_stops_all_is_the_peer_s_failure_and_the_answered_stay_answered(
     server: Server, tmp_path: Path, code: int, why: str
@@ -177,8 +178,8 @@ def test_words_of_the_peer_are_kept_from_the_log(server: Server, tmp_path: Path)
 
 
 def test_nobody_there_and_no_file(tmp_path: Path) -> None:
-    gone = WebDestination("web", f"http://127.0.0.1:{free_port()}")
-    with pytest.raises(PeerFailure, match="cannot be sent to"):
+    gone = WebService("web", f"http://127.0.0.1:{free_port()}")
+    with pytest.raises(PeerFailure, match="cannot be reached"):
         list(stow(write(tmp_path, mr_image(1)), gone, SETTINGS))
     (tmp_path / "none.dcm").write_bytes(b"no DICOM")
     with pytest.raises(UnreadableObject, match=r"none\.dcm"):
@@ -187,8 +188,8 @@ def test_nobody_there_and_no_file(tmp_path: Path) -> None:
 
 def test_credentials_come_from_a_file_that_may_change(server: Server, tmp_path: Path) -> None:
     files, secret = write(tmp_path, mr_image(1)), tmp_path / "secret"
-    token = WebDestination("web", server.destination.url, secret_file=str(secret))
-    user = WebDestination("web", server.destination.url, user="node", secret_file=str(secret))
+    token = WebService("web", server.destination.url, secret_file=str(secret))
+    user = WebService("web", server.destination.url, user="node", secret_file=str(secret))
     with pytest.raises(PeerFailure, match="secret of web cannot be read"):
         list(stow(files, token, SETTINGS))
     for content, destination in (("one\n", token), ("two\n", token), ("Pässword", user)):
@@ -207,7 +208,7 @@ def test_both_sides_show_a_certificate(tmp_path: Path) -> None:
     assert theirs.verify_mode is CERT_REQUIRED
     server = Server()
     server.http.socket = theirs.wrap_socket(server.http.socket, server_side=True)
-    destination = WebDestination("web", f"https://localhost:{server.http.server_port}")
+    destination = WebService("web", f"https://localhost:{server.http.server_port}")
     files = write(tmp_path, mr_image(1))
     with serving(server):
         ours = SendSettings(tls=Identity(authority.sign("node.example")))
@@ -225,7 +226,7 @@ def test_no_suite_that_bcp_195_advises_against_is_spoken(tmp_path: Path) -> None
     theirs.maximum_version = TLSVersion.TLSv1_2
     server = Server()
     server.http.socket = theirs.wrap_socket(server.http.socket, server_side=True)
-    destination = WebDestination("web", f"https://localhost:{server.http.server_port}")
+    destination = WebService("web", f"https://localhost:{server.http.server_port}")
     with serving(server), pytest.raises(PeerFailure, match=r"(?i)handshake"):
         list(stow(write(tmp_path, mr_image(1)), destination, ours))
 
@@ -251,10 +252,10 @@ def test_orthanc_stores_what_it_is_sent(orthanc_command: Path, orthanc_dicomweb:
     images = [mr_image(number) for number in (1, 2)]
     files = write(tmp_path / "out", *images)
     with running_orthanc(orthanc_command, tmp_path / "orthanc", plugins=[orthanc_dicomweb]) as orthanc:
-        destination = WebDestination("orthanc", f"{orthanc.url}/dicom-web")
+        destination = WebService("orthanc", f"{orthanc.url}/dicom-web")
         ask(destination, SETTINGS)
         with pytest.raises(PeerFailure, match="HTTP 404"):
-            ask(WebDestination("orthanc", f"{orthanc.url}/elsewhere"), SETTINGS)
+            ask(WebService("orthanc", f"{orthanc.url}/elsewhere"), SETTINGS)
         for _ in range(2):
             deliveries = list(stow(files, destination, SETTINGS))
             assert [delivery.outcome for delivery in deliveries] == ["stored", "stored"]

@@ -1,0 +1,83 @@
+"""Access tokens by client credentials (OAuth 2, RFC 6749 4.4)."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from collections.abc import Callable
+from urllib.parse import quote_plus
+
+import requests
+
+from dicom_node.errors import PeerFailure
+
+MARGIN = 30.0
+"""Seconds before its end from which a token is renewed: a request takes its time, and clocks differ."""
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
+"""What a bearer token may be (RFC 6750 2.1)."""
+_ERROR = re.compile(r"[a-z_]{1,40}")
+"""The error codes of RFC 6749 5.2, and such as were added; descriptions are not repeated."""
+_LONGEST_ANSWER = 2**16
+"""Bytes."""
+
+Grant = Callable[[], tuple[str, float | None]]
+"""Asks for a token: the token, and the seconds that it lasts, None where that is not told."""
+
+
+class Token:
+    """The token of one service, shared by all who ask it: kept until shortly before its end, or until `forget`."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._value = ""
+        self._ends = 0.0
+
+    def current(self, grant: Grant) -> str:
+        """What we have, or a new one."""
+        with self._lock:
+            if not self._value or self._clock() >= self._ends - MARGIN:
+                self._value, lasts = grant()
+                self._ends = self._clock() + lasts if lasts is not None else float("inf")
+            return self._value
+
+    def forget(self) -> None:
+        """It is not taken any more."""
+        with self._lock:
+            self._value = ""
+
+
+def granted(
+    session: requests.Session, url: str, client: tuple[str, str], scope: str, timeout: tuple[float, float]
+) -> tuple[str, float | None]:
+    """Asks the token endpoint.  client: identifier and secret, told by HTTP Basic (RFC 6749 2.3.1).
+
+    Raises PeerFailure for an answer without a bearer token, and what requests raises.
+    """
+    asked = {"grant_type": "client_credentials"} | ({"scope": scope} if scope else {})
+    with session.post(
+        url,
+        data=asked,
+        auth=(quote_plus(client[0]), quote_plus(client[1])),
+        headers={"Accept": "application/json"},
+        timeout=timeout,
+        allow_redirects=False,
+        stream=True,
+    ) as answer:
+        body = answer.raw.read(_LONGEST_ANSWER, decode_content=True)
+        code = answer.status_code
+    try:
+        told = json.loads(body)
+        error = str(told.get("error", ""))
+        token, kind, lasts = str(told.get("access_token", "")), str(told.get("token_type", "")), told.get("expires_in")
+        seconds = None if lasts is None else float(lasts)
+    except (ValueError, TypeError, AttributeError) as unreadable:
+        raise PeerFailure(f"{url} answered HTTP {code} without a token; is that the token endpoint?") from unreadable
+    if code != 200:
+        named = f" ({error})" if _ERROR.fullmatch(error) else ""
+        raise PeerFailure(f"{url} answered HTTP {code}{named}; are user, secret and scope right?")
+    if kind.lower() != "bearer" or not _TOKEN.fullmatch(token):
+        raise PeerFailure(f"{url} granted no bearer token (RFC 6750)")
+    return token, seconds
