@@ -57,7 +57,8 @@ class Listener:
 
     handlers: pynetdicom's (event, handler) pairs.  on_requested: given EVT_REQUESTED and the names in the certificate
     of the caller, None without TLS.  on_ended: called once for each association, when its thread is over.  tls: where
-    it is given, only TLS is spoken.
+    it is given, only TLS is spoken.  given: a socket that listens already, in place of `address`; it is not shut down,
+    so that whoever holds it too keeps callers waiting until the next node takes them.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Listener:
         on_requested: Callable[[evt.Event, frozenset[str] | None], None],
         on_ended: Callable[[Association], None],
         tls: Identity | None = None,
+        given: socket.socket | None = None,
     ) -> None:
         self._server = _Server(
             entity,
@@ -76,6 +78,7 @@ class Listener:
             entity.ae_title,
             entity.supported_contexts,
             evt_handlers=[*handlers, (evt.EVT_CONN_CLOSE, _end_before_request)],
+            given=given,
         )
         self._server.limits = limits
         self._server.on_requested = on_requested
@@ -85,9 +88,19 @@ class Listener:
         self._thread.start()
 
     @property
+    def host(self) -> str:
+        """The address that is listened on."""
+        return str(self._server.server_address[0])
+
+    @property
     def port(self) -> int:
         """The port that is listened on."""
         return int(self._server.server_address[1])
+
+    @property
+    def accepting_at(self) -> float:
+        """When callers were last looked for, by the monotonic clock."""
+        return self._server.accepting_at
 
     def stop(self, drain_timeout: float) -> None:
         """Listen no more; after `drain_timeout` seconds abort what is still open."""
@@ -151,10 +164,36 @@ class _Server(ThreadedAssociationServer):
     on_ended: Callable[[Association], None]
     tls: Identity | None
 
-    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+    def __init__(self, *arguments: Any, given: socket.socket | None = None, **keywords: Any) -> None:
         self._connections: Counter[str] = Counter()
         self._connections_lock = threading.Lock()
+        self._given = given
+        self.accepting_at = time.monotonic()
         super().__init__(*arguments, **{**keywords, "request_handler": _Handler})
+
+    def server_bind(self) -> None:
+        if self._given is None:
+            return super().server_bind()
+        self.socket.close()
+        self.socket = self._given
+        self.socket.settimeout(self.ae.network_timeout)
+        self.server_address = self.socket.getsockname()
+        return None
+
+    def server_activate(self) -> None:
+        if self._given is None:
+            super().server_activate()  # a given socket listens, with a queue of its opener's choice
+
+    def server_close(self) -> None:
+        if self._given is None:
+            super().server_close()
+        else:
+            self.socket.close()
+
+    def service_actions(self) -> None:
+        """Between two looks at the listening socket."""
+        super().service_actions()
+        self.accepting_at = time.monotonic()
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Before anything is read: whether there is room for another connection."""

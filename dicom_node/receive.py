@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 import uuid
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import structlog
@@ -164,6 +166,7 @@ class Receiver:
     on_refused: once for each object that was refused or set aside.
     on_released: when an association has ended, in whatever way.  clock: seconds since the epoch.
     on_contact: when an association is opened, rejected or over; it must not raise.
+    given: sockets that listen already, by whether for TLS, in place of host and port.
     """
 
     def __init__(
@@ -179,8 +182,10 @@ class Receiver:
         secure: Secure | None = None,
         services: Sequence[Service] = (),
         on_contact: OnContact = lambda contact: None,
+        given: Mapping[bool, socket.socket] = MappingProxyType({}),
     ) -> None:
         self._settings = settings
+        self._given = given
         self._spool = spool
         self._on_stored = on_stored
         self._on_refused = on_refused
@@ -232,9 +237,13 @@ class Receiver:
             connections_of_address=_CONNECTIONS_OF_ADDRESS * settings.maximum_associations,
         )
         for port, tls in self._ports():
-            listener = Listener(entity, (settings.host, port), limits, handlers, self._gate.requested, self._ended, tls)
-            self._listeners[tls is not None] = listener
-            log.info("listening", host=settings.host, port=listener.port, ae_title=settings.ae_title, tls=bool(tls))
+            secure = tls is not None
+            given = self._given.get(secure)
+            address = (settings.host, port)
+            listener = Listener(entity, address, limits, handlers, self._gate.requested, self._ended, tls, given)
+            self._listeners[secure] = listener
+            told = {"host": listener.host, "port": listener.port, "inherited": given is not None}
+            log.info("listening", ae_title=settings.ae_title, tls=secure, **told)
 
     def _ports(self) -> list[tuple[int, Identity | None]]:
         secure = self._secure
@@ -251,6 +260,11 @@ class Receiver:
     def port(self) -> int:
         """The plain port that is listened on; that of TLS where there is no other."""
         return self._port(False) if False in self._listeners else self.secure_port
+
+    @property
+    def accepting_at(self) -> float:
+        """When callers were last looked for on every port, by the monotonic clock."""
+        return min(listener.accepting_at for listener in self._listeners.values())
 
     @property
     def secure_port(self) -> int:
