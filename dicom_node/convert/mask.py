@@ -20,7 +20,8 @@ from pydicom.misc import is_dicom
 from pydicom.uid import SegmentationStorage
 
 from dicom_node.convert import geometry
-from dicom_node.convert.header import MALFORMED, items, numbers, text, whole
+from dicom_node.convert.header import items, numbers, text, whole
+from dicom_node.convert.pixels import decoding
 from dicom_node.convert.source import Source
 from dicom_node.errors import NotConvertible
 from reconstruction import Acquisition
@@ -96,11 +97,9 @@ def _nifti(path: Path, source: Source, acquisition: Acquisition) -> tuple[Mask, 
 
 def _segmentation(path: Path, source: Source, acquisition: Acquisition) -> tuple[Mask, str]:
     """Frame by frame: a segmentation leaves out those that are empty."""
-    try:
+    with decoding(f"the mask {path.name}"):
         header = dcmread(path)
         frames = np.atleast_3d(header.pixel_array.T).T
-    except MALFORMED as error:
-        raise NotConvertible(f"the mask {path.name} cannot be read: {error}") from error
     wanted = _brain_segments(header)
     if text(header, "SOPClassUID") != SegmentationStorage or not wanted:
         raise NotConvertible(

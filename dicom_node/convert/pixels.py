@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,30 @@ def stored_values(source: Path | Dataset, frames: Sequence[int]) -> Iterator[NDA
 
     Unused high bits are cleared or filled with the sign.  Raises NotConvertible where they cannot be decoded.
     """
-    try:
+    with decoding("the pixels"):
         plane = _plain(source) if isinstance(source, Dataset) and list(frames) == [0] else None
         if plane is not None:
             yield plane
             return
         # raw: no colour conversion; pydicom masks the bits above BitsStored all the same.
         yield from iter_pixels(source, indices=list(frames), raw=True)
-    except (RuntimeError, MemoryError, *MALFORMED) as error:
-        raise NotConvertible(f"the pixels cannot be decoded: {error}") from error
+
+
+@contextmanager
+def decoding(what: str) -> Iterator[None]:
+    """Whatever a decoder makes of broken pixels is NotConvertible.
+
+    A decoder in Rust (pylibjpeg-rle) panics, and a panic is no Exception: it would end the worker without a word.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if isinstance(error, (RuntimeError, MemoryError, *MALFORMED)) or type(error).__module__ == _OF_RUST:
+            raise NotConvertible(f"{what} cannot be decoded: {error}") from error
+        raise
+
+
+_OF_RUST = "pyo3_runtime"
 
 
 def _plain(header: Dataset) -> NDArray[Any] | None:

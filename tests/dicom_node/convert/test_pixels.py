@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
 from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import (
     UID,
@@ -15,6 +17,7 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     MRImageStorage,
+    RLELossless,
     generate_uid,
 )
 
@@ -66,3 +69,16 @@ def test_what_is_wrong_with_pixels_is_said(spoil: Callable[[Dataset], None]) -> 
 @pytest.mark.parametrize("syntax", [ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian])
 def test_other_encodings_are_left_to_pydicom(syntax: str) -> None:
     assert pixels._plain(image(syntax=syntax)) is None
+
+
+def test_a_decoder_that_panics_is_an_error_like_any_other() -> None:
+    """The run of a segment goes one byte beyond the frame: pylibjpeg-rle indexes past its end."""
+    dataset = image(stored=16)
+    dataset.file_meta.TransferSyntaxUID = RLELossless
+    size = dataset.Rows * dataset.Columns
+    fits, too_long = bytes([257 - size, 7]), bytes([257 - (size + 1), 7])
+    segments = struct.pack("<16L", 2, 64, 64 + len(fits), *[0] * 13) + fits + too_long
+    dataset.PixelData = encapsulate([segments])
+    dataset["PixelData"].VR = "OB"
+    with pytest.raises(NotConvertible, match="the pixels cannot be decoded: index out of bounds"):
+        list(stored_values(dataset, [0]))
