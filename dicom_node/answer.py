@@ -81,8 +81,12 @@ class Answerer:
     ) -> None:
         self._catalogue = catalogue
         self._peers = peers
-        self._settings = settings
+        self.renew(settings)
         self._caller = caller
+
+    def renew(self, settings: SendSettings) -> None:
+        """The configuration was read anew."""
+        self._settings = settings
 
     def service(self) -> Service:
         return Service(

@@ -63,9 +63,12 @@ class Commitments:
     ) -> None:
         self._store = store
         self._outbox = outbox
-        self._ae_titles = dict(ae_titles)
-        self._pauses = pauses
         self._clock = clock
+        self.renew(ae_titles, pauses)
+
+    def renew(self, ae_titles: Mapping[str, str], pauses: Send) -> None:
+        """The configuration was read anew."""
+        self._ae_titles, self._pauses = dict(ae_titles), pauses
 
     def due(self, destination: str) -> dict[int, list[Row]]:
         """What is to be asked of a destination now, by job: only of jobs of which nothing is left to send to it."""

@@ -66,8 +66,11 @@ class Peers:
     """All peers.  anybody: what those may do who are no peer, None to keep them out; never over TLS."""
 
     def __init__(self, peers: Sequence[Peer] = (), anybody: Peer | None = None) -> None:
-        self._peers = tuple(peers)
-        self._anybody = anybody
+        self._known = (tuple(peers), anybody)
+
+    def renew(self, other: Peers) -> None:
+        """From now on the same as another.  Who is inside stays, with what it was let in for."""
+        self._known = other._known
 
     def recognise(self, ae_title: str, address: str, certificate: frozenset[str] | None = None) -> Peer:
         """The peer of that title at that address: of several entries that fit, the one that names the fewest addresses.
@@ -75,10 +78,11 @@ class Peers:
         Another adds nothing to it but the right to report, and what anybody may do nobody is denied.
         certificate: the names in the certificate that it showed, None without TLS.  Raises UnknownPeer.
         """
-        titled = [peer for peer in self._peers if peer.ae_title == ae_title]
+        known, stranger = self._known  # at once: a renewal may come meanwhile
+        titled = [peer for peer in known if peer.ae_title == ae_title]
         near = [peer for peer in titled if _is_at(peer.address, address)]
         fitting = [peer for peer in near if _is_shown(peer.certificate, certificate)]
-        anybody = [self._anybody] if self._anybody is not None and certificate is None else []
+        anybody = [stranger] if stranger is not None and certificate is None else []
         if not (titled or anybody):
             raise UnknownPeer("no peer has this AE title")
         if not (near or anybody):
@@ -87,13 +91,13 @@ class Peers:
             shown = "none was shown" if certificate is None else f"it holds {', '.join(sorted(certificate)) or 'none'}"
             raise UnknownPeer(f"the peer of this AE title at this address has another certificate name: {shown}")
         reporting = [peer for peer in fitting if peer.may == _REPORTING]
-        known = sorted((peer for peer in fitting if peer not in reporting), key=lambda peer: _breadth(peer.address))
-        chosen = [*known, *anybody, *reporting][0]
+        nearest = sorted((peer for peer in fitting if peer not in reporting), key=lambda peer: _breadth(peer.address))
+        chosen = [*nearest, *anybody, *reporting][0]
         return replace(chosen, may=chosen.may.union(*(peer.may for peer in (*anybody, *reporting))))
 
     def called(self, ae_title: str) -> Peer | None:
         """The peer of that title that can be called (for the Move Destination of a C-MOVE)."""
-        return next((peer for peer in self._peers if peer.ae_title == ae_title and peer.port), None)
+        return next((peer for peer in self._known[0] if peer.ae_title == ae_title and peer.port), None)
 
 
 ANYBODY = Peer("anybody", "", "", frozenset({Right.STORE}), associations=2**16)

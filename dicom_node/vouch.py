@@ -101,13 +101,16 @@ class Vouch:
     ) -> None:
         self._store = store
         self._peers = peers
-        self._settings = settings
-        self._pauses = pauses
+        self.renew(settings, pauses)
         self._pending = pending
         self._clock = clock
         self._stopping = stopping
         self._open: dict[Association, str] = {}
         """Of peers without a port: their associations for storage commitment, the latest last, and AE titles."""
+
+    def renew(self, settings: SendSettings, pauses: Send) -> None:
+        """The configuration was read anew."""
+        self._settings, self._pauses = settings, pauses
         self._lock = threading.Lock()
 
     def met(self, event: evt.Event) -> None:
