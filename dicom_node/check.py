@@ -149,7 +149,7 @@ def _peers(config: Config, settings: SendSettings) -> Iterator[Finding]:
             yield Finding("good", f"C-ECHO {target.name}", f"{target.words} answers")
         except NodeError as error:
             yield Finding("FAILURE", f"C-ECHO {target.name}", str(error))
-    for web in config.web_destinations:
+    for web in [*config.web_destinations, *config.web_sources]:
         try:
             stow.ask(exchange.web_service(web), settings)
             yield Finding("good", f"DICOMweb {web.name}", f"{web.url} answers")

@@ -7,7 +7,8 @@ NodeError
 │   └── Contradicted       one whose phase cannot be what its header says; the reason names both hypotheses
 ├── IllegalTransition      a job was asked for a move that the table does not have
 └── PeerFailure            a destination refused or broke off; what it answered
-    └── Unreachable        one with which no association can be had; nothing was asked of it
+    ├── Unreachable        one with which no association can be had; nothing was asked of it
+    └── NotTaken           what it sent is nothing that the node takes; asking again would not help
 """
 
 
@@ -41,3 +42,7 @@ class PeerFailure(NodeError):
 
 class Unreachable(PeerFailure):
     """A peer with which no association can be had: it says nothing of what was to be asked."""
+
+
+class NotTaken(PeerFailure):
+    """What a peer sent when it was asked is nothing that the node takes: the same would come again."""

@@ -46,6 +46,8 @@ SUCCESS = 0x0000
 _CONNECTIONS, _CONNECTIONS_OF_ADDRESS = 10, 2
 """TCP connections at once, in all and from one address, as multiples of `maximum_associations`."""
 _ERROR_COMMENT_LENGTH = 64  # LO (PS3.7 C.4)
+AGAIN_LATER = "send it again later"
+"""How a comment ends on what is no fault of the object."""
 
 # pynetdicom's own handlers format every message for a debug log: slow, and it would name patients.
 _config.LOG_HANDLER_LEVEL = "none"
@@ -401,10 +403,10 @@ class Receiver:
                 self._on_stored(Stored(path, sender.id, received_at, repeated=kept is Kept.REPEATED))
         except (SpoolFull, OSError) as error:
             log.error("not_stored", association=sender.id, error=str(error))
-            return _answer(OUT_OF_RESOURCES, "no room to store the object, send it again later")
+            return _answer(OUT_OF_RESOURCES, f"no room to store the object, {AGAIN_LATER}")
         except Exception:  # the object is durable but nobody knows of it: let the sender come again
             log.exception("not_indexed", association=sender.id)
-            return _answer(OUT_OF_RESOURCES, "the object could not be indexed, send it again later")
+            return _answer(OUT_OF_RESOURCES, f"the object could not be indexed, {AGAIN_LATER}")
         sender.took(received, path)
         return _answer(SUCCESS)
 

@@ -24,7 +24,8 @@ def _names_are_unique(config: Config) -> Iterator[Contradiction]:
     destinations = [("destination", place, one.name) for place, one in enumerate(config.destinations)]
     webs = [("web_destination", place, one.name) for place, one in enumerate(config.web_destinations)]
     peers = [("peer", place, one.name) for place, one in enumerate(config.peers)]
-    for kind, named in (("destination", [*destinations, *webs]), ("peer", peers)):
+    sources = [("web_source", place, one.name) for place, one in enumerate(config.web_sources)]
+    for kind, named in (("destination", [*destinations, *webs]), ("peer", [*peers, *sources])):
         seen = set()
         for table, place, name in named:
             if name in seen:
@@ -74,11 +75,13 @@ def _certificates_can_be_checked(config: Config) -> Iterator[Contradiction]:
 def _archive_can_be_asked(config: Config) -> Iterator[Contradiction]:
     named = {peer.name: peer for peer in config.peers}
     peer = named.get(config.fetch.peer)
-    if config.fetch.peer and not (peer and peer.port):
-        callable_ = ", ".join(name for name, peer in named.items() if peer.port) or "(none)"
+    webs = [source.name for source in config.web_sources]
+    if config.fetch.peer and config.fetch.peer not in webs and not (peer and peer.port):
+        callable_ = ", ".join([*(name for name, peer in named.items() if peer.port), *webs]) or "(none)"
         yield (
             ("fetch", "peer"),
-            f"fetch.peer is {config.fetch.peer!r}: expected a [[peer]] with a port, one of {callable_}",
+            f"fetch.peer is {config.fetch.peer!r}: expected a [[peer]] with a port or a [[web_source]], one of "
+            f"{callable_}",
         )
     elif peer and config.fetch.by == "move" and "store" not in peer.may:
         yield (

@@ -1,4 +1,4 @@
-"""Seek: the C-FIND SCU that looks for multi-echo gradient echoes in an archive (PS3.4 C.4.1), at study, series, image.
+"""Seek: looks for multi-echo gradient echoes in an archive, at study, series, image: by C-FIND (PS3.4 C.4.1) or QIDO-RS.
 
 An archive need not tell what it is asked at image level.  What it tells against a series counts; where it is silent of
 echo times, only a series that may hold several is worth fetching, and what that is gets said.
@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import structlog
 from pydicom.dataset import Dataset
@@ -21,6 +22,9 @@ from pynetdicom.presentation import build_context
 
 from dicom_node.call import Destination, SendSettings, associate, given_up_when
 from dicom_node.errors import PeerFailure
+from dicom_node.qido import Find, querying
+from dicom_node.spool import UID_PATTERN
+from dicom_node.web import WebService
 
 FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 """Study Root Query/Retrieve Information Model - FIND."""
@@ -67,16 +71,17 @@ class Candidate:
 
 
 def seek(
-    wanted: Wanted, archive: Destination, settings: SendSettings, stopping: Callable[[], bool] = lambda: False
+    wanted: Wanted,
+    archive: Destination | WebService,
+    settings: SendSettings,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> Iterator[Candidate]:
     """Every MR series of the studies that are wanted, with a judgement, study by study.
 
     stopping: then no answer is waited for any longer.  Raises PeerFailure.
     """
-    with (
-        associate([build_context(FIND)], archive, settings) as association,
-        given_up_when(stopping, association),
-    ):
+    asking = querying if isinstance(archive, WebService) else _finding
+    with asking(archive, settings, stopping) as find:  # type: ignore[operator]  # each its own kind of archive
         dates = f"{wanted.since}-{wanted.until}" if wanted.since or wanted.until else ""
         keys = {
             **_STUDY_KEYS,
@@ -84,8 +89,8 @@ def seek(
             **{"AccessionNumber": wanted.accession, "StudyDate": dates},
         }
         # All of them before the next question: one association answers one question at a time.
-        for study in _named(_find(association, archive, "STUDY", keys), "StudyInstanceUID"):
-            for candidate in _study(association, archive, study):
+        for study in _named(find("STUDY", keys), "StudyInstanceUID"):
+            for candidate in _study(find, study):
                 is_named = candidate.against == UNTOLD and wanted.study
                 yield replace(candidate, against="") if is_named else candidate
 
@@ -111,18 +116,14 @@ def judge(series: Mapping[str, Sequence[Dataset]]) -> dict[str, str]:
     return against
 
 
-def _study(association: Association, archive: Destination, study: Dataset) -> Iterator[Candidate]:
+def _study(find: Find, study: Dataset) -> Iterator[Candidate]:
     uid = str(study.StudyInstanceUID)
-    found = {
-        str(one.SeriesInstanceUID): one
-        for one in _named(
-            _find(association, archive, "SERIES", {"StudyInstanceUID": uid, **_SERIES_KEYS}), "SeriesInstanceUID"
-        )
-    }
+    series_keys = {"StudyInstanceUID": uid, **_SERIES_KEYS}
+    found = {str(one.SeriesInstanceUID): one for one in _named(find("SERIES", series_keys), "SeriesInstanceUID")}
     images = {}
     for series in found:
         keys = {"StudyInstanceUID": uid, "SeriesInstanceUID": series, **dict.fromkeys(_IMAGE_KEYS, "")}
-        images[series] = list(_find(association, archive, "IMAGE", keys))
+        images[series] = list(find("IMAGE", keys))
     against = judge(images)
     for series, told in found.items():
         yield Candidate(
@@ -174,9 +175,9 @@ def _values(image: Dataset, keyword: str) -> list[str]:
 
 
 def _named(answers: Iterable[Dataset], unique_key: str) -> list[Dataset]:
-    """Those that say what they are of."""
+    """Those that say what they are of, by a UID."""
     found = list(answers)
-    named = [one for one in found if one.get(unique_key)]
+    named = [one for one in found if UID_PATTERN.fullmatch(str(one.get(unique_key) or ""))]
     if len(named) < len(found):
         log.warning("answers_without_a_name", lacking=unique_key, count=len(found) - len(named))
     return named
@@ -191,6 +192,15 @@ def _readable(answer: Dataset) -> Dataset:
             log.warning("answer_unreadable", tag=str(tag), error=type(error).__name__)
             del answer[tag]
     return answer
+
+
+@contextmanager
+def _finding(archive: Destination, settings: SendSettings, stopping: Callable[[], bool]) -> Iterator[Find]:
+    with (
+        associate([build_context(FIND)], archive, settings) as association,
+        given_up_when(stopping, association),
+    ):
+        yield partial(_find, association, archive)
 
 
 def _find(association: Association, archive: Destination, level: str, keys: Mapping[str, str]) -> Iterator[Dataset]:

@@ -32,7 +32,7 @@ def test_the_documented_file_names_every_key_with_its_default() -> None:
     assert load(DOCUMENTED) == load(None)
     content = tomllib.loads(DOCUMENTED.read_text())
     for table, field in Config.model_fields.items():
-        if table not in ("destinations", "web_destinations", "peers", "scanners"):
+        if table not in ("destinations", "web_destinations", "web_sources", "peers", "scanners"):
             assert field.annotation is not None
             assert set(content[table]) == set(field.annotation.model_fields), f"[{table}] of node.toml"
 
@@ -42,8 +42,9 @@ def test_the_documented_destination_is_valid(tmp_path: Path) -> None:
     config = load(write(tmp_path, example))
     [destination] = config.destinations
     assert (destination.name, destination.port) == ("pacs", 4242)
-    [web] = config.web_destinations
-    assert web.model_fields_set == set(type(web).model_fields)
+    for web in (*config.web_destinations, *config.web_sources):
+        assert web.model_fields_set == set(type(web).model_fields)
+    assert (len(config.web_destinations), len(config.web_sources)) == (1, 1)
     [peer] = config.peers
     assert (peer.name, peer.address, peer.may) == ("scanner1", "10.1.2.0/24", ("store",))
     assert peer.model_fields_set == set(type(peer).model_fields)
@@ -181,6 +182,17 @@ def test_peers_of_one_title_that_can_be_told_apart(tmp_path: Path) -> None:
         ('[[web_destination]]\nname = "w"\nurl = "https://u:p@a/b"', "should match pattern"),
         ('[[web_destination]]\nname = "w"\nurl = "https://a/b"\nuser = "u"', "u has no password"),
         ('[[web_destination]]\nname = "w"\nurl = "http://a/b"\nsecret_file = "s"', "in the clear"),
+        ('[[web_source]]\nname = "w"\nurl = "https://a/b"\ntoken_url = "https://t"', "token_url needs a client"),
+        ('[[web_source]]\nname = "w"\nurl = "https://a/b"\nscope = "x"', "name it as token_url"),
+        (
+            '[[web_source]]\nname = "w"\nurl = "https://a/b"\nuser = "u"\nsecret_file = "s"\ntoken_url = "http://t/x"',
+            "go to t in the clear",
+        ),
+        ('[[web_source]]\nname = "w"\nurl = "https://a/b"\n[[web_source]]\nname = "w"\nurl = "https://b"', "more than"),
+        (
+            '[[peer]]\nname = "w"\nae_title = "W"\naddress = "h"\n[[web_source]]\nname = "w"\nurl = "https://b"',
+            "peer w is there more than once",
+        ),
         ('[tls]\ncertificate = "a.pem"', "TLS needs all of certificate, key and authorities"),
         ("[tls]\nonly = true", "would hear nobody"),
         ('[fetch]\npeer = "a"', r"fetch.peer is 'a': expected a \[\[peer\]\] with a port"),
@@ -242,7 +254,7 @@ def test_contradictions_are_told_all_at_once_with_their_lines(tmp_path: Path) ->
     assert [(text.splitlines()[int(line) - 1], fault.split(";")[0]) for line, fault in told] == [
         ('name = "a"', "peer a is there more than once"),
         ('certificate = "a"', "a has a certificate, but this node has none"),
-        ('peer = "c"', "fetch.peer is 'c': expected a [[peer]] with a port, one of (none)"),
+        ('peer = "c"', "fetch.peer is 'c': expected a [[peer]] with a port or a [[web_source]], one of (none)"),
         ('recipe = "nonesuch"', told[-1][1].split(";")[0]),
     ]
 
