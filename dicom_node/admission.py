@@ -76,6 +76,8 @@ _FUNCTIONAL_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroup
 _MULTI_FRAME = ("NumberOfFrames", *_FUNCTIONAL_GROUPS)
 _USED_LATER = ("EchoTime", "ImagingFrequency", "RescaleSlope", "RescaleIntercept", "SeriesNumber")
 """May be absent or empty; a value must be the number it claims to be."""
+_MOST_FRAMES = 2**16
+"""Several times what any scanner makes; each is described by some kB."""
 _BITS_ALLOCATED = (8, 16, 32)
 _BITS_OF_SEGMENTATION = (1, 8)
 """BINARY and FRACTIONAL (PS3.3 C.8.20.2)."""
@@ -250,8 +252,10 @@ def _require_attributes(header: _Header, *, classic: bool) -> None:
 
 
 def _require_every_frame(header: _Header, skeleton: Skeleton) -> None:
-    shared, described = (skeleton.count_items(_tag(keyword)) for keyword in _FUNCTIONAL_GROUPS)
     frames = header.number("NumberOfFrames")
+    if frames > _MOST_FRAMES:
+        raise NotAdmitted(CANNOT_UNDERSTAND, f"NumberOfFrames is {frames}, {_MOST_FRAMES} are allowed")
+    shared, described = (skeleton.count_items(_tag(keyword)) for keyword in _FUNCTIONAL_GROUPS)
     if shared != 1 or described != frames:
         raise _mismatch(f"NumberOfFrames is {frames}, but {described} frames are described, {shared} times shared")
 

@@ -6,6 +6,7 @@ not, so this walks the lengths of PS3.5 7.1 to the last byte.  It decodes no val
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
 from mmap import mmap
@@ -19,6 +20,11 @@ _ITEM, _ITEM_DELIMITER, _SEQUENCE_DELIMITER = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _UNDEFINED = 0xFFFFFFFF
 _FIRST_DATA_SET_GROUP = 0x0004  # below lie commands (0000) and File Meta (0002)
 _DEEPEST_NESTING = 64  # far beyond any information object; stops a recursion bomb
+_MOST_ITEMS = 2**19
+"""Of all sequences together.  20,000 frames have about 400,000; pydicom makes 1.3 kB of an item that takes 8 bytes."""
+_MOST_FRAGMENTS = 2**20
+_LARGEST_HEADER = 2**26
+"""Bytes of all but Pixel Data.  10,000 frames take about 30 MB; pydicom makes 260 bytes of an element that takes 8."""
 _VRS = {str(vr).encode("ascii"): str(vr) for vr in STANDARD_VR if len(vr) == 2}
 _LONG_VRS = frozenset(str(vr) for vr in EXPLICIT_VR_LENGTH_32)
 
@@ -54,7 +60,9 @@ class Skeleton:
         self._tag = struct.Struct(f"{order}HH")
         self._short = struct.Struct(f"{order}H")
         self._long = struct.Struct(f"{order}L")
-        position = 0
+        self._item_tag = re.compile(re.escape(self._tag.pack(_ITEM >> 16, _ITEM & 0xFFFF)))
+        self._walked = self._pixel_bytes = 0
+        position = items = 0
         while position < len(encoded):
             tag, element, position = self._element(position, len(encoded), implicit, depth=0)
             if tag >> 16 < _FIRST_DATA_SET_GROUP or tag >> 16 == _ITEM >> 16:
@@ -62,6 +70,11 @@ class Skeleton:
             if tag in self.elements:
                 raise UnreadableObject(f"element {_text(tag)} occurs twice")
             self.elements[tag] = element
+            if tag == PIXEL_DATA:
+                self._pixel_bytes = position - element.start
+            elif element.vr in (None, "SQ", "UN"):
+                items += sum(1 for _ in self._item_tag.finditer(encoded, element.start, position))  # at any depth
+                self._require_few(items)
 
     def count_items(self, tag: int) -> int:
         """Number of items of a top-level sequence, all of them walked to their ends."""
@@ -76,6 +89,8 @@ class Skeleton:
 
     def _element(self, position: int, end: int, implicit: bool, depth: int) -> tuple[int, Element, int]:
         """Tag, element and the position behind it."""
+        if position - self._pixel_bytes > _LARGEST_HEADER:
+            raise UnreadableObject(f"the data set has more than {_LARGEST_HEADER} bytes besides its Pixel Data")
         tag = self._read_tag(position, end)
         vr, length, start = self._header(tag, position, end, implicit, depth)
         if length != _UNDEFINED:
@@ -122,6 +137,8 @@ class Skeleton:
         while self._read_tag(position, end) != _SEQUENCE_DELIMITER:
             position = self._item(position, end, implicit, depth)
             items += 1
+            self._walked += 1
+            self._require_few(self._walked)
         self._read_long(position + 4, end)
         return items, position + 8
 
@@ -150,11 +167,17 @@ class Skeleton:
                 return max(items - 1, 0), position
             if tag != _ITEM or length == _UNDEFINED:
                 raise UnreadableObject(f"{_text(tag)} at offset {position - 8} is no fragment of Pixel Data")
+            if items > _MOST_FRAGMENTS:
+                raise UnreadableObject(f"Pixel Data has more than {_MOST_FRAGMENTS} fragments")
             if length > end - position:
                 raise UnreadableObject(
                     f"a fragment of Pixel Data claims {length} of {end - position} bytes left: truncated"
                 )
             items, position = items + 1, position + length
+
+    def _require_few(self, items: int) -> None:
+        if items > _MOST_ITEMS:
+            raise UnreadableObject(f"the data set has more than {_MOST_ITEMS} items of sequences")
 
     def _read_tag(self, position: int, end: int) -> int:
         if position + 4 > end:

@@ -334,3 +334,53 @@ def test_real_objects_are_admitted(name: str, request: pytest.FixtureRequest) ->
             sop_instance_uid=meta.MediaStorageSOPInstanceUID,
             transfer_syntax=meta.TransferSyntaxUID,
         )
+
+
+_EMPTY_ITEM = b"\xfe\xff\x00\xe0" + bytes(4)
+
+
+@pytest.mark.parametrize("undefined", [True, False])
+def test_more_items_than_any_object_has_are_refused_before_they_are_parsed(undefined: bool) -> None:
+    """pydicom makes more than a kilobyte of an item of eight bytes: 2 GB of them would be 300 GB of memory."""
+    items = _EMPTY_ITEM * (2**19 + 1)
+    length, end = (b"\xff" * 4, b"\xfe\xff\xdd\xe0" + bytes(4)) if undefined else (struct.pack("<L", len(items)), b"")
+    refusal = _refusal(_with(struct.pack("<HH2sH", 0x0029, 0x1010, b"SQ", 0) + length + items + end))
+    assert (refusal.status, "items of sequences" in str(refusal)) == (0xC000, True)
+
+
+def test_items_within_items_count_too() -> None:
+    inner = _EMPTY_ITEM * (2**19 + 1)
+    nested = struct.pack("<HH2sHL", 0x0029, 0x1011, b"SQ", 0, len(inner)) + inner
+    outer = struct.pack("<HHL", 0xFFFE, 0xE000, len(nested)) + nested + b"\xfe\xff\xdd\xe0" + bytes(4)
+    refusal = _refusal(_with(struct.pack("<HH2sHL", 0x0029, 0x1010, b"SQ", 0, 0xFFFFFFFF) + outer))
+    assert "items of sequences" in str(refusal)
+
+
+def test_more_frames_than_any_scanner_makes_are_refused() -> None:
+    image = enhanced_mr_image()
+    image.NumberOfFrames = 2**16 + 1
+    refusal = _refusal(encode(image), image)
+    assert (refusal.status, "65536 are allowed" in str(refusal)) == (0xC000, True)
+
+
+def test_a_header_larger_than_any_is_refused_wherever_it_lies() -> None:
+    blob = struct.pack("<HH2sHL", 0x7FE1, 0x1010, b"OB", 0, 2**26) + bytes(2**26)
+    last = struct.pack("<HH2sHL", 0xFFFC, 0xFFFC, b"OB", 0, 0)
+    for encoded in (_with(blob), encode(IMAGE) + blob + last):
+        assert "besides its Pixel Data" in str(_refusal(encoded))
+
+
+def test_more_fragments_than_any_frame_needs_are_refused() -> None:
+    head, _, _ = encode(IMAGE).partition(_PIXEL_DATA)
+    pixels = _PIXEL_DATA + struct.pack("<2sHL", b"OB", 0, 0xFFFFFFFF) + _EMPTY_ITEM * (2**20 + 2)
+    refusal = _refusal(head + pixels + b"\xfe\xff\xdd\xe0" + bytes(4), syntax=RLELossless)
+    assert "1048576 fragments" in str(refusal)
+
+
+_PIXEL_DATA = struct.pack("<HH", 0x7FE0, 0x0010)
+
+
+def _with(element: bytes) -> bytes:
+    """The image with one more element before its pixels."""
+    head, tag, pixels = encode(IMAGE).partition(_PIXEL_DATA)
+    return head + element + tag + pixels
