@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import struct
+import threading
 import zlib
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -76,6 +77,10 @@ _FUNCTIONAL_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroup
 _MULTI_FRAME = ("NumberOfFrames", *_FUNCTIONAL_GROUPS)
 _USED_LATER = ("EchoTime", "ImagingFrequency", "RescaleSlope", "RescaleIntercept", "SeriesNumber")
 """May be absent or empty; a value must be the number it claims to be."""
+_LARGEST_INFLATED = 2**28
+"""Bytes.  256 kB can hold as many; what is deflated is inflated in memory, here and by pydicom."""
+_inflating = threading.Lock()
+"""However many send such objects, one of them is in memory."""
 _MOST_FRAMES = 2**16
 """Several times what any scanner makes; each is described by some kB."""
 _BITS_ALLOCATED = (8, 16, 32)
@@ -117,7 +122,14 @@ def admit(
     encoded: the data set without File Meta, in `transfer_syntax`.  maximum_bytes: of the data set, inflated, and of its
     pixels, decompressed.  Raises NotAdmitted.
     """
-    plain = _inflate(encoded, maximum_bytes) if transfer_syntax == DeflatedExplicitVRLittleEndian else encoded
+    arguments = (sop_class_uid, sop_instance_uid, transfer_syntax, maximum_bytes)
+    if transfer_syntax != DeflatedExplicitVRLittleEndian:
+        return _admit(encoded, *arguments)
+    with _inflating:
+        return _admit(_inflate(encoded, min(maximum_bytes, _LARGEST_INFLATED)), *arguments)
+
+
+def _admit(plain: Encoded, sop_class_uid: str, sop_instance_uid: str, transfer_syntax: UID, maximum_bytes: int) -> str:
     try:
         skeleton = Skeleton(
             plain,

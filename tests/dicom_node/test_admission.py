@@ -218,6 +218,11 @@ def test_a_deflate_bomb_stops_at_the_limit() -> None:
     assert refusal.status == 0xA700
 
 
+def test_a_deflate_bomb_is_smaller_in_memory_than_an_object_may_be_on_disk() -> None:
+    refusal = _refusal(_deflate(bytes(2**28 + 1)), syntax=DeflatedExplicitVRLittleEndian)
+    assert (refusal.status, "grows beyond 268435456 bytes" in str(refusal)) == (0xA700, True)
+
+
 def test_a_tower_of_sequences_is_refused() -> None:
     tower = struct.pack("<HH2sHL", 0x0040, 0xA730, b"SQ", 0, 0xFFFFFFFF) + struct.pack(
         "<HHL", 0xFFFE, 0xE000, 0xFFFFFFFF
