@@ -219,7 +219,7 @@ def test_a_deflate_bomb_stops_at_the_limit() -> None:
 
 
 def test_a_deflate_bomb_is_smaller_in_memory_than_an_object_may_be_on_disk() -> None:
-    refusal = _refusal(_deflate(bytes(2**28 + 1)), syntax=DeflatedExplicitVRLittleEndian)
+    refusal = _refusal(_deflate(bytes(2**28 + 2**20)), syntax=DeflatedExplicitVRLittleEndian)
     assert (refusal.status, "grows beyond 268435456 bytes" in str(refusal)) == (0xA700, True)
 
 
