@@ -1,8 +1,8 @@
 """The node's clock: seconds since the epoch that go forward evenly, whatever is done to the machine's.
 
-Quiet times, pauses, leases and ages are differences of two readings, one of which may lie in the database.  A clock that
-is set while the node runs would end or stretch all of them at once: a day back, and a scan waits for a day.  This one
-follows the machine's by going a little faster or slower.
+Quiet times, pauses, leases and ages are differences of two readings, one of which may lie in the database.  A clock
+that is set while the node runs would end or stretch all of them at once: a day back, and a scan waits for a day.  This
+one follows the machine's by going a little faster or slower.
 """
 
 from __future__ import annotations

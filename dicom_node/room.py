@@ -1,8 +1,8 @@
 """Room on the disk: the node stops taking while there is still enough of it to finish what it has taken.
 
 Three marks, in the order in which a disk that fills reaches them: below `[retention] free_bytes` what destinations hold
-goes before its time (`dicom_node.retention`); below `[receive] minimum_free_bytes` senders are told 0xA700; below half of
-that no job is begun.  The rest is for what runs and for the database.
+goes before its time (`dicom_node.retention`); below `minimum_free_bytes` senders are told 0xA700; below half of that no
+job is begun.  The rest is for what runs and for the database.
 """
 
 from __future__ import annotations
