@@ -63,7 +63,7 @@ OnContact = Callable[[Contact], None]
 
 @dataclass(frozen=True)
 class Caller:
-    """A row: what is remembered of one title at one address.  times: associations.  Times in seconds since the epoch."""
+    """A row: what is remembered of one title at one address.  times: associations.  *_at: s since the epoch."""
 
     peer: str
     ae_title: str

@@ -1,0 +1,207 @@
+"""Metrics for Prometheus, named after its practice: base units, `_total` for what only grows, labels of few values.
+
+Counters begin at zero with the process, as Prometheus expects; everything else is asked of the store at each scrape.
+Labels hold names of the configuration, states and stages; callers that are no peer are "unknown", whatever they call
+themselves.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Info, ProcessCollector, Summary
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from dicom_node import survey
+from dicom_node.call import SendSettings
+from dicom_node.contacts import Contact, Event
+from dicom_node.deliver import SendFunction
+from dicom_node.errors import PeerFailure
+from dicom_node.receive import Refused, Stored
+from dicom_node.send import Delivery
+from dicom_node.states import State
+from dicom_node.store import Move, Store
+from dicom_node.watch.pulse import Pulse
+
+UNKNOWN = "unknown"
+
+
+class Metrics:
+    """What is counted, and what is asked.  destinations, peers: names, so that their series begin at zero."""
+
+    def __init__(
+        self,
+        store: Store,
+        jobs_folder: Path,
+        pulse: Pulse,
+        destinations: Callable[[], Sequence[str]],
+        peers: Sequence[str],
+        clock: Callable[[], float],
+    ) -> None:
+        self._jobs_folder = jobs_folder
+        self.registry = CollectorRegistry()
+        ProcessCollector(namespace="", registry=self.registry)
+        Info("qsm_node_build", "The software that runs.", registry=self.registry).info({"version": version("qsm-node")})
+        self._instances = Counter(
+            "qsm_node_instances_received",
+            "Instances that came by C-STORE or were fetched: stored, repeated (the same again), refused, or set aside "
+            "because the same UID came with other content.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self._associations = Counter(
+            "qsm_node_associations", "Associations that were requested of the node.", ["peer", "outcome"],
+            registry=self.registry,
+        )  # fmt: skip
+        self._stages = Summary(
+            "qsm_node_stage_seconds", "How long each stage of a reconstruction took.", ["stage"],
+            registry=self.registry,
+        )  # fmt: skip
+        self._deliveries = Counter(
+            "qsm_node_deliveries",
+            "Answers of destinations to instances: stored, refused for good, or retry.",
+            ["destination", "outcome"],
+            registry=self.registry,
+        )
+        self._unreachable = Counter(
+            "qsm_node_destination_failures",
+            "How often a destination could not be reached, or broke off.",
+            ["destination"],
+            registry=self.registry,
+        )
+        for outcome in ("stored", "repeated", "refused", "conflict"):
+            self._instances.labels(outcome)
+        for destination in destinations():
+            self._unreachable.labels(destination)
+            for outcome in ("stored", "refused", "retry"):
+                self._deliveries.labels(destination, outcome)
+        for peer in (*peers, UNKNOWN):
+            self._associations.labels(peer, "rejected")
+        for peer in peers:
+            self._associations.labels(peer, "accepted")
+        self.registry.register(_Asked(store, jobs_folder.parent, pulse, destinations, clock))
+
+    def encoded(self, accept: str) -> tuple[bytes, str]:
+        """All of them in the format that a scraper accepts, and its content type."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self.registry), content_type
+
+    # what is counted
+
+    def stored(self, stored: Stored) -> None:
+        self._instances.labels("repeated" if stored.repeated else "stored").inc()
+
+    def refused(self, refused: Refused) -> None:
+        self._instances.labels("refused" if refused.status else "conflict").inc()
+
+    def contact(self, contact: Contact) -> None:
+        if contact.event is not Event.CLOSED:
+            outcome = "rejected" if contact.event is Event.REJECTED else "accepted"
+            self._associations.labels(contact.peer or UNKNOWN, outcome).inc()
+
+    def moved(self, move: Move) -> None:
+        """Takes the seconds of each stage from the record of a job that was reconstructed."""
+        if move.target is not State.RECONSTRUCTED:
+            return
+        try:
+            record = json.loads((self._jobs_folder / str(move.job) / "result" / "report.json").read_bytes())
+        except (FileNotFoundError, NotADirectoryError):
+            return  # it has been made anew since
+        for stage, seconds in record.get("timings_s", {}).items():
+            self._stages.labels(stage).observe(seconds)
+
+    def counting(self, function: SendFunction, destination: str) -> SendFunction:
+        """The same function; what the destination answers is counted on the way."""
+
+        def send(files: Sequence[Path], to: Any, settings: SendSettings) -> Iterator[Delivery]:
+            try:
+                for delivery in function(files, to, settings):
+                    self._deliveries.labels(destination, delivery.outcome).inc()
+                    yield delivery
+            except PeerFailure:
+                self._unreachable.labels(destination).inc()
+                raise
+
+        return send
+
+
+class _Asked(Collector):
+    """What is so at the moment of a scrape."""
+
+    def __init__(
+        self,
+        store: Store,
+        state_folder: Path,
+        pulse: Pulse,
+        destinations: Callable[[], Sequence[str]],
+        clock: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._state_folder = state_folder
+        self._pulse = pulse
+        self._destinations = destinations
+        self._clock = clock
+        self._started_at = clock()
+
+    def collect(self) -> Iterable[Metric]:
+        yield _gauge("qsm_node_start_time_seconds", "When the node started.", self._started_at)
+        yield from self._jobs()
+        yield from self._waiting()
+        disk = survey.disk(self._state_folder)
+        yield _gauge("qsm_node_disk_free_bytes", "Free space for the state folder.", disk.free)
+        yield _gauge("qsm_node_disk_size_bytes", "Size of the file system of the state folder.", disk.size)
+        fetches = GaugeMetricFamily("qsm_node_fetches", "Series found in archives, by state.", labels=["state"])
+        for state, number in survey.fetches(self._store).items():
+            fetches.add_metric([state], number)
+        yield fetches
+        failures = CounterMetricFamily("qsm_node_round_failures", "Rounds that failed, by part.", labels=["part"])
+        ended = GaugeMetricFamily(
+            "qsm_node_round_last_success_timestamp_seconds", "When a round last ended well, by part.", labels=["part"]
+        )
+        for part, beat in sorted(self._pulse.beats().items()):
+            failures.add_metric([part], beat.failures)
+            ended.add_metric([part], beat.ended_at or 0.0)
+        yield failures
+        yield ended
+
+    def _jobs(self) -> Iterator[Metric]:
+        jobs = GaugeMetricFamily("qsm_node_jobs", "Jobs by state.", labels=["state"])
+        counts = survey.counts(self._store)
+        for state, number in counts.items():
+            jobs.add_metric([state.value], number)
+        yield jobs
+        yield _gauge("qsm_node_queue_length", "Jobs that are ready and wait for a worker.", counts[State.READY])
+        since = survey.oldest_waiting(self._store)
+        oldest = 0.0 if since is None else max(0.0, self._clock() - since)
+        yield _gauge("qsm_node_queue_oldest_seconds", "For how long the oldest of them has been ready.", oldest)
+
+    def _waiting(self) -> Iterator[Metric]:
+        now = self._clock()
+        pending = GaugeMetricFamily(
+            "qsm_node_deliveries_pending", "Instances that a destination has yet to store.", labels=["destination"]
+        )
+        silent = GaugeMetricFamily(
+            "qsm_node_destination_silent_seconds",
+            "For how long a destination has stored nothing although something waits for it; 0 if nothing does.",
+            labels=["destination"],
+        )
+        awaited = GaugeMetricFamily(
+            "qsm_node_commitment_pending",
+            "Instances that a destination has stored and has yet to commit itself to.",
+            labels=["destination"],
+        )
+        for target in survey.targets(self._store, self._destinations()):
+            pending.add_metric([target.name], target.pending)
+            silent.add_metric([target.name], target.is_silent_for(now))
+            awaited.add_metric([target.name], target.awaited)
+        yield from (pending, silent, awaited)
+
+
+def _gauge(name: str, documentation: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, documentation, value=value)
