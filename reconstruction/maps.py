@@ -63,7 +63,9 @@ class Regions:
         numbers = [number for number, known in enumerate(self.names, start=1) if known in wanted]
         if not numbers:
             raise KeyError(f"there is no region {name!r}; expected one of {', '.join(self.names) or '(none)'}")
-        return np.isin(self.labels, numbers)
+        wanted_numbers = np.zeros(np.iinfo(self.labels.dtype).max + 1, bool)
+        wanted_numbers[numbers] = True
+        return wanted_numbers[self.labels]
 
 
 @dataclass(frozen=True, eq=False)

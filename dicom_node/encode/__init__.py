@@ -25,7 +25,7 @@ from dicom_node.encode.ranges import Comparison, compare, read_ranges
 from dicom_node.encode.record import warnings
 from dicom_node.encode.report import REPORT_NUMBER, encode_report, rests_on
 from dicom_node.encode.segmentation import SEGMENTATION_NUMBER, encode_segmentation
-from dicom_node.encode.series import encode_series, references_of, series_number
+from dicom_node.encode.series import encode_series, inherited, series_number
 from dicom_node.settings import Output
 from reconstruction import Maps, Recipe
 
@@ -54,9 +54,9 @@ def encode(maps: Maps, source: Source, recipe: Recipe, created: float, output: O
     when = local_time(created, header)
     identity = Identity.of(source, recipe)
     frequency = larmor_frequency(header)[0] if FIELDS & set(output.maps) else 0.0
-    references = references_of(source)
+    slices = inherited(maps, source, identity)
     series = {
-        quantity: encode_series(maps, quantity, source, recipe, when, references)
+        quantity: encode_series(maps, quantity, source, recipe, when, slices)
         for quantity in quantities(maps, output.maps, frequency)
     }
     found = regions(maps)

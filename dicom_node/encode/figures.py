@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from dicom_node.encode.anatomy import WHOLE_BRAIN, place, split
-from dicom_node.encode.quantity import QSM, R2STAR, values
+from dicom_node.encode.quantity import QSM, R2STAR, Quantity, values_at
 from reconstruction import Maps
 
 OUTER_PERCENTILES = (5, 95)
+
+Box = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True)
@@ -34,12 +37,12 @@ class Summary:
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """mask: bool (x, y, z).  volume: mm³.  covered: the part of the structure in which χ is known.  chi: ppb.
-
-    r2star: 1/s, None without an R2* map.
+    """box: of the volume, in which the region lies.  mask: bool, in the box.  volume: mm³.  covered: the part of the
+    structure in which χ is known.  chi: ppb.  r2star: 1/s, None without an R2* map.
     """
 
     name: str
+    box: Box
     mask: NDArray[np.bool_]
     voxels: int
     volume: float
@@ -48,7 +51,7 @@ class Region:
     r2star: Summary | None
 
     def figures(self) -> dict[str, Any]:
-        """Everything but name and mask, as plain data."""
+        """Everything but name and place, as plain data."""
         return {
             "voxels": self.voxels,
             "volume": self.volume,
@@ -74,13 +77,20 @@ def regions(maps: Maps) -> tuple[Region, ...]:
     Where the whole brain is the reference it is the voxels that were averaged: the reliable ones, whose mean is 0.
     Of regions that are not trusted there is none: `Regions.reason` says why.
     """
-    masks = {WHOLE_BRAIN: maps.mask, maps.reference.name: maps.reference.mask}
+    masks = {WHOLE_BRAIN: _boxed(maps.mask), maps.reference.name: _boxed(maps.reference.mask)}
     if maps.regions is not None and maps.regions.trusted:
-        named = sorted(enumerate(maps.regions.names, start=1), key=lambda item: place(item[1]))
-        masks |= {name: maps.regions.labels == number for number, name in named}
-    chi = values(maps, QSM)
-    r2star = None if maps.r2star is None else values(maps, R2STAR)
-    return tuple(_region(maps, name, mask, chi, r2star) for name, mask in masks.items() if (mask & maps.mask).any())
+        labels, boxes = maps.regions.labels, ndimage.find_objects(maps.regions.labels)
+        for number, name in sorted(enumerate(maps.regions.names, start=1), key=lambda item: place(item[1])):
+            box = boxes[number - 1] if number <= len(boxes) else None
+            masks[name] = None if box is None else (box, labels[box] == number)
+    found = (_region(maps, name, *where) for name, where in masks.items() if where is not None)
+    return tuple(region for region in found if region is not None)
+
+
+def _boxed(mask: NDArray[np.bool_]) -> tuple[Box, NDArray[np.bool_]] | None:
+    """The smallest box that holds the mask, and the mask in it; None of an empty one."""
+    held = ndimage.find_objects(mask.view(np.uint8))
+    return (held[0], mask[held[0]]) if held else None
 
 
 def asymmetries(found: Sequence[Region]) -> tuple[Asymmetry, ...]:
@@ -103,23 +113,24 @@ def asymmetries(found: Sequence[Region]) -> tuple[Asymmetry, ...]:
     )
 
 
-def _region(
-    maps: Maps,
-    name: str,
-    whole: NDArray[np.bool_],
-    chi: NDArray[np.float64],
-    r2star: NDArray[np.float64] | None,
-) -> Region:
-    mask = whole & maps.mask
+def _region(maps: Maps, name: str, box: Box, whole: NDArray[np.bool_]) -> Region | None:
+    mask = whole & maps.mask[box]
     voxels = int(np.count_nonzero(mask))
+    if voxels == 0:
+        return None
+
+    def summary(quantity: Quantity) -> Summary:
+        return _summary(values_at(maps, quantity, box, mask))
+
     return Region(
         name=name,
+        box=box,
         mask=mask,
         voxels=voxels,
         volume=voxels * maps.geometry.voxel_volume,
         covered=voxels / int(np.count_nonzero(whole)),
-        chi=_summary(chi[mask]),
-        r2star=None if r2star is None else _summary(r2star[mask]),
+        chi=summary(QSM),
+        r2star=None if maps.r2star is None else summary(R2STAR),
     )
 
 

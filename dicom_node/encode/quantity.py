@@ -168,9 +168,22 @@ def values(maps: Maps, quantity: Quantity) -> NDArray[np.float64]:
     inside = np.zeros(maps.geometry.shape, np.float64)
     volume = np.asarray(_volume(maps, quantity))
     np.multiply(volume, quantity.per_unit, out=inside, where=_known(maps, quantity), dtype=np.float64)
+    _require_finite(inside, quantity)
+    return inside
+
+
+def _require_finite(inside: NDArray[np.float64], quantity: Quantity) -> None:
     if not np.isfinite(inside).all():
         raise ValueError(f"{quantity.name} holds NaN or infinity inside the mask; expected finite numbers")
-    return inside
+
+
+def values_at(
+    maps: Maps, quantity: Quantity, box: tuple[slice, slice, slice], mask: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """The same of the voxels of a mask, which lies in a box of the volume and holds only where the value is known."""
+    found: NDArray[np.float64] = np.asarray(_volume(maps, quantity))[box][mask].astype(np.float64)
+    found *= quantity.per_unit
+    return found
 
 
 def _known(maps: Maps, quantity: Quantity) -> NDArray[np.bool_]:
@@ -182,24 +195,33 @@ def _known(maps: Maps, quantity: Quantity) -> NDArray[np.bool_]:
 
 
 def stored(maps: Maps, quantity: Quantity) -> NDArray[np.int16]:
-    """(x, y, z), the integers of the image: rounded, clipped to what int16 can hold."""
-    whole = values(maps, quantity)
-    np.rint(whole, out=whole)
-    return np.clip(whole, INT16.min, INT16.max, out=whole).astype(np.int16)
+    """(x, y, z), the integers of the image: rounded, clipped to what int16 can hold; 0 where nothing is known.
+
+    Raises ValueError as `values` does.
+    """
+    whole = np.empty(maps.geometry.shape, np.int16)
+    for plane, known, out in zip(np.asarray(_volume(maps, quantity)), _known(maps, quantity), whole, strict=True):
+        inside = np.where(known, plane, np.float32(0)) * np.float64(quantity.per_unit)
+        _require_finite(inside, quantity)
+        out[...] = np.clip(np.rint(inside, out=inside), INT16.min, INT16.max, out=inside)
+    return whole
 
 
 def clipped(maps: Maps) -> tuple[str, ...]:
     """A warning for each measured quantity with voxels beyond int16."""
     warnings = []
     for quantity in quantities(maps):
-        rounded = values(maps, quantity)
-        np.rint(rounded, out=rounded)
-        if INT16.min <= rounded.min() and rounded.max() <= INT16.max:
+        if quantity.unit is None:
             continue
+        volume, known = np.asarray(_volume(maps, quantity)), _known(maps, quantity)
+        extremes = (float(volume.min(initial=0, where=known)), float(volume.max(initial=0, where=known)))
+        lowest, highest = (round(extreme * quantity.per_unit) for extreme in extremes)
+        if INT16.min <= lowest and highest <= INT16.max:
+            continue
+        rounded = np.rint(values(maps, quantity))
         beyond = int(np.count_nonzero((rounded < INT16.min) | (rounded > INT16.max)))
-        if beyond and quantity.unit:
-            warnings.append(
-                f"{beyond} voxels of {quantity.title} lie outside {INT16.min}..{INT16.max} {quantity.unit.meaning} "
-                "and were clipped"
-            )
+        warnings.append(
+            f"{beyond} voxels of {quantity.title} lie outside {INT16.min}..{INT16.max} {quantity.unit.meaning} "
+            "and were clipped"
+        )
     return tuple(warnings)

@@ -88,7 +88,7 @@ def encode_report(
     header = source.headers[0]
     identity = Identity.of(source, recipe)
     qsm_series = next(i.SeriesInstanceUID for i in images if i.ImageType[3] == QSM.label)
-    report = hd.sr.MeasurementReport(
+    content = hd.sr.MeasurementReport(
         observation_context=hd.sr.ObservationContext(observer_device_context=_observer()),
         procedure_reported=BRAIN_MRI,
         title=codes.DCM.ImagingMeasurementReport,
@@ -102,11 +102,13 @@ def encode_report(
         language_of_content_item_and_descendants=hd.sr.LanguageOfContentItemAndDescendants(
             CodedConcept.from_code(ENGLISH)
         ),
-    )
-    report[0].ContentSequence.append(_evaluations(maps, statements(maps, recipe, warnings, comparison)))
+    )[0]
+    # highdicom copies and searches all content and evidence that a document is begun with, which takes longer than all
+    # else: what is of any length is put in afterwards.
+    measurements = content.ContentSequence.pop()
     document = hd.sr.Comprehensive3DSR(
-        evidence=_evidence(source, *images, segmentation),
-        content=report[0],
+        evidence=[anonymous(images[0])],
+        content=content,
         series_instance_uid=identity.uid("report", "series", *rests_on(comparison)),
         series_number=number,
         sop_instance_uid=identity.uid("report", "instance", *rests_on(comparison)),
@@ -120,9 +122,9 @@ def encode_report(
         is_verified=False,
         coding_schemes=[CodingSchemeIdentificationItem(LOCAL_SCHEME, name=SOFTWARE, responsible_organization=SOFTWARE)],
     )
-    # The library names every image: put in here, since highdicom copies and searches all content that it is given.
-    content = document.ContentSequence
-    content.insert(len(content) - 2, _image_library(source, images))
+    evaluations = _evaluations(maps, statements(maps, recipe, warnings, comparison))
+    document.ContentSequence.extend([_image_library(source, images), measurements, evaluations])
+    document.CurrentRequestedProcedureEvidenceSequence = [_evidence(source, *images, segmentation)]
     inherit_patient_and_study(document, header)
     stamp(document, when)
     document.ContributingEquipmentSequence = [processing_equipment(recipe, when)]
@@ -299,17 +301,21 @@ def _evaluations(maps: Maps, sentences: Sequence[str]) -> hd.sr.ContainerContent
     return container
 
 
-def _evidence(source: Source, *made: Dataset) -> list[Dataset]:
-    """Every image the report refers to, as highdicom wants to hear of it: by UIDs, once each."""
-    study = source.headers[0].StudyInstanceUID
+def _evidence(source: Source, *made: Dataset) -> Dataset:
+    """Every image the report refers to, once each, by series: an item of the evidence sequence (PS3.3 C.17.2)."""
     known = [(i.SeriesInstanceUID, i.SOPClassUID, i.SOPInstanceUID) for i in made] + source_images(source)
-    evidence = [anonymous(made[0])]  # the first one lends the report its patient attributes
-    for series, sop_class, sop_instance in known[1:]:
+    by_series: dict[str, list[Dataset]] = {}
+    for series, sop_class, sop_instance in known:
+        by_series.setdefault(series, []).append(reference(sop_class, sop_instance))
+    study = Dataset()
+    study.StudyInstanceUID = source.headers[0].StudyInstanceUID
+    study.ReferencedSeriesSequence = []
+    for series, instances in by_series.items():
         item = Dataset()
-        item.StudyInstanceUID, item.SeriesInstanceUID = study, series
-        item.SOPClassUID, item.SOPInstanceUID = sop_class, sop_instance
-        evidence.append(item)
-    return evidence
+        item.SeriesInstanceUID = series
+        item.ReferencedSOPSequence = instances
+        study.ReferencedSeriesSequence.append(item)
+    return study
 
 
 def _container(name: Code) -> hd.sr.ContainerContentItem:

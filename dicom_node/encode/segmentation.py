@@ -45,11 +45,14 @@ def encode_segmentation(
 
     Both sides of a structure are segments of their own, of one code, one colour (CIELab) and each its laterality.
     """
-    frames = np.stack([region.mask.transpose(2, 1, 0) for region in regions], axis=-1)
+    # Each plane of each segment lies in one piece of memory, as highdicom takes them one by one.
+    planes = np.zeros((len(regions), len(images), images[0].Rows, images[0].Columns), np.uint8)
+    for region, plane in zip(regions, planes, strict=True):
+        plane.T[region.box] = region.mask
     segments = [_segment(region, place, identity) for place, region in enumerate(regions, 1)]
     segmentation = hd.seg.Segmentation(
         source_images=[anonymous(image) for image in images],
-        pixel_array=frames,
+        pixel_array=np.moveaxis(planes, 0, -1),
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=segments,
         series_instance_uid=identity.uid("segmentation", "series"),

@@ -94,9 +94,6 @@ SERIES_NUMBERS_PER_SOURCE = 100
 LARGEST_SERIES_NUMBER = 2**31 - 1
 """IS, PS3.5 table 6.2-1."""
 
-References = tuple[DataElement, DataElement]
-"""Source Image Sequence (C.7.6.1) and Referenced Series Sequence (C.12.2) of one slice."""
-
 UNSPECIFIED = "US"
 """Of a stored value without a unit (PS3.3 C.11.1.1.2)."""
 
@@ -107,30 +104,48 @@ def encode_series(
     source: Source,
     recipe: Recipe,
     when: datetime.datetime,
-    references: Sequence[References] | None = None,
+    slices: Sequence[Dataset] | None = None,
 ) -> list[Dataset]:
     """One dataset for each slice, in slice order; they share the elements that they have in common.
 
-    references: what `references_of` makes of the source; several series can share it.  Raises ValueError where maps and
-    source differ in shape.
+    slices: what `inherited` makes of the source; several series can share it.  Raises ValueError where maps and source
+    differ in shape.
     """
     identity = Identity.of(source, recipe)
     pixels = stored(maps, quantity)
+    own = Dataset()
+    _identify(own, quantity, source, identity)
+    stamp(own, when)
+    _describe(own, quantity, source, f" {zero(maps)}" if quantity is QSM else "", recipe, when)
+    _format(own, quantity, rows=pixels.shape[1], columns=pixels.shape[0])
+    datasets = []
+    for index, slice_ in enumerate(inherited(maps, source, identity) if slices is None else slices):
+        dataset = Dataset(dict(slice_.items()) | dict(own.items()))
+        dataset.SOPInstanceUID = identity.uid(quantity.name, "instance", index)
+        dataset.InstanceNumber = index + 1
+        dataset.PixelData = np.ascontiguousarray(pixels[:, :, index].T, "<i2").tobytes()
+        dataset["PixelData"].VR = "OW"
+        dataset.file_meta = file_meta(dataset)
+        datasets.append(dataset)
+    return datasets
+
+
+def inherited(maps: Maps, source: Source, identity: Identity) -> list[Dataset]:
+    """What every series has of its source, for each slice: patient, study, device, place, acquisition, references.
+
+    Raises ValueError where maps and source differ in shape.
+    """
+    purpose = Dataset()
+    purpose.PurposeOfReferenceCodeSequence = [code_item(codes.DCM.SourceImageForImageProcessingOperation)]
     first = source.headers[0]
     common = Dataset()
     inherit_patient_and_study(common, first)
     _inherit(common, first, INHERITED, maps, identity)
-    _identify(common, quantity, source, identity)
-    stamp(common, when)
-    _describe(common, quantity, source, f" {zero(maps)}" if quantity is QSM else "", recipe, when)
-    _format(common, quantity, rows=pixels.shape[1], columns=pixels.shape[0])
-    references = references_of(source) if references is None else references
-    datasets = []
-    for index, (header, referred) in enumerate(zip(source.headers, references, strict=True)):
-        plane = pixels[:, :, index].T
-        if plane.shape != (header.Rows, header.Columns) or pixels.shape[2] != len(source.headers):
+    slices = []
+    for header, references in zip(source.headers, source.references, strict=True):
+        if maps.geometry.shape != (header.Columns, header.Rows, len(source.headers)):
             raise ValueError(
-                f"{quantity.name} has shape {pixels.shape}; expected columns {header.Columns}, rows {header.Rows}, "
+                f"the maps have shape {maps.geometry.shape}; expected columns {header.Columns}, rows {header.Rows}, "
                 f"{len(source.headers)} slices, as the source has"
             )
         dataset = Dataset(dict(common.items()))
@@ -138,15 +153,10 @@ def encode_series(
             dataset.pop("TimezoneOffsetFromUTC", None)  # it is inherited only where it is one
             inherit_patient_and_study(dataset, header)
         _inherit(dataset, header, _differing(first, header, INHERITED), maps, identity)
-        dataset.SOPInstanceUID = identity.uid(quantity.name, "instance", index)
-        dataset.InstanceNumber = index + 1
-        for element in referred:
+        for element in _references(references, purpose):
             dataset.add(element)
-        dataset.PixelData = np.ascontiguousarray(plane, "<i2").tobytes()
-        dataset["PixelData"].VR = "OW"
-        dataset.file_meta = file_meta(dataset)
-        datasets.append(dataset)
-    return datasets
+        slices.append(dataset)
+    return slices
 
 
 def series_number(header: Dataset, place: int) -> int:
@@ -210,14 +220,8 @@ def _describe(
     dataset.BodyPartExamined = "BRAIN"
 
 
-def references_of(source: Source) -> list[References]:
-    """For each slice over every image that it was made from."""
-    purpose = Dataset()
-    purpose.PurposeOfReferenceCodeSequence = [code_item(codes.DCM.SourceImageForImageProcessingOperation)]
-    return [_references(references, purpose) for references in source.references]
-
-
-def _references(references: Iterable[Reference], purpose: Dataset) -> References:
+def _references(references: Iterable[Reference], purpose: Dataset) -> tuple[DataElement, DataElement]:
+    """Source Image Sequence (C.7.6.1) and Referenced Series Sequence (C.12.2) over every image of a slice."""
     frames: dict[tuple[str, str, str], list[int]] = {}
     for image in references:
         key = (image.series_instance_uid, image.sop_class_uid, image.sop_instance_uid)

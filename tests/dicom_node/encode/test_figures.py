@@ -67,7 +67,7 @@ def test_what_is_outside_the_map_is_told_as_not_covered() -> None:
 def test_percentiles_are_those_of_the_voxels() -> None:
     given = whole_maps()
     for region in regions(given):
-        inside = given.chi[region.mask].astype(float) * 1000
+        inside = given.chi[region.box][region.mask].astype(float) * 1000
         assert (region.chi.p5, region.chi.p95) == pytest.approx(tuple(np.percentile(inside, [5, 95])), rel=1e-5)
         assert region.chi.minimum <= region.chi.p5 <= region.chi.median <= region.chi.p95 <= region.chi.maximum
 

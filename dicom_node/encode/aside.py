@@ -1,0 +1,29 @@
+"""Results that stand beside others of the same images, made with another recipe: people must tell them apart in a list.
+
+Their series numbers lie above those of any scanner, and each description says the recipe: 701 "QSM (ppb)" and 1000701
+"QSM (ppb), recipe fast".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pydicom.dataset import Dataset
+
+from dicom_node.encode.identity import plain
+from reconstruction import Recipe
+
+STEP = 1_000_000
+"""Between the series numbers of one recipe's results and the next one's."""
+LARGEST = 2**31 - 1
+"""IS, PS3.5 table 6.2-1."""
+LONGEST_DESCRIPTION = 64
+"""LO, PS3.5 table 6.2-1."""
+
+
+def set_aside(datasets: Iterable[Dataset], recipe: Recipe, place: int) -> None:
+    """Renumbers and renames the series.  place: 1 for the first other recipe, 2 for the next, …"""
+    for dataset in datasets:
+        number = int(dataset.SeriesNumber) % STEP + place * STEP
+        dataset.SeriesNumber = number if number <= LARGEST else int(dataset.SeriesNumber)
+        dataset.SeriesDescription = f"{dataset.SeriesDescription}, recipe {plain(recipe.name)}"[:LONGEST_DESCRIPTION]
