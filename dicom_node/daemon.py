@@ -41,6 +41,7 @@ from dicom_node.fetch import Arrivals, Fetcher, Fetches, retriever
 from dicom_node.group import group
 from dicom_node.index import Index
 from dicom_node.log import configure
+from dicom_node.memory import room
 from dicom_node.narrate import Narrator
 from dicom_node.outbox import Outbox
 from dicom_node.receive import Receiver
@@ -128,7 +129,7 @@ class Daemon:
             services=services,
         )
         self._executor = ProcessPerJob(
-            config.reconstruct.workers,
+            config.reconstruct.workers_at_once,
             config.reconstruct.threads_of_a_worker,
             config.reconstruct.time_limit,
             initializer=configure,
@@ -147,6 +148,7 @@ class Daemon:
             clock,
             config.scanners,
             config.output,
+            lambda: room(config.reconstruct.memory, self._executor.resident),
         )
         self._narrate = Narrator(self.store, jobs_folder)
         self._rounds: dict[str, tuple[Callable[[], None], float]] = {

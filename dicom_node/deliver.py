@@ -1,6 +1,7 @@
 """Brings what is due to one destination, image by image, and writes down each answer before the next image goes.
 
 A destination that fails is asked again after growing pauses, for ever; what it turns down for good is kept and shown.
+An instance at which it breaks off again and again, while it takes others, is turned down too.
 Killed between an answer and its row, the image is sent twice, and the archive knows its UID already.
 """
 
@@ -15,7 +16,7 @@ import structlog
 
 from dicom_node.call import Destination, SendSettings
 from dicom_node.cleanup import make_anew
-from dicom_node.errors import PeerFailure, UnreadableObject
+from dicom_node.errors import PeerFailure, Unreachable, UnreadableObject
 from dicom_node.outbox import Outbox, Row
 from dicom_node.send import Delivery
 from dicom_node.settings import Send
@@ -25,6 +26,9 @@ from dicom_node.web import WebService
 
 SendFunction = Callable[[Sequence[Path], Any, SendSettings], Iterator[Delivery]]
 """`send` or `stow`; what it calls is a destination of its own kind."""
+
+BREAKS = 8
+"""How often a destination may break off at an instance until that is given up; with the default pauses, 20 minutes."""
 
 log = structlog.get_logger(__name__)
 
@@ -44,10 +48,13 @@ class Courier:
     stopping: Callable[[], bool]
 
     def __call__(self) -> None:
-        """One round: every job that has something due for this destination, oldest first."""
-        for job, rows in self.outbox.due(self.destination.name, self.clock()).items():
+        """One round: every job that has something due for this destination, one after the other."""
+        done: set[int] = set()
+        while rows := self.outbox.next_due(self.destination.name, self.clock(), done):
             if self.stopping():
                 return
+            job = rows[0].job
+            done.add(job)
             if missing := [row for row in rows if not row.path.is_file()]:
                 self._make_anew(job, f"{len(missing)} of its files are gone, such as {missing[0].path}")
             else:
@@ -58,9 +65,13 @@ class Courier:
         left = {row.path: row for row in rows}
         try:
             for delivery in self.send(list(left), self.destination, self.settings):
+                if len(left) == len(rows):
+                    self.outbox.take_up(self.destination.name, self.clock())
                 self._write_down(left.pop(delivery.path), delivery)
-                if self.stopping():
+                if self.stopping() or not self.outbox.is_sending(job):
                     return
+        except Unreachable as error:
+            self._put_off(rows, str(error))
         except PeerFailure as error:
             self._postpone(list(left.values()), str(error))
         except UnreadableObject as error:
@@ -74,17 +85,31 @@ class Courier:
         """The peer's comment may quote a patient: it goes into the row and not into the log."""
         now = self.clock()
         outcome = "pending" if delivery.outcome == "retry" else delivery.outcome
-        comment = " ".join(filter(None, (f"answered 0x{delivery.status:04X}", delivery.comment)))
+        said = "" if delivery.status is None else f"answered 0x{delivery.status:04X}"
+        comment = " ".join(filter(None, (said, delivery.comment)))
+        if delivery.broke_off and row.broken_off + 1 >= BREAKS:
+            outcome = "refused"
+            comment = (
+                f"broke off at it {BREAKS} times and took others meanwhile: is it too large, or is it not understood?"
+            )
         if delivery.outcome != "stored":
             log.warning(
-                f"not_stored_{delivery.outcome}",
+                "broke_off_at_instance" if delivery.broke_off else f"not_stored_{delivery.outcome}",
                 job=row.job,
                 destination=row.destination,
                 sop_instance_uid=row.sop_instance_uid,
-                status=f"0x{delivery.status:04X}",
+                **({} if delivery.status is None else {"status": f"0x{delivery.status:04X}"}),
             )
         due_at = now if outcome == "stored" else now + self.pauses.pause(row.attempts + 1)
-        self.outbox.answered(row, outcome, now, status=delivery.status, comment=comment, due_at=due_at)
+        self.outbox.answered(
+            row,
+            outcome,
+            now,
+            status=delivery.status,
+            comment=comment,
+            due_at=due_at,
+            broke_off=delivery.broke_off,
+        )
 
     def _postpone(self, rows: list[Row], reason: str) -> None:
         if not rows:
@@ -93,6 +118,12 @@ class Courier:
         pause = self.pauses.pause(max(row.attempts for row in rows) + 1)
         log.warning("postponed", job=rows[0].job, destination=self.destination.name, seconds=pause, reason=reason)
         self.outbox.postpone(rows, now, comment=reason, due_at=now + pause)
+
+    def _put_off(self, rows: list[Row], reason: str) -> None:
+        """Other jobs are not to wait for a dead peer's time-outs, one after the other."""
+        now = self.clock()
+        pause = self.pauses.pause(max(row.attempts for row in rows) + 1)
+        self.outbox.put_off(self.destination.name, now, comment=reason, due_at=now + pause)
 
     def _make_anew(self, job: int, reason: str) -> None:
         make_anew(self.store, self.jobs_folder, job, State.SENDING, self.clock(), reason)

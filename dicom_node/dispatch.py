@@ -1,7 +1,8 @@
 """From ready to sending: gives ready jobs to the executor and registers what comes back.
 
-A worker gets a folder and a recipe.  One that dies, runs out of time or is stopped hands its job back, up to the
-ceiling of attempts; a job of which no map can be made fails at once, with the reason.
+A worker gets a folder and a recipe.  One that dies, runs out of time or is stopped hands its job back, after growing
+pauses and up to the ceiling of attempts; a job of which no map can be made fails at once, with the reason.  One for
+which the memory does not suffice now waits, and says so; one that has been cancelled loses its worker.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 
 from dicom_node.cleanup import make_anew
-from dicom_node.errors import Contradicted, NotConvertible, UnreadableObject
+from dicom_node.errors import Contradicted, InvalidConfiguration, NotConvertible, UnreadableObject
 from dicom_node.execute import WorkerDied, WorkerStopped
+from dicom_node.memory import GB, UNBOUNDED, Need, Room, need
 from dicom_node.outbox import Outbox, Result
 from dicom_node.reconstruct import Recipe
+from dicom_node.reprocess import recipe_of
 from dicom_node.settings import Output, Reconstruct, Scanner
 from dicom_node.spool import write_durably
 from dicom_node.states import State
@@ -32,11 +35,19 @@ Work = Callable[[Path, Recipe], Path]
 LEASE_MARGIN = 60.0
 """Seconds that a lease outlives the time limit of its worker."""
 
+PAUSE_FACTOR, LONGEST_PAUSE = 4.0, 3600.0
+"""Of the pauses before a job is begun again; seconds."""
+LOOK_AHEAD = 50
+"""Jobs behind the first that are looked at for one which fits where the first does not."""
+
 log = structlog.get_logger(__name__)
 
 
 class Dispatch:
-    """Runs `work(job_folder, recipe)` for each ready job, at most `settings.workers` at once."""
+    """Runs `work(job_folder, recipe)` for each ready job, at most `settings.workers_at_once`.
+
+    room: the memory that there is for jobs.
+    """
 
     def __init__(
         self,
@@ -51,20 +62,34 @@ class Dispatch:
         clock: Callable[[], float],
         scanners: Sequence[Scanner] = (),
         output: Output | None = None,
+        room: Callable[[], Room] = lambda: UNBOUNDED,
     ) -> None:
         self._store = store
         self._outbox = outbox
         self._executor = executor
         self._work = work
+        self._jobs_folder = jobs_folder
+        self._clock = clock
+        self.renew(recipe, settings, destinations, scanners, output or Output())
+        self._room = room
+        self._running: dict[int, Future[Path] | None] = {}
+        self._needs: dict[int, tuple[tuple[str, ...], Need]] = {}
+        self._lock = threading.Lock()
+
+    def renew(
+        self,
+        recipe: Recipe,
+        settings: Reconstruct,
+        destinations: list[str],
+        scanners: Sequence[Scanner],
+        output: Output,
+    ) -> None:
+        """The configuration was read anew: jobs that begin from now on follow it."""
         self._recipe = recipe
         self._settings = settings
-        self._jobs_folder = jobs_folder
         self._destinations = destinations
-        self._clock = clock
         self._scanners = [scanner.model_dump() for scanner in scanners]
-        self._output = (output or Output()).model_dump(mode="json")
-        self._running: set[int] = set()
-        self._lock = threading.Lock()
+        self._output = output.model_dump(mode="json")
 
     @property
     def running(self) -> frozenset[int]:
@@ -78,8 +103,9 @@ class Dispatch:
             self._hand_back(job, "the node ended while a worker had it")
 
     def __call__(self) -> None:
-        """One round: register results, take back expired leases, give out what is ready."""
+        """One round: stop what was cancelled, register results, take back expired leases, give out what is ready."""
         now = self._clock()
+        self._stop_cancelled()
         if self._destinations:
             for job in self._store.jobs(State.RECONSTRUCTED):
                 self._register(job)
@@ -90,30 +116,88 @@ class Dispatch:
             if job.attempts >= self._settings.attempts:
                 reason = f"begun {job.attempts} times without an end: {job.reason}"
                 self._store.advance(job.id, State.READY, State.FAILED, now, reason)
-        while len(self.running) < self._settings.workers:
-            claimed = self._store.claim(now, self._settings.time_limit + LEASE_MARGIN, self._settings.attempts)
-            if claimed is None:
-                break
-            self._start(claimed)
+        self._give_out(now)
+
+    def _stop_cancelled(self) -> None:
+        """Whoever moved a job on while a worker has it wants it no longer."""
+        with self._lock:
+            running = dict(self._running)
+        for number, future in running.items():
+            job = self._store.job(number)
+            if future is not None and job is not None and job.state is not State.RECONSTRUCTING:
+                future.cancel()
+
+    def _give_out(self, now: float) -> None:
+        """In the order of the queue.
+
+        A job that waits for running ones to free their memory lets nobody pass, or it might wait for ever; one that
+        would not fit even if none ran waits for what else the machine does, and keeps no smaller one.
+        """
+        if len(self.running) >= self._settings.workers_at_once:
+            return
+        line = self._store.line(now, self._settings.attempts, LOOK_AHEAD)
+        self._forget_needs({job.id for job in line})
+        for job in line:
+            if len(self.running) >= self._settings.workers_at_once:
+                return
+            if job.id in self.running:
+                continue  # it was cancelled and asked for again, and its worker has not ended yet
+            wanted, room = self._need(job), self._room()
+            held = sum(self._needs[number][1].bytes for number in self.running if number in self._needs)
+            if wanted.bytes > room.capacity:
+                self._store.advance(job.id, State.READY, State.FAILED, now, _too_large(wanted, room))
+            elif wanted.bytes > room.free:
+                self._explain(job, wanted, room.free, "other programs need the rest")
+            elif held + wanted.bytes > room.free:
+                self._explain(job, wanted, room.free - held, "it waits for a running job to end")
+                return
+            elif claimed := self._store.claim(
+                now, self._settings.time_limit + LEASE_MARGIN, self._settings.attempts, only=job.id
+            ):
+                self._start(claimed)
+
+    def _explain(self, job: Job, wanted: Need, free: float, why: str) -> None:
+        """Once, and not whenever what is free has changed a little."""
+        if why not in job.reason:
+            reason = (
+                f"waits for memory: {wanted.words} need about {wanted.bytes / GB:.1f} GB, "
+                f"{max(0.0, free) / GB:.1f} GB are free; {why}"
+            )
+            self._store.explain(job.id, State.READY, reason)
+
+    def _need(self, job: Job) -> Need:
+        """Reckoned once for the same images."""
+        images, known = self._needs.get(job.id, ((), None))
+        if known is None or images != job.images:
+            known = need(self._store.find(job.images))
+            self._needs[job.id] = job.images, known
+        return known
+
+    def _forget_needs(self, wanted: set[int]) -> None:
+        keep = wanted | self.running
+        self._needs = {number: known for number, known in self._needs.items() if number in keep}
 
     def _start(self, job: Job) -> None:
         with self._lock:
-            self._running.add(job.id)
+            self._running[job.id] = None
         try:
-            future = self._executor.submit(self._work, self._prepare(job), self._recipe)
-        except NotConvertible as error:
+            recipe = recipe_of(job) or self._recipe
+            future = self._executor.submit(self._work, self._prepare(job, recipe), recipe)
+        except (NotConvertible, InvalidConfiguration) as error:
             self._store.advance(job.id, State.RECONSTRUCTING, State.FAILED, self._clock(), str(error))
         except Exception as error:
             # whatever kept it from being started is its own trouble: the loop goes on with the others
             log.exception("not_started", job=job.id)
             self._hand_back(job, f"it could not be started: {type(error).__name__}: {error}", self._settings.pause)
         else:
+            with self._lock:
+                self._running[job.id] = future
             future.add_done_callback(lambda done: self._ended(job, done))
             return
         with self._lock:
-            self._running.discard(job.id)
+            del self._running[job.id]
 
-    def _prepare(self, job: Job) -> Path:
+    def _prepare(self, job: Job, recipe: Recipe) -> Path:
         """The job's folder.  What an earlier job of that number left (before the database was rebuilt) goes first."""
         folder = self._jobs_folder / str(job.id)
         paths = self._store.paths(job.images)
@@ -128,7 +212,8 @@ class Dispatch:
             "scanners": self._scanners,
             "output": self._output,
             "device": self._settings.device,
-            "recipe": {"name": self._recipe.name, "digest": self._recipe.digest()},
+            "recipe": {"name": recipe.name, "digest": recipe.digest()},
+            "reprocessed": self._store.reprocessed_before(job) + 1 if job.recipe else 0,
         }
         encoded = json.dumps(content, indent=1).encode()
         description = folder / "job.json"
@@ -149,17 +234,17 @@ class Dispatch:
             log.exception("end_not_recorded", job=job.id)
         finally:
             with self._lock:
-                self._running.discard(job.id)
+                self._running.pop(job.id, None)
 
     def _judge(self, job: Job, done: Future[Path]) -> None:
         try:
             withheld = _withheld(done.result()) if self._settings.withhold_failed else ""
         except (CancelledError, WorkerStopped):
             with self._store.transaction():
-                self._store.forget_attempts(job.id, 1)
-                self._store.advance(
+                if self._store.advance(
                     job.id, State.RECONSTRUCTING, State.READY, self._clock(), "handed back: the node was stopped"
-                )
+                ):
+                    self._store.forget_attempts(job.id, 1)
         except Contradicted as error:
             self._store.advance(job.id, State.RECONSTRUCTING, State.REVIEW, self._clock(), str(error))
         except (NotConvertible, UnreadableObject) as error:
@@ -178,8 +263,12 @@ class Dispatch:
                 self._register(job)
 
     def _hand_back(self, job: Job, reason: str, pause: float = 0.0) -> None:
-        """To the next worker, or to nobody where the job was begun as often as is allowed."""
+        """To the next worker, or to nobody where the job was begun as often as is allowed.
+
+        pause: in s, after the first attempt.
+        """
         now = self._clock()
+        pause = min(LONGEST_PAUSE, pause * PAUSE_FACTOR ** max(0, job.attempts - 1))
         reason = f"{reason} (attempt {job.attempts} of {self._settings.attempts})"
         target = State.READY if job.attempts < self._settings.attempts else State.FAILED
         self._store.advance(job.id, State.RECONSTRUCTING, target, now, reason, due_at=now + pause)
@@ -195,6 +284,13 @@ class Dispatch:
             make_anew(self._store, self._jobs_folder, job.id, State.RECONSTRUCTED, self._clock(), str(error))
         else:
             self._outbox.register(job, results, self._destinations, self._clock())
+
+
+def _too_large(wanted: Need, room: Room) -> str:
+    return (
+        f"{wanted.words} need about {wanted.bytes / GB:.1f} GB of memory, more than the {room.capacity / GB:.1f} GB "
+        f"that {room.words}, and retry"
+    )
 
 
 def _withheld(result: Path) -> str:

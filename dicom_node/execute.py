@@ -14,7 +14,8 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from os import environ, getpid
+from os import environ, getpid, sysconf
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from dicom_node.errors import NodeError
@@ -35,7 +36,44 @@ class TimeLimitExceeded(WorkerDied):
 
 
 class WorkerStopped(WorkerDied):
-    """The process was stopped because the executor was shut down; no fault of the job."""
+    """The process was stopped because the executor was shut down, or the call cancelled; no fault of the job."""
+
+
+class Call(Future[T]):
+    """One call.  `cancel` also stops it while it runs: its process is killed, and its exception is WorkerStopped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._guard = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stopped = False
+
+    @property
+    def stopped(self) -> bool:
+        return self._stopped
+
+    def cancel(self) -> bool:
+        with self._guard:
+            self._stopped = True
+            if self._process is not None:
+                self._process.kill()
+        return super().cancel()
+
+    def begin(self, start: Callable[[], subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
+        """Raises WorkerStopped where it was cancelled before."""
+        with self._guard:
+            if self._stopped:
+                raise WorkerStopped("the worker was stopped")
+            self._process = start()
+            return self._process
+
+    def resident(self) -> int:
+        """Bytes of memory that its process holds now (proc_pid_statm(5))."""
+        try:
+            found = Path(f"/proc/{self._process.pid}/statm").read_text() if self._process else "0 0"
+        except OSError:  # it has just ended, or this is not Linux
+            return 0
+        return int(found.split()[1]) * sysconf("SC_PAGE_SIZE")
 
 
 class ProcessPerJob(Executor):
@@ -57,43 +95,67 @@ class ProcessPerJob(Executor):
     ) -> None:
         self._time_limit = time_limit
         self._initializer = initializer
-        self._initargs = initargs
+        self.initargs = initargs
         self._environment = {**environ, **dict.fromkeys(THREAD_VARIABLES, str(threads)), **(environment or {})}
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="job")
         self._lock = threading.Lock()
-        self._running: set[subprocess.Popen[bytes]] = set()
+        self._calls: set[Call[Any]] = set()
         self._stopping = False
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """The future's exception is the call's own, or WorkerDied, TimeLimitExceeded, WorkerStopped."""
-        call = pickle.dumps((self._initializer, self._initargs, fn, args, kwargs))
-        return self._pool.submit(self._run, call)
+        content = pickle.dumps((self._initializer, self.initargs, fn, args, kwargs))
+        call: Call[T] = Call()
+        with self._lock:
+            if self._stopping:
+                raise RuntimeError("the executor was shut down")  # as those of the standard library say it
+            self._calls.add(call)
+        call.add_done_callback(self._over)
+        self._pool.submit(self._answer, call, content)
+        return call
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """With `cancel_futures` running processes are killed too; without it they may end their work."""
-        if cancel_futures:
-            with self._lock:
-                self._stopping = True
-                for process in self._running:
-                    process.kill()
-        self._pool.shutdown(wait=wait, cancel_futures=cancel_futures)
+        with self._lock:
+            self._stopping = True
+            calls = list(self._calls)
+        for call in calls if cancel_futures else ():
+            call.cancel()
+        self._pool.shutdown(wait=wait)
 
-    def _run(self, call: bytes) -> Any:
-        process = self._start()
+    def resident(self) -> int:
+        """Bytes of memory that all processes hold now."""
+        with self._lock:
+            calls = list(self._calls)
+        return sum(call.resident() for call in calls)
+
+    def _over(self, call: Future[Any]) -> None:
+        with self._lock:
+            self._calls.discard(call)  # type: ignore[arg-type]  # every future of this executor is a Call
+
+    def _answer(self, call: Call[Any], content: bytes) -> None:
+        if not call.set_running_or_notify_cancel():
+            return
         try:
-            answer, _ = process.communicate(call, timeout=self._time_limit)
+            found = self._run(call, content)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is the answer to the call
+            call.set_exception(error)
+        else:
+            call.set_result(found)
+
+    def _run(self, call: Call[Any], content: bytes) -> Any:
+        process = call.begin(self._start)
+        try:
+            answer, _ = process.communicate(content, timeout=self._time_limit)
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
             raise TimeLimitExceeded(
                 f"the worker was killed after {self._time_limit:g} s; raise reconstruct.time_limit for large data"
             ) from None
-        finally:
-            with self._lock:
-                self._running.discard(process)
         if process.returncode != 0:
-            if self._stopping:
-                raise WorkerStopped("the worker was stopped together with the node")
+            if call.stopped:
+                raise WorkerStopped("the worker was stopped")
             raise WorkerDied(f"the worker ended without an answer: {_why(process.returncode)}")
         result, error = pickle.loads(answer)
         if error is not None:
@@ -101,20 +163,15 @@ class ProcessPerJob(Executor):
         return result
 
     def _start(self) -> subprocess.Popen[bytes]:
-        with self._lock:
-            if self._stopping:
-                raise WorkerStopped("the node is stopping")
-            # A session of its own: Ctrl-C in a terminal reaches the daemon, and the daemon alone stops its workers.
-            # -P: the working directory is no place to import from.
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "dicom_node.worker", str(getpid())],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                env=self._environment,
-                start_new_session=True,
-            )
-            self._running.add(process)
-        return process
+        # A session of its own: Ctrl-C in a terminal reaches the daemon, and the daemon alone stops its workers.
+        # -P: the working directory is no place to import from.
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", "dicom_node.worker", str(getpid())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=self._environment,
+            start_new_session=True,
+        )
 
 
 def _why(returncode: int) -> str:

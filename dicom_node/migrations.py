@@ -6,7 +6,10 @@ done again makes the same UIDs.
 
 from __future__ import annotations
 
+import os
+import sqlite3
 from contextlib import closing
+from pathlib import Path
 
 from sqlite_utils import Database, Migrations
 
@@ -233,6 +236,71 @@ def callers(database: Database) -> None:
     ) WITHOUT ROWID""")
 
 
+@migrations()
+def queue(database: Database) -> None:
+    """Who goes first; a recipe of a job's own, "" for the node's; what keeps an instance from its destination."""
+    database.execute("ALTER TABLE jobs ADD COLUMN priority INTEGER NOT NULL DEFAULT 1")
+    database.execute("ALTER TABLE jobs ADD COLUMN recipe TEXT NOT NULL DEFAULT ''")
+    database.execute("ALTER TABLE deliveries ADD COLUMN broken_off INTEGER NOT NULL DEFAULT 0")
+    database.execute("ALTER TABLE deliveries ADD COLUMN unreached INTEGER NOT NULL DEFAULT 0")
+
+
+@migrations()
+def housekeeping(database: Database) -> None:
+    """What each file held when it was taken in, to be verified against; and what was removed, when and why."""
+    database.execute("ALTER TABLE instances ADD COLUMN digest TEXT NOT NULL DEFAULT ''")
+    database.execute("UPDATE instances SET digest = COALESCE(json_extract(description, '$.digest'), '')")
+    database.execute("CREATE INDEX instances_by_age ON instances (study_instance_uid, received_at)")
+    database.execute("""CREATE TABLE removals (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        at REAL NOT NULL,
+        kind TEXT NOT NULL,
+        study_instance_uid TEXT NOT NULL,
+        job INTEGER,
+        files INTEGER NOT NULL,
+        bytes INTEGER NOT NULL,
+        reason TEXT NOT NULL
+    )""")
+    database.execute("""CREATE TABLE ledger_due (
+        job INTEGER PRIMARY KEY,
+        changes INTEGER NOT NULL DEFAULT 1
+    )""")
+    for table, column in (("jobs", "id"), ("deliveries", "job")):
+        for event, row in (("INSERT", "NEW"), ("UPDATE", "NEW"), ("DELETE", "OLD")):
+            database.execute(f"""CREATE TRIGGER ledger_{table}_{event.lower()} AFTER {event} ON {table}
+                BEGIN INSERT INTO ledger_due (job) VALUES ({row}.{column})
+                    ON CONFLICT (job) DO UPDATE SET changes = changes + 1; END""")
+    database.execute("INSERT INTO ledger_due (job) SELECT id FROM jobs")
+
+
+@migrations()
+def watching(database: Database) -> None:
+    """What those who watch ask for again and again, however many jobs and deliveries there have been."""
+    database.execute("CREATE INDEX journal_of_job ON journal (job)")
+    database.execute("CREATE INDEX deliveries_answered ON deliveries (destination, outcome, changed_at)")
+    database.execute("""CREATE INDEX deliveries_awaited ON deliveries (destination)
+        WHERE commitment IN ('due', 'asked')""")
+
+
+@migrations()
+def procedure_steps(database: Database) -> None:
+    """What scanners say that they have made (PS3.4 F.7).  images: SOP Instance UIDs, as far as told."""
+    database.execute("""CREATE TABLE procedure_steps (
+        sop_instance_uid TEXT PRIMARY KEY,
+        ae_title TEXT NOT NULL,
+        status TEXT NOT NULL CHECK (status IN ('IN PROGRESS', 'COMPLETED', 'DISCONTINUED')),
+        studies TEXT NOT NULL,
+        changed_at REAL NOT NULL
+    ) WITHOUT ROWID""")
+    database.execute("""CREATE TABLE performed_series (
+        series_instance_uid TEXT NOT NULL,
+        step TEXT NOT NULL REFERENCES procedure_steps ON DELETE CASCADE,
+        images TEXT NOT NULL,
+        PRIMARY KEY (series_instance_uid, step)
+    ) WITHOUT ROWID""")
+    database.execute("CREATE INDEX series_of_step ON performed_series (step)")
+
+
 class UnknownSchema(NodeError):
     """A database that another version of this software made."""
 
@@ -240,10 +308,13 @@ class UnknownSchema(NodeError):
 def apply(database: Database) -> None:
     """Brings a database to the present schema and the transition table to that of this software.
 
-    In one transaction that takes the write lock first, so that two processes cannot both find a step undone.  Raises
-    UnknownSchema for a database that a newer software made.
+    In one transaction that takes the write lock first, so that two processes cannot both find a step undone.  What was
+    there before an older one is changed is kept beside it as NAME.before-STEP.  Raises UnknownSchema for a database
+    that a newer software made.
     """
     _refuse_newer(database)
+    if migrations.applied(database) and (pending := migrations.pending(database)):
+        _copy(database, pending[0].name)
     rows = [(source.value, target.value, meaning) for (source, target), meaning in TRANSITIONS.items()]
     database.execute("BEGIN IMMEDIATE")
     with database.conn:
@@ -251,6 +322,34 @@ def apply(database: Database) -> None:
         if set(database.execute("SELECT source, target, meaning FROM transitions")) != set(rows):
             database.execute("DELETE FROM transitions")
             database.conn.executemany("INSERT INTO transitions (source, target, meaning) VALUES (?, ?, ?)", rows)
+
+
+def _copy(database: Database, step: str) -> None:
+    """Only the last one is kept.  One of an update that was interrupted is whole, and stays."""
+    name = database.execute("SELECT file FROM pragma_database_list WHERE name = 'main'").fetchone()[0]
+    if not name:
+        return  # in memory
+    file = Path(name)
+    copy = file.with_name(f"{file.name}.before-{step}")
+    if not copy.exists():
+        copy_online(database.conn, copy)
+    for earlier in file.parent.glob(f"{file.name}.before-*"):
+        if earlier != copy:
+            earlier.unlink()
+
+
+def copy_online(connection: sqlite3.Connection, copy: Path) -> None:
+    """A whole copy of a database that others may be writing to; appears complete or not at all."""
+    part = copy.with_name(f"{copy.name}.part")
+    part.unlink(missing_ok=True)
+    with closing(sqlite3.connect(part)) as target:
+        connection.backup(target)
+    descriptor = os.open(part, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    part.replace(copy)
 
 
 def require_present(database: Database) -> None:

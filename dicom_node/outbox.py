@@ -7,13 +7,16 @@ nothing up but its own rows.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dicom_node.states import State
 from dicom_node.store import Job, Store
+
+SENDABLE = frozenset({State.SENDING, State.SENT, State.REFUSED, State.ARCHIVED})
+"""Jobs in these states have rows, and results that can be sent again."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class Row:
     """One result on its way to one destination.  status: the peer's last answer (PS3.7 C), None if there is none.
 
     commitment: none (not asked of this destination), due, asked (under transaction_uid) or given.
+    broken_off: how often the destination broke off at this instance, while it took others.
+    unreached: whether it waits because the destination could not be had.
     """
 
     job: int
@@ -45,6 +50,8 @@ class Row:
     sop_class_uid: str = ""
     commitment: str = "none"
     transaction_uid: str | None = None
+    broken_off: int = 0
+    unreached: bool = False
 
 
 class Outbox:
@@ -52,6 +59,10 @@ class Outbox:
 
     def __init__(self, store: Store, committing: frozenset[str] = frozenset()) -> None:
         self._store = store
+        self.renew(committing)
+
+    def renew(self, committing: frozenset[str]) -> None:
+        """The configuration was read anew."""
         self._committing = committing
 
     def register(self, job: Job, results: Sequence[Result], destinations: Sequence[str], now: float) -> bool:
@@ -79,23 +90,50 @@ class Outbox:
             )
         return True
 
-    def due(self, destination: str, now: float) -> dict[int, list[Row]]:
-        """What may be sent to a destination now, by job, oldest job first."""
-        found: dict[int, list[Row]] = {}
-        for row in self.rows(
-            """SELECT d.* FROM deliveries d JOIN jobs j ON j.id = d.job WHERE j.state = 'sending'
-            AND d.destination = :destination AND d.outcome = 'pending' AND d.due_at <= :now ORDER BY d.job, d.path""",
+    def next_due(self, destination: str, now: float, but_not: Collection[int] = ()) -> list[Row]:
+        """What of one job may be sent to a destination now; nothing if there is no such job.
+
+        The job is the first in the order of the queue: today's patient waits for no cohort.
+        """
+        found = self._store.rows(
+            """SELECT j.id FROM jobs j WHERE j.state = 'sending' AND j.id NOT IN (SELECT value FROM json_each(:but_not))
+            AND EXISTS (SELECT 1 FROM deliveries d WHERE d.job = j.id AND d.destination = :destination
+                AND d.outcome = 'pending' AND d.due_at <= :now)
+            ORDER BY j.priority, j.id LIMIT 1""",
+            {"destination": destination, "now": now, "but_not": json.dumps(sorted(but_not))},
+        )
+        if not found:
+            return []
+        return self.rows(
+            """SELECT * FROM deliveries WHERE job = :job AND destination = :destination AND outcome = 'pending'
+            AND due_at <= :now ORDER BY path""",
+            job=found[0]["id"],
             destination=destination,
             now=now,
-        ):
-            found.setdefault(row.job, []).append(row)
-        return found
+        )
 
-    def answered(self, row: Row, outcome: str, now: float, *, status: int, comment: str, due_at: float) -> None:
-        """Writes down what the peer said: stored, refused, or pending (again at `due_at`)."""
+    def is_sending(self, job: int) -> bool:
+        """Whether a job is still to be sent: somebody may have cancelled it."""
+        return bool(self._store.rows("SELECT 1 FROM jobs WHERE id = :job AND state = 'sending'", {"job": job}))
+
+    def answered(
+        self,
+        row: Row,
+        outcome: str,
+        now: float,
+        *,
+        status: int | None,
+        comment: str,
+        due_at: float,
+        broke_off: bool = False,
+    ) -> None:
+        """Writes down what the peer said: stored, refused, or pending (again at `due_at`).
+
+        status: None where it said nothing.  broke_off: whether it did so at this instance.
+        """
         self._store.database.execute(
             """UPDATE deliveries SET outcome = :outcome, attempts = attempts + 1, status = :status, comment = :comment,
-                due_at = :due, changed_at = :now
+                due_at = :due, changed_at = :now, broken_off = broken_off + :broke_off, unreached = 0
             WHERE job = :job AND destination = :destination AND sop_instance_uid = :uid AND outcome = 'pending'""",
             {
                 "outcome": outcome,
@@ -103,6 +141,7 @@ class Outbox:
                 "comment": comment,
                 "due": due_at,
                 "now": now,
+                "broke_off": broke_off,
                 "job": row.job,
                 "destination": row.destination,
                 "uid": row.sop_instance_uid,
@@ -110,32 +149,53 @@ class Outbox:
         )
 
     def postpone(self, rows: Sequence[Row], now: float, *, comment: str, due_at: float) -> None:
-        """The peer could not be asked: all of these again at `due_at`."""
+        """The peer broke off before these: all of them again at `due_at`."""
         with self._store.transaction() as database:
             for row in rows:
                 database.execute(
-                    """UPDATE deliveries SET attempts = attempts + 1, comment = ?, due_at = ?, changed_at = ?
+                    """UPDATE deliveries SET attempts = attempts + 1, status = NULL, comment = ?, due_at = ?,
+                        changed_at = ?, unreached = 0
                     WHERE job = ? AND destination = ? AND sop_instance_uid = ? AND outcome = 'pending'""",
                     [comment, due_at, now, row.job, row.destination, row.sop_instance_uid],
                 )
 
+    def put_off(self, destination: str, now: float, *, comment: str, due_at: float) -> None:
+        """The peer cannot be had: all that is due to it again at `due_at`, whatever job it is of."""
+        self._store.database.execute(
+            """UPDATE deliveries SET attempts = attempts + 1, status = NULL, comment = :comment, due_at = :due_at,
+                changed_at = :now, unreached = 1
+            WHERE destination = :destination AND outcome = 'pending' AND due_at <= :now""",
+            {"destination": destination, "now": now, "comment": comment, "due_at": due_at},
+        )
+
+    def take_up(self, destination: str, now: float) -> None:
+        """The peer answers again: what waited for that is due."""
+        waiting = "destination = :destination AND outcome = 'pending' AND unreached"
+        values = {"destination": destination, "now": now}
+        if self._store.rows(f"SELECT 1 FROM deliveries WHERE {waiting} LIMIT 1", values):
+            self._store.database.execute(
+                f"UPDATE deliveries SET due_at = MIN(due_at, :now), unreached = 0 WHERE {waiting}", values
+            )
+
     def settle(self, now: float) -> None:
         """Moves on every sending job that has nothing left to send.
 
-        The reason is told in the log: of a refusal it has the status, not the peer's words, which may quote a patient.
+        In one transaction, as what was stored may be asked for again meanwhile.  The reason is told in the log: of a
+        refusal it has the status, not the peer's words, which may quote a patient.
         """
-        for found in self._store.rows(
-            """SELECT j.id, COUNT(d.job) AS total, TOTAL(d.outcome = 'refused') AS refused,
+        over = """SELECT j.id, COUNT(d.job) AS total, TOTAL(d.outcome = 'refused') AS refused,
                 MIN(d.destination || ': ' || IIF(d.status IS NULL, d.comment, printf('answered 0x%04X', d.status)))
                     FILTER (WHERE d.outcome = 'refused') AS example
             FROM jobs j LEFT JOIN deliveries d ON d.job = j.id WHERE j.state = 'sending'
             GROUP BY j.id HAVING TOTAL(d.outcome = 'pending') = 0"""
-        ):
-            if found["refused"]:
-                reason = f"{found['refused']:.0f} of {found['total']} turned down, such as by {found['example']}"
-                self._store.advance(found["id"], State.SENDING, State.REFUSED, now, reason)
-            else:
-                with self._store.transaction():
+        if not self._store.rows(over):
+            return
+        with self._store.transaction():
+            for found in self._store.rows(over):
+                if found["refused"]:
+                    reason = f"{found['refused']:.0f} of {found['total']} turned down, such as by {found['example']}"
+                    self._store.advance(found["id"], State.SENDING, State.REFUSED, now, reason)
+                else:
                     self._store.advance(found["id"], State.SENDING, State.SENT, now)
                     self.archive(found["id"], now)
 
@@ -170,17 +230,49 @@ class Outbox:
             for job in sorted({row["job"] for row in changed}):
                 self.archive(job, now)
 
-    def again(self, job: int, now: float) -> bool:
+    def again(self, job: int, now: float, reason: str = "") -> bool:
         """Sends what was turned down once more."""
         with self._store.transaction() as database:
-            if not self._store.advance(job, State.REFUSED, State.SENDING, now):
+            if not self._store.advance(job, State.REFUSED, State.SENDING, now, reason):
                 return False
             database.execute(
-                """UPDATE deliveries SET outcome = 'pending', attempts = 0, due_at = ?
+                """UPDATE deliveries SET outcome = 'pending', attempts = 0, broken_off = 0, unreached = 0, due_at = ?
                 WHERE job = ? AND outcome = 'refused'""",
                 [now, job],
             )
         return True
+
+    def resend(self, job: int, destinations: Sequence[str], now: float, reason: str = "") -> int:
+        """Sends all results of a job to these destinations, once more or for the first time; how many results.
+
+        0 if the job is where nothing of it can be sent.  A destination that is asked for commitment is asked anew.
+        """
+        with self._store.transaction() as database:
+            found = self._store.job(job)
+            if found is None or found.state not in SENDABLE:
+                return 0
+            if found.state is not State.SENDING:
+                self._store.advance(job, found.state, State.SENDING, now, reason)
+            known = self._store.rows(
+                """SELECT sop_instance_uid AS uid, MIN(path) AS path, MAX(sop_class_uid) AS class FROM deliveries
+                WHERE job = :job GROUP BY sop_instance_uid""",
+                {"job": job},
+            )
+            for destination in destinations:
+                commitment = "due" if destination in self._committing else "none"
+                database.conn.executemany(
+                    """INSERT INTO deliveries (job, destination, sop_instance_uid, path, due_at, changed_at,
+                        sop_class_uid, commitment)
+                    VALUES (:job, :destination, :uid, :path, :now, :now, :class, :commitment)
+                    ON CONFLICT (job, destination, sop_instance_uid) DO UPDATE SET outcome = 'pending', attempts = 0,
+                        due_at = :now, status = NULL, comment = '', changed_at = :now, commitment = :commitment,
+                        transaction_uid = NULL, broken_off = 0, unreached = 0""",
+                    [
+                        row | {"job": job, "destination": destination, "now": now, "commitment": commitment}
+                        for row in known
+                    ],
+                )
+        return len(known)
 
     def hurry(self, job: int, now: float) -> int:
         """Ends the pause of what is pending; how many rows."""

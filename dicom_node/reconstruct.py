@@ -4,7 +4,7 @@ A job folder holds
 
     job.json          {"instances": [path, …], "created_at": seconds since the epoch, "scanners": [what the site knows,
                       see `config.Scanner`], "output": what is to be made, see `config.Output`, "device": where the
-                      physics runs}, written by whoever made the job
+                      physics runs, "reprocessed": see `encode.aside`}, written by whoever made the job
     progress.jsonl    one line {"at": seconds, "stage": name} for each stage that began, over all attempts
     result.part/      being written
     result/           dicom/*.dcm, report.json, map.png; appears complete or not at all
@@ -34,6 +34,7 @@ from dicom_node.atlas import read_atlas
 from dicom_node.convert import Override, Source, convert, describe
 from dicom_node.convert.mask import named, with_mask
 from dicom_node.encode import encode
+from dicom_node.encode.aside import set_aside
 from dicom_node.encode.file import Writer
 from dicom_node.encode.record import names, record
 from dicom_node.errors import InvalidConfiguration, NotConvertible
@@ -93,7 +94,10 @@ def reconstruct_job(job_folder: Path, recipe: Recipe) -> Path:
 
         created = job.get("created_at", job_file.stat().st_mtime)
         device = job.get("device", "cpu")
-        outcome = reconstruct_group(acquired, recipe, created, on_stage, scanners, output, device=device)
+        reprocessed = job.get("reprocessed", 0)
+        outcome = reconstruct_group(
+            acquired, recipe, created, on_stage, scanners, output, device=device, reprocessed=reprocessed
+        )
         on_stage("write")
         write(outcome, part)
         part.rename(result)
@@ -111,9 +115,10 @@ def reconstruct_group(
     output: Output | None = None,
     mask: Path | None = None,
     device: str = "cpu",
+    reprocessed: int = 0,
 ) -> Outcome:
     """From images to encoded results, in memory.  created: see `encode`.  on_stage: told as each stage begins.
-    mask: a file with the brain, which goes before a segmentation among the images.
+    mask: a file with the brain, which goes before a segmentation among the images.  reprocessed: see `encode.aside`.
     Raises NotConvertible for images from which no map can be made, Contradicted for a phase that cannot be what its
     header says, with the reason.
     """
@@ -132,6 +137,8 @@ def reconstruct_group(
     watch("encode")
     output = output or Output()
     encoded = encode(maps, source, recipe, created, output)
+    if reprocessed:
+        set_aside(encoded.datasets, recipe, reprocessed)
     outputs = names(encoded.datasets)
     report = record(acquisition, maps, source, recipe, encoded.regions, encoded.comparison, outputs, watch.stop())
     report |= {"decisions": list(source.decisions), "plausibility": as_data(judged.found)}

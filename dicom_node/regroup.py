@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 
 import structlog
 
 from dicom_node.model import Completeness, Group, Instance
-from dicom_node.states import GROWING, State
+from dicom_node.mpps import heed, steps_with
+from dicom_node.states import GROWING, Priority, State
 from dicom_node.store import Job, Objection, Store
 
 GroupFunction = Callable[[Sequence[Instance], float, float, frozenset[str]], list[Group]]
@@ -23,6 +25,9 @@ STATE_OF = {
     Completeness.INCOMPLETE: State.INCOMPLETE,
     Completeness.FOREIGN: State.FOREIGN,
 }
+
+JUST_SCANNED = timedelta(days=2)
+"""An image that comes later after its acquisition was sent from an archive, or by hand: nobody waits for it."""
 
 log = structlog.get_logger(__name__)
 
@@ -36,7 +41,10 @@ def regroup(
     """
     for study, arrivals in store.open_studies():
         try:
-            groups = group(store.instances(study), now, quiet_time, open_associations)
+            instances = store.instances(study)
+            groups = group(instances, now, quiet_time, open_associations)
+            if steps := steps_with(store, {instance.series_instance_uid for instance in instances}):
+                groups = heed(groups, steps, instances, now, quiet_time, open_associations)
             for found in groups:
                 place(store, found, now)
             _retire(store, study, {found.key for found in groups}, now)
@@ -63,11 +71,14 @@ def place(store: Store, group: Group, now: float) -> None:
     with store.transaction():
         job = store.latest(group.key)
         if job is None:
-            job = store.open_job(group.key, 1, group.study_instance_uid, sorted(images), now)
+            job = _open(store, group, 1, now)
+        elif job.state is State.CANCELLED:
+            store.set_images(job, sorted(images))
+            return
         elif job.state not in GROWING:
             if images == set(job.images) or _is_second_export(job, group):
                 return
-            job = store.open_job(group.key, job.revision + 1, group.study_instance_uid, sorted(images), now)
+            job = _open(store, group, job.revision + 1, now)
         elif images != set(job.images):
             job = _reopen(store, job, now, f"{len(images - set(job.images))} new images came")
             store.set_images(job, sorted(images))
@@ -76,6 +87,35 @@ def place(store: Store, group: Group, now: float) -> None:
             return
         job = _reopen(store, job, now, "it was looked at anew")
         store.advance(job.id, State.WAITING, target, now, group.reason)
+
+
+def priority(group: Group, fetched: bool) -> Priority:
+    """fetched: whether the node brought a series of it from an archive."""
+    acquired = [_day(frame.acquired_at) for instance in group.instances for frame in instance.frames[:1]]
+    days = [day for day in acquired if day]
+    received = datetime.fromtimestamp(min((i.received_at for i in group.instances), default=0.0), UTC)
+    is_old = bool(days) and received.replace(tzinfo=None) - max(days) > JUST_SCANNED
+    return Priority.COHORT if fetched or is_old else Priority.TODAY
+
+
+def _day(acquired_at: str) -> datetime | None:
+    """The day of a DICOM DT; None for a TM, or for what is no day."""
+    try:
+        return datetime.strptime(acquired_at[:8], "%Y%m%d") if len(acquired_at) >= 14 else None
+    except ValueError:
+        return None
+
+
+def _open(store: Store, group: Group, revision: int, now: float) -> Job:
+    series = {instance.series_instance_uid for instance in group.instances}
+    return store.open_job(
+        group.key,
+        revision,
+        group.study_instance_uid,
+        sorted(_uids(group.used)),
+        now,
+        priority=priority(group, store.were_fetched(series)),
+    )
 
 
 def _is_second_export(job: Job, group: Group) -> bool:
@@ -88,7 +128,7 @@ def _retire(store: Store, study: str, keys: set[str], now: float) -> None:
     """Jobs whose images have become part of another acquisition, before anything was made of them."""
     with store.transaction():
         for job in store.jobs(*GROWING - {State.FOREIGN}, study=study):
-            if job.group_key not in keys:
+            if job.group_key not in keys and not job.recipe:
                 job = _reopen(store, job, now, "")
                 store.advance(job.id, State.WAITING, State.FOREIGN, now, "its images belong to another acquisition now")
 

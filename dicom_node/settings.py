@@ -50,6 +50,11 @@ def _sop_class(value: str) -> str:
     return str(found)
 
 
+def _cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")]
 AETitle = Annotated[str, AfterValidator(_ae_title)]
 Seconds = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
@@ -104,16 +109,20 @@ class Group(Table):
 
 
 class Reconstruct(Table):
-    """recipe: a name below config/recipes or a file.  threads: of each worker, 0 shares the cores among them.
+    """recipe: a name below config/recipes or a file.  workers: jobs at once, 0 for one for every four cores.
+    threads: of each worker, 0 shares the cores among them.
 
-    time_limit: s.  attempts: how often a job is begun whose worker dies.  pause: s before it is begun again.
+    memory: GB that all jobs at once may hold, 0 for what machine and cgroup have; see `memory`.  time_limit: s.
+    attempts: how often a job is begun whose worker dies.  pause: s before it is begun again, four times as long each
+    time.
     withhold_failed: whether a result that is graded as failed waits for a person instead of being sent.
     device: where the physics runs, see `reconstruction.reconstruct`.
     """
 
     recipe: str = "default"
-    workers: Count = 1
+    workers: Annotated[int, Field(ge=0)] = 0
     threads: Annotated[int, Field(ge=0)] = 0
+    memory: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     time_limit: Seconds = 3600.0
     attempts: Count = 3
     pause: Annotated[float, Field(ge=0)] = 10.0
@@ -121,8 +130,13 @@ class Reconstruct(Table):
     device: Literal["cpu", "cuda"] = "cpu"
 
     @property
+    def workers_at_once(self) -> int:
+        """What is beyond four cores serves another job."""
+        return self.workers or max(1, _cores() // 4)
+
+    @property
     def threads_of_a_worker(self) -> int:
-        return self.threads or max(1, (os.cpu_count() or 1) // self.workers)
+        return self.threads or max(1, _cores() // self.workers_at_once)
 
 
 class Output(Table):
@@ -233,7 +247,7 @@ class Peer(Table):
     ae_title: AETitle
     address: Annotated[str, AfterValidator(_address)]
     port: Annotated[int, PORT] = 0
-    may: tuple[Literal["store", "query", "retrieve", "commit"], ...] = ("store",)
+    may: tuple[Literal["store", "query", "retrieve", "commit", "mpps"], ...] = ("store",)
     certificate: str = ""
     sop_classes: tuple[Annotated[str, AfterValidator(_sop_class)], ...] = ()
     associations: Count = 10
@@ -266,9 +280,19 @@ class Scanner(Table):
 
 
 class Retention(Table):
-    """jobs: days that the folder of a finished job is kept, 0 for ever.  Nothing that is still to be sent goes."""
+    """How long the node keeps what it need not keep; see `retention`.  Days, 0 for ever.
 
-    jobs: Days = 14.0
+    results: folders of finished jobs.  sources: images whose results are delivered.  unused: images of which nothing
+    was made.  quarantine: what was refused on arrival.  free_bytes: below this, results and then sources that are
+    delivered go before their time, oldest first.  minimum_free_bytes: below this nothing is taken, see `room`.
+    """
+
+    results: Days = 14.0
+    sources: Days = 30.0
+    unused: Days = 180.0
+    quarantine: Days = 30.0
+    free_bytes: Annotated[int, Field(ge=0)] = 5 * 2**30
+    minimum_free_bytes: Annotated[int, Field(ge=2**24)] = 2**30
 
 
 class Fetch(Table):
@@ -296,6 +320,18 @@ class Fetch(Table):
             except ValueError as error:
                 raise ValueError(f"schedule is no line of crontab: {error}; expected such as '0 2 * * *'") from error
         return self
+
+
+class Watch(Table):
+    """Where the page, the metrics and the health of the node are served, read-only, by HTTP.
+
+    host: "" for nowhere.  names: what the node is called there besides its addresses and "localhost": a request for any
+    other name is not answered.
+    """
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, PORT] = 8112
+    names: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]{1,253}$")], ...] = ()
 
 
 class Log(Table):

@@ -9,11 +9,13 @@ meaning; the store fills a SQLite table from it whose trigger refuses any other.
                    │                                 ⇅
                    ▼                              refused
              failed, review
+
+Whatever is not over yet can become cancelled, and is taken up again when somebody asks for it.
 """
 
 from __future__ import annotations
 
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 
 from dicom_node.errors import IllegalTransition
 
@@ -46,6 +48,19 @@ class State(StrEnum):
     REVIEW = "review"
     """Physics contradicts what the header says of the phase, or the result's quality has failed; the reason says how.
     Somebody decides."""
+    CANCELLED = "cancelled"
+    """Somebody stopped it; the reason says who.  Its images are kept, and nothing of it is sent any more."""
+
+
+class Priority(IntEnum):
+    """Who goes first, in the queue and on the way to each destination; within one class, who has been due longest."""
+
+    ASKED = 0
+    """Somebody asked for it to go first."""
+    TODAY = 1
+    """A patient who was just scanned."""
+    COHORT = 2
+    """Fetched from an archive, scanned days ago, or reprocessed: nobody stands beside the scanner."""
 
 
 START = State.WAITING
@@ -78,11 +93,24 @@ TRANSITIONS: dict[tuple[State, State], str] = {
     (State.REVIEW, State.READY): "asked for: it is run again, as its scanner is configured now",
     (State.SENT, State.READY): "asked for: it is run again and sent again",
     (State.ARCHIVED, State.READY): "asked for: it is run again and sent again",
+    (State.ARCHIVED, State.SENDING): "asked for: it is sent again",
+    (State.WAITING, State.CANCELLED): "asked for: it is not begun",
+    (State.INCOMPLETE, State.CANCELLED): "asked for: it is not begun",
+    (State.READY, State.CANCELLED): "asked for: it is not begun",
+    (State.RECONSTRUCTING, State.CANCELLED): "asked for: its worker is stopped",
+    (State.RECONSTRUCTED, State.CANCELLED): "asked for: it is not sent",
+    (State.SENDING, State.CANCELLED): "asked for: nothing more of it is sent",
+    (State.REFUSED, State.CANCELLED): "asked for: what was turned down is given up",
+    (State.CANCELLED, State.WAITING): "asked for: it is taken up again",
 }
 """(from, to) and what the move means."""
 
 GROWING = frozenset({State.WAITING, State.INCOMPLETE, State.FOREIGN, State.READY, State.FAILED, State.REVIEW})
-"""Nothing was made of the job's images yet: a late image joins them.  In every other state it makes a new revision."""
+"""Nothing was made of the job's images yet: a late image joins them.  A cancelled one takes it in too, and stays where
+it is.  In every other state it makes a new revision."""
+
+CANCELLABLE = frozenset(source for source, target in TRANSITIONS if target is State.CANCELLED)
+"""Something is still to be done for these."""
 
 
 def check(source: State, target: State) -> str:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -23,7 +23,7 @@ from sqlite_utils import Database
 
 from dicom_node import migrations, states
 from dicom_node.model import Instance
-from dicom_node.states import State
+from dicom_node.states import Priority, State
 
 BUSY_TIMEOUT = 30.0
 """Seconds to wait for another writer; each writes for milliseconds."""
@@ -36,7 +36,10 @@ _SOFTWARE = f"{version('qsm-node')} {hashlib.sha256(_FIELDS.encode()).hexdigest(
 
 @dataclass(frozen=True)
 class Job:
-    """One acquisition on its way.  images: SOP Instance UIDs to reconstruct from, sorted.  Times: s since the epoch."""
+    """One acquisition on its way.  images: SOP Instance UIDs to reconstruct from, sorted.  Times: s since the epoch.
+
+    recipe: its own, see `reprocess`; "" for the one of the node.
+    """
 
     id: int
     group_key: str
@@ -50,6 +53,8 @@ class Job:
     lease_until: float | None
     created_at: float
     changed_at: float
+    priority: Priority = Priority.TODAY
+    recipe: str = ""
 
 
 @dataclass(frozen=True)
@@ -139,6 +144,7 @@ class Store:
             "at": instance.received_at,
             "software": _SOFTWARE,
             "description": _DESCRIPTION.dump_json(instance).decode(),
+            "digest": instance.digest,
         }
         with self.transaction() as database:
             database.execute(
@@ -147,8 +153,8 @@ class Store:
             )
             added = database.execute(
                 """INSERT INTO instances
-                    (sop_instance_uid, study_instance_uid, path, received_at, software, description)
-                VALUES (:uid, :study, :path, :at, :software, :description)
+                    (sop_instance_uid, study_instance_uid, path, received_at, software, description, digest)
+                VALUES (:uid, :study, :path, :at, :software, :description, :digest)
                 ON CONFLICT (sop_instance_uid) DO NOTHING""",
                 values,
             ).rowcount
@@ -156,6 +162,21 @@ class Store:
                 database.execute("DELETE FROM objections WHERE path = :path", values)
                 self._reopen(database, instance.study_instance_uid)
         return bool(added)
+
+    def describe_anew(self, instance: Instance) -> bool:
+        """Replaces the description that another version of this software made.  False if its file has changed since it
+        was taken in: the digest of then is kept.
+        """
+        values = {"uid": instance.sop_instance_uid, "software": _SOFTWARE}
+        values["description"] = _DESCRIPTION.dump_json(instance).decode()
+        with self.transaction() as database:
+            [found] = self.rows(
+                """UPDATE instances SET software = :software, description = :description
+                WHERE sop_instance_uid = :uid RETURNING digest, study_instance_uid""",
+                values,
+            )
+            self._reopen(database, found["study_instance_uid"])
+        return bool(found["digest"] == instance.digest)
 
     def remove_instances(self, paths: Sequence[str]) -> None:
         """Forgets images whose files are gone."""
@@ -165,6 +186,10 @@ class Store:
                 if gone:
                     database.execute("DELETE FROM instances WHERE path = ?", [path])
                     self._reopen(database, gone[0])
+
+    def look_again_at(self, study: str) -> None:
+        """Has a study grouped anew, although nothing came to it."""
+        self._reopen(self.database, study)
 
     def _reopen(self, database: Database, study: str) -> None:
         database.execute("UPDATE studies SET arrivals = arrivals + 1 WHERE study_instance_uid = ?", [study])
@@ -202,6 +227,15 @@ class Store:
         }
         return [found[uid] for uid in uids if uid in found]
 
+    def were_fetched(self, series: Collection[str]) -> bool:
+        """Whether one of these series is one that the node brought from an archive, or is about to."""
+        found = self.rows(
+            """SELECT 1 FROM fetches WHERE state <> 'refused'
+            AND series_instance_uid IN (SELECT value FROM json_each(:series)) LIMIT 1""",
+            {"series": json.dumps(sorted(series))},
+        )
+        return bool(found)
+
     def open_studies(self) -> list[tuple[str, int]]:
         """Studies that something came to since they were last settled, with the count of arrivals."""
         found = self.database.execute("SELECT study_instance_uid, arrivals FROM studies WHERE arrivals > settled")
@@ -227,21 +261,35 @@ class Store:
 
     # jobs
 
-    def open_job(self, group_key: str, revision: int, study: str, images: Sequence[str], now: float) -> Job:
+    def open_job(
+        self,
+        group_key: str,
+        revision: int,
+        study: str,
+        images: Sequence[str],
+        now: float,
+        *,
+        priority: Priority = Priority.TODAY,
+        recipe: str = "",
+        reason: str = "",
+    ) -> Job:
         """A new job, waiting.  If another has just made it, that one."""
-        reason = f"revision {revision}: images came after {revision - 1} was begun" if revision > 1 else "an image came"
+        came = f"revision {revision}: images came after {revision - 1} was begun" if revision > 1 else "an image came"
         self.database.execute(
             """INSERT INTO jobs (group_key, revision, study_instance_uid, state, reason, images, due_at, created_at,
-                changed_at) VALUES (:key, :revision, :study, :state, :reason, :images, :now, :now, :now)
+                changed_at, priority, recipe)
+            VALUES (:key, :revision, :study, :state, :reason, :images, :now, :now, :now, :priority, :recipe)
             ON CONFLICT (group_key, revision) DO NOTHING""",
             {
                 "key": group_key,
                 "revision": revision,
                 "study": study,
                 "state": states.START,
-                "reason": reason,
+                "reason": reason or came,
                 "images": _sorted(images),
                 "now": now,
+                "priority": priority,
+                "recipe": recipe,
             },
         )
         return self._job("group_key = :key AND revision = :revision", {"key": group_key, "revision": revision})
@@ -276,30 +324,74 @@ class Store:
         )
         return bool(moved)
 
-    def claim(self, now: float, lease: float, ceiling: int) -> Job | None:
-        """Takes the job that has been due longest for reconstruction, for `lease` seconds, at most `ceiling` times."""
+    def line(self, now: float, ceiling: int, most: int) -> list[Job]:
+        """Those that stand first in the queue for reconstruction, at most so many."""
+        found = self.rows(
+            f"""SELECT * FROM jobs WHERE state = 'ready' AND due_at <= :now AND attempts < :ceiling
+            ORDER BY {_ORDER} LIMIT :most""",
+            {"now": now, "ceiling": ceiling, "most": most},
+        )
+        return [_as_job(row) for row in found]
+
+    def claim(self, now: float, lease: float, ceiling: int, *, only: int | None = None) -> Job | None:
+        """Takes the first in the queue for reconstruction, for `lease` seconds, at most `ceiling` times.
+
+        only: that job or none.
+        """
         claimed = self.rows(
-            """UPDATE jobs SET state = 'reconstructing', reason = :reason, changed_at = :now,
+            f"""UPDATE jobs SET state = 'reconstructing', reason = :reason, changed_at = :now,
                 lease_until = :now + :lease, attempts = attempts + 1
             WHERE id = (SELECT id FROM jobs WHERE state = 'ready' AND due_at <= :now AND attempts < :ceiling
-                ORDER BY due_at, id LIMIT 1)
+                AND (:only IS NULL OR id = :only) ORDER BY {_ORDER} LIMIT 1)
             RETURNING *""",
             {
                 "now": now,
                 "lease": lease,
                 "ceiling": ceiling,
+                "only": only,
                 "reason": states.check(State.READY, State.RECONSTRUCTING),
             },
         )
         return _as_job(claimed[0]) if claimed else None
 
-    def run_again(self, job: Job, now: float) -> bool:
+    def explain(self, job: int, state: State, reason: str) -> None:
+        """Why a job stays where it is.  No move, and no line of the journal."""
+        self.database.execute(
+            "UPDATE jobs SET reason = :reason WHERE id = :job AND state = :state AND reason <> :reason",
+            {"job": job, "state": state, "reason": reason},
+        )
+
+    def put(self, job: int, priority: Priority) -> bool:
+        """Moves a job to another place in the queue; False if it has that priority already."""
+        changed = self.database.execute(
+            "UPDATE jobs SET priority = :priority WHERE id = :job AND priority <> :priority",
+            {"job": job, "priority": priority},
+        )
+        return bool(changed.rowcount)
+
+    def run_again(self, job: Job, now: float, reason: str = "") -> bool:
         """A failed or sent job from the beginning, with all its attempts.  False if it has moved meanwhile."""
         with self.transaction():
-            moved = self.advance(job.id, job.state, State.READY, now)
+            moved = self.advance(job.id, job.state, State.READY, now, reason)
             if moved:
                 self.forget_attempts(job.id)
         return moved
+
+    def take_up(self, job: Job, now: float, reason: str = "") -> bool:
+        """A cancelled job again, with all its attempts.  False if it has moved meanwhile.
+
+        Its images may have changed: the grouping looks at them anew, but for a job that it has no more to do with.
+        """
+        with self.transaction():
+            if not self.advance(job.id, State.CANCELLED, State.WAITING, now, reason):
+                return False
+            self.forget_attempts(job.id)
+            newest = self.latest(job.group_key)
+            if job.recipe or newest is None or newest.id != job.id:
+                self.advance(job.id, State.WAITING, State.READY, now, reason)
+            else:
+                self.look_again_at(job.study_instance_uid)
+        return True
 
     def forget_attempts(self, job: int, count: int | None = None) -> None:
         """Takes back `count` attempts that were not the job's fault; all of them if None."""
@@ -319,6 +411,22 @@ class Store:
         )
         return _as_job(found[0]) if found else None
 
+    def reprocessed_before(self, job: Job) -> int:
+        """How many jobs were made of the same acquisition by recipes of their own before this one."""
+        [found] = self.rows(
+            """SELECT COUNT(*) AS count FROM jobs WHERE id < :id AND recipe <> ''
+            AND substr(group_key, 1, :length) = :base""",
+            {"id": job.id, "base": f"{base_key(job)}/", "length": len(base_key(job)) + 1},
+        )
+        return int(found["count"])
+
+    def of_revision(self, group_key: str, revision: int) -> Job | None:
+        found = self.rows(
+            "SELECT * FROM jobs WHERE group_key = :key AND revision = :revision",
+            {"key": group_key, "revision": revision},
+        )
+        return _as_job(found[0]) if found else None
+
     def jobs(self, *wanted: State, study: str | None = None) -> list[Job]:
         """All jobs, or those in the given states or of one study, oldest first."""
         found = self.rows(
@@ -334,14 +442,23 @@ class Store:
 
     def journal(self, after: int = 0) -> list[Move]:
         """The moves after the given line of the journal."""
-        found = self.rows("SELECT * FROM journal WHERE id > :after ORDER BY id", {"after": after})
-        return [
-            Move(**(row | {"source": row["source"] and State(row["source"]), "target": State(row["target"])}))
-            for row in found
-        ]
+        return _as_moves(self.rows("SELECT * FROM journal WHERE id > :after ORDER BY id", {"after": after}))
+
+    def journal_of(self, job: int) -> list[Move]:
+        """All moves of one job, oldest first."""
+        return _as_moves(self.rows("SELECT * FROM journal WHERE job = :job ORDER BY id", {"job": job}))
 
     def _job(self, where: str, values: Mapping[str, Any]) -> Job:
         return _as_job(self.rows(f"SELECT * FROM jobs WHERE {where}", values)[0])
+
+
+def base_key(job: Job) -> str:
+    """The key of the group whose images a job is made from; one with a recipe of its own has that in its key too."""
+    return job.group_key.partition("/")[0]
+
+
+_ORDER = "priority, due_at, id"
+"""Of the queue."""
 
 
 def _sorted(images: Sequence[str]) -> str:
@@ -349,4 +466,10 @@ def _sorted(images: Sequence[str]) -> str:
 
 
 def _as_job(row: Mapping[str, Any]) -> Job:
-    return Job(**(dict(row) | {"state": State(row["state"]), "images": tuple(json.loads(row["images"]))}))
+    made = {"state": State(row["state"]), "images": tuple(json.loads(row["images"]))}
+    return Job(**(dict(row) | made | {"priority": Priority(row["priority"])}))
+
+
+def _as_moves(rows: Sequence[Mapping[str, Any]]) -> list[Move]:
+    made = ({"source": row["source"] and State(row["source"]), "target": State(row["target"])} for row in rows)
+    return [Move(**(dict(row) | more)) for row, more in zip(rows, made, strict=True)]

@@ -12,7 +12,22 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from dicom_node.commands import check, compare, export, fetch, inspect, reconstruct, retry, serve, status
+from dicom_node.commands import (
+    cancel,
+    check,
+    compare,
+    export,
+    fetch,
+    inspect,
+    journal,
+    prioritise,
+    reconstruct,
+    reprocess,
+    resend,
+    retry,
+    serve,
+    status,
+)
 from dicom_node.commands._common import FAILURE, WRONG_USAGE
 from dicom_node.errors import InvalidConfiguration, NodeError
 
@@ -21,7 +36,12 @@ COMMANDS = (
     reconstruct,
     inspect,
     status,
+    journal,
     retry,
+    cancel,
+    resend,
+    reprocess,
+    prioritise,
     export,
     compare,
     fetch,

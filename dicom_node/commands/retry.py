@@ -1,46 +1,67 @@
-"""qsm-node retry: a job runs again."""
+"""qsm-node retry: jobs run again."""
 
 from __future__ import annotations
 
 import argparse
 import time
+from typing import TYPE_CHECKING
 
 from dicom_node.commands._common import DONE, Subparsers, state_folder_of
-from dicom_node.errors import NodeError
+from dicom_node.commands._jobs import NothingToDo, add_jobs, asked, each
+from dicom_node.errors import InvalidConfiguration
 from dicom_node.states import State
 
+if TYPE_CHECKING:
+    from dicom_node.outbox import Outbox
+    from dicom_node.store import Job, Store
 
-class NothingToRetry(NodeError):
-    """A job that does not exist or is not in a state from which it could be run again."""
+BY_STATE = (State.FAILED, State.REFUSED, State.REVIEW, State.CANCELLED)
+"""Whose jobs may be taken all together."""
 
 
 def register(commands: Subparsers) -> argparse.ArgumentParser:
-    parser = commands.add_parser("retry", help="run a job again")
-    parser.add_argument("job", type=int, metavar="JOB", help="its number, as status shows it")
+    parser = commands.add_parser("retry", help="run jobs again")
+    add_jobs(parser, optional=True)
+    parser.add_argument(
+        "--all", type=State, choices=BY_STATE, metavar="STATE", help=f"every job that is {_or(BY_STATE)}"
+    )
     parser.set_defaults(command=_run)
     return parser
 
 
 def _run(options: argparse.Namespace) -> int:
+    if bool(options.jobs) == bool(options.all):
+        raise InvalidConfiguration("name the jobs to run again, or --all with a state, and not both")
     from dicom_node.outbox import Outbox
     from dicom_node.store import Store
 
     store = Store(state_folder_of(options.config) / "node.db", owner=False)
-    job = store.job(options.job)
-    now = time.time()
-    if job is None:
-        raise NothingToRetry(f"there is no job {options.job}; qsm-node status lists them")
     outbox = Outbox(store)
+    now = time.time()
+    numbers = options.jobs or [job.id for job in store.jobs(options.all)]
+    if not numbers:
+        print(f"no job is {options.all}")
+        return DONE
+    return each(store, numbers, lambda job: retry(store, outbox, job, now))
+
+
+def retry(store: Store, outbox: Outbox, job: Job, now: float) -> str:
+    """What becomes of the job, in words.  Raises NothingToDo."""
+    reason = asked(now)
     if job.state is State.SENDING and outbox.hurry(job.id, now):
-        done = "is sent to its destinations at once"
-    elif job.state is State.REFUSED and outbox.again(job.id, now):
-        done = "is sent again where it was turned down"
-    elif job.state in (State.FAILED, State.REVIEW, State.SENT, State.ARCHIVED) and store.run_again(job, now):
-        done = "is run again"
-    else:
-        raise NothingToRetry(
-            f"job {job.id} is {job.state} ({job.reason}): there is nothing to run again; failed, refused, sent and "
-            "archived jobs and those in review can be, and the pauses of a sending job can be ended"
-        )
-    print(f"job {job.id} {done}")
-    return DONE
+        return "is sent to its destinations at once"
+    if job.state is State.REFUSED and outbox.again(job.id, now, f"{reason}: it is sent again"):
+        return "is sent again where it was turned down"
+    if job.state is State.CANCELLED and store.take_up(job, now, f"{reason}: it is taken up again"):
+        return "is taken up again"
+    rerun = (State.FAILED, State.REVIEW, State.SENT, State.ARCHIVED)
+    if job.state in rerun and store.run_again(job, now, f"{reason}: it is run again"):
+        return "is run again"
+    raise NothingToDo(
+        f"job {job.id} is {job.state} ({job.reason}): there is nothing to run again; failed, refused, cancelled, sent "
+        "and archived jobs and those in review can be, and the pauses of a sending job can be ended"
+    )
+
+
+def _or(states: tuple[State, ...]) -> str:
+    return f"{', '.join(states[:-1])} or {states[-1]}"

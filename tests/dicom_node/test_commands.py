@@ -48,7 +48,7 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"qsm-node {version('qsm-node')}\n"
 
 
-@pytest.mark.parametrize("arguments", [[], ["frobnicate"], ["retry"], ["retry", "x"], ["reconstruct", "."]])
+@pytest.mark.parametrize("arguments", [[], ["frobnicate"], ["cancel"], ["retry", "x"], ["reconstruct", "."]])
 def test_wrong_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)

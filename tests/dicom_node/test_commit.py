@@ -58,7 +58,7 @@ class Line:
         return self.folder / "jobs" / "1" / "result" / "dicom" / f"{uid}.dcm"
 
     def deliver(self, destination: str = "pacs") -> None:
-        for row in self.outbox.due(destination, self.clock()).get(self.job, []):
+        for row in self.outbox.next_due(destination, self.clock()):
             self.outbox.answered(row, "stored", self.clock(), status=0, comment="answered 0x0000", due_at=self.clock())
         self.outbox.settle(self.clock())
 
@@ -266,7 +266,7 @@ def test_a_job_that_waited_for_it_alone_is_archived(tmp_path: Path) -> None:
 
 def test_what_is_under_way_when_commitment_is_switched_on_is_asked_for_too(tmp_path: Path) -> None:
     line = Line(tmp_path, committing=[])
-    [first, _] = line.outbox.due("pacs", line.clock())[line.job]
+    [first, _] = line.outbox.next_due("pacs", line.clock())
     line.outbox.answered(first, "stored", line.clock(), status=0, comment="", due_at=line.clock())
     line.store.database.execute("UPDATE deliveries SET sop_class_uid = ''")  # as an older version left it
     line.open(["pacs"])
@@ -290,11 +290,11 @@ def test_what_was_sent_before_commitment_was_switched_on_is_left_alone(tmp_path:
 
 def test_nothing_that_may_have_to_be_sent_again_is_cleaned_up(line: Line) -> None:
     folder, later = line.folder / "jobs" / "1", line.clock() + 1e9
-    clean_up(line.store, line.folder / "jobs", Retention(jobs=1), later)
+    clean_up(line.store, line.folder / "jobs", Retention(results=1), later)
     assert folder.is_dir()
     line.round()
     line.report(line.uids)
-    clean_up(line.store, line.folder / "jobs", Retention(jobs=1), later)
+    clean_up(line.store, line.folder / "jobs", Retention(results=1), later)
     assert not folder.exists()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -196,17 +196,17 @@ def test_results_that_are_no_longer_whole_are_made_anew(line: Line, damage: str)
 def test_who_sees_late_that_a_result_is_gone_takes_no_folder_from_a_worker(tmp_path: Path) -> None:
     line = Line(tmp_path, ["first", "second"])
     folder = line.jobs / str(line.job)
-    due = line.outbox.due
+    due = line.outbox.next_due
 
-    def due_and_then_overtaken(destination: str, now: float) -> dict[int, list[Row]]:
-        found = due(destination, now)
-        line.outbox.due = due  # type: ignore[method-assign]
+    def due_and_then_overtaken(destination: str, now: float, but_not: Collection[int] = ()) -> list[Row]:
+        found = due(destination, now, but_not)
+        line.outbox.next_due = due  # type: ignore[method-assign]
         line.round(Peer(), "first")
         assert line.store.claim(line.clock(), lease=1, ceiling=9)
         a_file(folder / "result.part" / "1.dcm", "1.9")
         return found
 
-    line.outbox.due = due_and_then_overtaken  # type: ignore[method-assign]  # the other courier is that fast
+    line.outbox.next_due = due_and_then_overtaken  # type: ignore[method-assign]  # the other courier is that fast
     shutil.rmtree(folder)
     line.round(Peer(), "second")
     assert line.state is State.RECONSTRUCTING

@@ -147,10 +147,10 @@ def test_a_database_that_is_locked_for_a_while_loses_no_study_and_holds_up_no_ot
     failures = iter([sqlite3.OperationalError("database is locked")])
     open_job = store.open_job
 
-    def open_when_it_is_free(*arguments: Any) -> Job:
+    def open_when_it_is_free(*arguments: Any, **more: Any) -> Job:
         for failure in failures:
             raise failure
-        return open_job(*arguments)
+        return open_job(*arguments, **more)
 
     monkeypatch.setattr(store, "open_job", open_when_it_is_free)
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import socket
 import struct
+import time
+from collections.abc import Callable
 from operator import attrgetter
 from pathlib import Path
+from typing import Self
 
 import pytest
 from pydicom import dcmread
@@ -25,7 +28,7 @@ from dicom_node.call import Destination, SendSettings, echo
 from dicom_node.checkpoint import install_checkpoint
 from dicom_node.errors import PeerFailure, UnreadableObject
 from dicom_node.identity import IMPLEMENTATION_CLASS_UID
-from dicom_node.send import classify, send
+from dicom_node.send import MOST_SUSPECTED, classify, send
 from tests.objects import encode, enhanced_mr_image, mr_image, with_meta, write
 from tests.peers import free_port, rude_peer, running_node
 
@@ -199,35 +202,100 @@ def test_a_rude_peer_holds_nobody_up(tmp_path: Path, behaviour: object) -> None:
             echo(destination, BRISK)
 
 
-@pytest.mark.parametrize("how", ["dies", "is silent"])
-def test_a_peer_that_breaks_off_leaves_the_answered_answered(tmp_path: Path, how: str) -> None:
-    files = write(tmp_path, *(mr_image(number) for number in range(6)))
-    entity = AE("PEER")
-    entity.add_supported_context(MRImageStorage, ExplicitVRLittleEndian)
-    got: list[str] = []
+class Stumbling:
+    """A peer that breaks off at some instances, whenever they come, or at all of them."""
 
-    def store(event: evt.Event) -> int:
-        if len(got) == 3:
+    def __init__(self, at: Callable[[str], bool], how: str = "dies") -> None:
+        self._at = at
+        self._how = how
+        self._entity = AE("PEER")
+        self._entity.add_supported_context(MRImageStorage, ExplicitVRLittleEndian)
+        self.associations = 0
+        self.asked: list[str] = []
+        handlers = [(evt.EVT_C_STORE, self._store), (evt.EVT_ESTABLISHED, self._count)]
+        server = self._entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+        assert server is not None
+        self.server = server
+        self.destination = Destination("peer", "127.0.0.1", int(server.server_address[1]), "PEER")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._entity.shutdown()
+
+    def _count(self, event: evt.Event) -> None:
+        self.associations += 1
+
+    def _store(self, event: evt.Event) -> int:
+        uid = str(event.request.AffectedSOPInstanceUID)
+        self.asked.append(uid)
+        if self._at(uid):
             stream = event.assoc.dul.socket
             assert stream is not None
             assert stream.socket is not None
-            if how == "dies":
+            if self._how == "dies":
                 stream.socket.shutdown(socket.SHUT_RDWR)
             else:
                 event.assoc.dul.send_pdu = lambda primitive: None  # type: ignore[method-assign]  # nothing leaves it now
-        got.append("image")
         return 0x0000
 
-    server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, store)])
-    assert server is not None
-    destination = Destination("peer", "127.0.0.1", int(server.server_address[1]), "PEER")
-    answered: list[str] = []
+
+@pytest.mark.parametrize(
+    ("how", "bad"),
+    [("dies", (0,)), ("is silent", (3,)), ("dies", (5,)), ("dies", (1, 2)), ("dies", (3, 4, 5))],
+)
+def test_a_peer_that_breaks_off_at_some_instances_gets_all_others(
+    tmp_path: Path, how: str, bad: tuple[int, ...]
+) -> None:
+    images = [mr_image(number) for number in range(6)]
+    files = write(tmp_path, *images)
+    uids = [str(image.SOPInstanceUID) for image in images]
+    with Stumbling(lambda uid: uids.index(uid) in bad, how) as peer:
+        deliveries = {delivery.sop_instance_uid: delivery for delivery in send(files, peer.destination, BRISK)}
+    assert sorted(deliveries) == sorted(uids)
+    for number, uid in enumerate(uids):
+        found = deliveries[uid]
+        assert (found.outcome, found.broke_off) == (("retry", True) if number in bad else ("stored", False))
+        assert (found.status is None) == (number in bad)
+    assert sorted(peer.asked) == sorted(uids), "something was sent twice in one go"
+    assert f"instance {uids[bad[0]]}" in deliveries[uids[bad[0]]].comment
+
+
+def test_a_peer_that_breaks_off_at_everything_is_to_blame_itself(tmp_path: Path) -> None:
+    files = write(tmp_path, *(mr_image(number) for number in range(9)))
+    came: list[str] = []
+    with Stumbling(lambda uid: len(peer.asked) > 2) as peer, pytest.raises(PeerFailure, match=r"broke off.*instance"):
+        came.extend(map(attrgetter("outcome"), send(files, peer.destination, BRISK)))
+    assert came == ["stored", "stored"]
+    assert peer.associations == 1 + MOST_SUSPECTED
+
+
+def test_a_peer_that_breaks_off_and_is_gone_is_to_blame_itself(tmp_path: Path) -> None:
+    files = write(tmp_path, mr_image(1), mr_image(2))
+
+    def last(uid: str) -> bool:
+        peer.server.server_close()
+        return True
+
+    with Stumbling(last) as peer, pytest.raises(PeerFailure, match="took no TCP connection"):
+        list(send(files, peer.destination, BRISK))
+    assert len(peer.asked) == 1
+
+
+def test_a_peer_that_ends_the_association_after_each_instance_gets_them_all(tmp_path: Path) -> None:
+    files = write(tmp_path, *(mr_image(number) for number in range(3)))
+    entity, destination, got = _run([(MRImageStorage, [ExplicitVRLittleEndian])])
+    outcomes = []
     try:
-        with pytest.raises(PeerFailure, match="sent again later"):
-            answered.extend(map(attrgetter("outcome"), send(files, destination, BRISK)))
+        for delivery in send(files, destination, BRISK):
+            outcomes.append(delivery.outcome)
+            for association in entity.active_associations:
+                association.abort()
+            time.sleep(0.1)  # until that has arrived
     finally:
         entity.shutdown()
-    assert answered == ["stored"] * 3
+    assert (outcomes, len(got)) == (["stored"] * 3, 3)
 
 
 def test_who_stops_listening_releases_the_association(tmp_path: Path) -> None:

@@ -63,9 +63,15 @@ def test_every_state_can_be_reached_and_none_but_sent_is_without_a_way_on() -> N
     assert {source for source, _ in TRANSITIONS} == set(State)
 
 
+def test_whatever_is_not_over_can_be_cancelled_and_taken_up_again() -> None:
+    over = {State.FOREIGN, State.SENT, State.ARCHIVED, State.FAILED, State.REVIEW, State.CANCELLED}
+    assert set(State) - over == states.CANCELLABLE
+    assert [target for source, target in TRANSITIONS if source is State.CANCELLED] == [State.WAITING]
+
+
 def test_a_job_that_has_begun_takes_no_more_images() -> None:
     begun = {State.RECONSTRUCTING, State.RECONSTRUCTED, State.SENDING, State.SENT, State.ARCHIVED, State.REFUSED}
-    assert set(State) == states.GROWING | begun
+    assert set(State) == states.GROWING | begun | {State.CANCELLED}
     for state in states.GROWING - {State.WAITING}:
         assert (state, State.WAITING) in TRANSITIONS, f"a late image must reopen a job that is {state}"
     for state in begun:

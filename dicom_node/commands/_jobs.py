@@ -1,0 +1,59 @@
+"""What the commands share that act on jobs of a node, which may be running: each change is one transaction in its
+database, and the node sees it in its next round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import os
+import sys
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from dicom_node.commands._common import DONE, FAILURE
+from dicom_node.errors import NodeError
+
+if TYPE_CHECKING:
+    from dicom_node.store import Job, Store
+
+
+class NothingToDo(NodeError):
+    """A job that does not exist, or of which this cannot be asked where it stands."""
+
+
+def add_jobs(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
+    count = "*" if optional else "+"
+    parser.add_argument("jobs", type=int, nargs=count, metavar="JOB", help="its number, as status shows it")
+
+
+def asked(now: float) -> str:
+    """For the journal: "asked for by anna on 2026-01-31 14:05 UTC"."""
+    return f"asked for by {who()} on {datetime.fromtimestamp(now, UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def who() -> str:
+    """The login name of whoever calls, behind sudo too; a number for one who has none."""
+    try:
+        return os.environ.get("SUDO_USER") or getpass.getuser()
+    except (KeyError, OSError):
+        return f"user {os.getuid()}"
+
+
+def each(store: Store, numbers: Iterable[int], do: Callable[[Job], str]) -> int:
+    """Does something with each job and prints what it says of it; the others are done where one cannot be.
+
+    Returns the exit code.
+    """
+    code = DONE
+    for number in dict.fromkeys(numbers):
+        try:
+            job = store.job(number)
+            if job is None:
+                raise NothingToDo(f"there is no job {number}; qsm-node status lists them")
+            print(f"job {number} {do(job)}")
+        except NodeError as error:
+            print(f"qsm-node: {error}", file=sys.stderr)
+            code = FAILURE
+    return code
