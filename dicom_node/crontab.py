@@ -6,12 +6,37 @@ the month *and* of the week to fit where both are given; in crontab one of them 
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.combining import OrTrigger
 from apscheduler.triggers.cron import CronTrigger
 
 _FIELDS = ("minute", "hour", "day", "month", "day_of_week")
 _DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+
+
+class Timetable:
+    """The times of one line.  Several that went by since it was last asked count as one.
+
+    now: in s since the epoch.  Raises ValueError for what is no line of crontab.
+    """
+
+    def __init__(self, line: str, now: float) -> None:
+        self._trigger = trigger(line)
+        self._next = self._after(now)
+
+    def is_due(self, now: float) -> bool:
+        """Whether one of its times has come."""
+        if self._next is None or now < self._next:
+            return False
+        self._next = self._after(now)
+        return True
+
+    def _after(self, now: float) -> float | None:
+        moment = datetime.fromtimestamp(now).astimezone()
+        found = self._trigger.get_next_fire_time(moment, moment)
+        return found.timestamp() if found else None
 
 
 def trigger(line: str) -> BaseTrigger:

@@ -11,8 +11,9 @@ from __future__ import annotations
 import queue
 import sqlite3
 import threading
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import structlog
@@ -27,6 +28,8 @@ Describe = Callable[[Path, float, str], Instance]
 
 BATCH = 200
 """Images in one transaction: under load one fsync serves many, at leisure each has its own."""
+LOST = "its file is gone, and the node did not remove it: restore it from a backup, or send it again"
+CHANGED = "its file is not what was taken in: see qsm-node verify"
 RETRY_PAUSE = 1.0
 """Seconds until a batch that the database could not take (no room, locked) is tried again."""
 
@@ -55,6 +58,10 @@ class Index:
         self._queue.put(None)
         self._thread.join()
 
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
     def take(self, stored: Stored) -> None:
         """The receiver's `on_stored`."""
         with self._pending_lock:
@@ -76,24 +83,58 @@ class Index:
     def reconcile(self) -> None:
         """Makes the store agree with the spool: for the start, before the receiver runs.
 
-        Files that are not indexed, or were by another version of this software, are described; rows without a file go.
-        What was set aside is objected to again, should a crash have come between.
-        A file found here came over an association that is long closed.
+        Files that are not indexed, or were by another version of this software, are described; rows without a file go,
+        and are told: what retention removes loses its row first.  What was set aside is objected to again, should a
+        crash have come between.  A file found here came over an association that is long closed.
         """
         indexed = self._store.indexed()
         files = {str(path): path for path in self._spool.images()}
         gone = [path for path in indexed if path not in files]
         stale = [path for path, (_, _, current) in indexed.items() if path in files and not current]
-        self._store.remove_instances([*gone, *stale])
         fresh = [path for path in files if path not in indexed]
-        for path in [*stale, *fresh]:
-            received_at = indexed[path][1] if path in indexed else files[path].stat().st_mtime
-            if not self._write([self._read(Stored(files[path], "", received_at))]):
-                raise sqlite3.OperationalError(f"the database {self._store.path} takes no rows: see the log")
+        self._miss(gone)
+        for paths in _batches(stale):
+            self._must(self._describe_anew([Stored(files[path], "", indexed[path][1]) for path in paths]))
+        for paths in _batches(fresh):
+            found = [Stored(files[path], "", files[path].stat().st_mtime) for path in paths]
+            self._must(self._write([self._read(stored) for stored in found]))
         for aside, reason, at in self._spool.set_aside_before():
             self._store.object_to(Objection(at, str(aside), "", reason))
         if gone or stale or fresh:
             log.info("reconciled", files=len(files), added=len(fresh), described_anew=len(stale), gone=len(gone))
+
+    def restore(self, path: Path) -> None:
+        """An image that came again just while it was being removed is taken in like one that is new."""
+        self.take(Stored(path, "", path.stat().st_mtime))
+
+    def _miss(self, paths: list[str]) -> None:
+        """Acknowledged files that somebody or something else has removed."""
+        if not paths:
+            return
+        log.error(
+            "images_lost", images=len(paths), such_as=paths[0], do="restore them from a backup, or send them again"
+        )
+        now = time.time()
+        with self._store.transaction():
+            self._store.remove_instances(paths)
+            for path in paths:
+                self._store.object_to(Objection(now, path, "", LOST))
+
+    def _describe_anew(self, batch: list[Stored]) -> bool:
+        entries = [(str(stored.path), self._read(stored)) for stored in batch]
+        return self._in_one(lambda: [self._replace(path, entry) for path, entry in entries], len(entries))
+
+    def _replace(self, path: str, entry: Instance | Objection) -> None:
+        if isinstance(entry, Objection):
+            self._store.remove_instances([path])
+            self._store.object_to(entry)
+        elif not self._store.describe_anew(entry):
+            log.error("image_changed", path=path)
+            self._store.object_to(Objection(entry.received_at, path, "", CHANGED))
+
+    def _must(self, is_written: bool) -> None:
+        if not is_written:
+            raise sqlite3.OperationalError(f"the database {self._store.path} takes no rows: see the log")
 
     def _run(self) -> None:
         while batch := self._next_batch():
@@ -115,15 +156,21 @@ class Index:
         return batch
 
     def _write(self, entries: list[Instance | Objection]) -> bool:
+        return self._in_one(lambda: [self._add(entry) for entry in entries], len(entries))
+
+    def _add(self, entry: Instance | Objection) -> None:
+        if isinstance(entry, Instance):
+            self._store.add_instance(entry)
+        else:
+            self._store.object_to(entry)
+
+    def _in_one(self, call: Callable[[], object], images: int) -> bool:
+        """One transaction; False if the database does not take it."""
         try:
             with self._store.transaction():
-                for entry in entries:
-                    if isinstance(entry, Instance):
-                        self._store.add_instance(entry)
-                    else:
-                        self._store.object_to(entry)
+                call()
         except sqlite3.Error as error:
-            log.error("not_indexed_yet", images=len(entries), error=str(error))
+            log.error("not_indexed_yet", images=images, error=str(error))
             return False
         return True
 
@@ -155,6 +202,11 @@ class Index:
             reason = f"{reason}; it cannot be moved to {self._spool.unreadable.name}/: {error.strerror}"
         log.warning("set_aside", path=str(where), reason=reason)
         return Objection(stored.received_at, str(where), "", reason)
+
+
+def _batches(paths: list[str]) -> Iterator[list[str]]:
+    for start in range(0, len(paths), BATCH):
+        yield paths[start : start + BATCH]
 
 
 def _is_passing(cause: BaseException | None) -> bool:

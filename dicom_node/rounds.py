@@ -52,6 +52,18 @@ class Rounds:
         for thread in threads:
             thread.join()
 
+    @property
+    def running(self) -> frozenset[str]:
+        """Parts that go round, or are in their last round."""
+        with self._lock:
+            return frozenset(self._threads)
+
+    @property
+    def settled(self) -> bool:
+        """Whether none goes on that is no part any more."""
+        with self._lock:
+            return self._threads.keys() <= self._parts.keys()
+
     def silent(self, name: str) -> float:
         """Seconds since the last round of a part ended, or since it was begun with.  Raises KeyError for no part."""
         with self._lock:

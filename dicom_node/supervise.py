@@ -34,6 +34,7 @@ class Supervisor:
         self.patience = microseconds / 1e6 if watched == os.getpid() else 0.0
         """Seconds without a sign of life after which the manager restarts the node, 0 where it does not watch."""
         self._fed_at = -float("inf")
+        self._words = ""
 
     def ready(self, status: str) -> None:
         """The node serves, from now on or again."""
@@ -48,7 +49,9 @@ class Supervisor:
 
     def status(self, words: str) -> None:
         """One line, as `systemctl status` shows it.  No word of a patient."""
-        self._tell(f"STATUS={words}")
+        if words != self._words:
+            self._words = words
+            self._tell(f"STATUS={words}")
 
     def feed(self, trouble: str) -> None:
         """The sign of life, three times as often as is asked for; not given where there is trouble.

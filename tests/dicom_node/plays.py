@@ -34,6 +34,13 @@ def play_slowly(job_folder: Path, recipe: Recipe) -> Path:
     return play(job_folder, recipe)
 
 
+def play_when_told(job_folder: Path, recipe: Recipe) -> Path:
+    """Waits for a file `go` beside the state folder."""
+    while not (job_folder.parents[2] / "go").exists():
+        time.sleep(0.05)
+    return play(job_folder, recipe)
+
+
 def play_murderously(job_folder: Path, recipe: Recipe) -> Path:
     """The first job of all kills its process whenever it is run."""
     if job_folder.name == "1":
