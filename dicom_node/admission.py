@@ -203,7 +203,7 @@ class _Header:
             BaseTag(tag),
             element.vr,
             element.length,
-            self._plain[element.start : element.start + element.length],
+            bytes(self._plain[element.start : element.start + element.length]),
             element.start,
             self._syntax.is_implicit_VR,
             self._syntax.is_little_endian,

@@ -128,7 +128,7 @@ class Answerer:
         if peer.certificate and tls is None:
             yield None, None
             return
-        handlers = [(evt.EVT_CONN_OPEN, lambda opened: tune(opened, self._settings.idle_timeout))]
+        handlers = [(evt.EVT_CONN_OPEN, lambda opened: tune(opened, self._settings))]
         yield peer.address, peer.port, {"contexts": contexts, "tls_args": tls, "evt_handlers": handlers}
         yield from self._hand_out(event, status, held, peer.name)
 

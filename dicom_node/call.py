@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +16,9 @@ from pynetdicom.presentation import PresentationContext, build_context
 
 from dicom_node.checkpoint import install_checkpoint
 from dicom_node.errors import PeerFailure, Unreachable
+from dicom_node.guard import Limits, install_guard
 from dicom_node.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, VERIFICATION
+from dicom_node.messages import Begin
 from dicom_node.tls import Identity
 
 # No message is formatted for a debug log: slow, and it would name patients.
@@ -46,7 +47,8 @@ class Destination:
 @dataclass(frozen=True)
 class SendSettings:
     """ae_title: ours.  Times in seconds: to connect, for the answer to an association request, for the answer to one
-    C-STORE, and without any byte.  tls: ours, for destinations that have a certificate."""
+    C-STORE, and without any byte.  tls: ours, for destinations that have a certificate.  maximum_object_bytes: of one
+    that is sent to us (C-GET)."""
 
     ae_title: str = "QSMNODE"
     connection_timeout: float = 10.0
@@ -54,6 +56,7 @@ class SendSettings:
     response_timeout: float = 60.0
     idle_timeout: float = 60.0
     tls: Identity | None = None
+    maximum_object_bytes: int = 2**31
 
 
 @contextmanager
@@ -64,25 +67,27 @@ def associate(
     *,
     roles: Sequence[SCP_SCU_RoleSelectionNegotiation] = (),
     handlers: Sequence[Any] = (),
+    begin: Begin | None = None,
 ) -> Iterator[Association]:
     """An established association; released at the end, aborted if the body fails.
 
     roles: where ours is not that of the requestor by default.  handlers: pynetdicom's (event, handler) pairs for what
-    the peer asks of us meanwhile.  Raises Unreachable when it cannot be had.
+    the peer asks of us meanwhile.  begin: takes objects that it sends (C-GET); then the answer to a request is waited
+    for as long as anything comes.  Raises Unreachable when it cannot be had.
     """
     entity = AE(settings.ae_title)
     entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
     entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     entity.connection_timeout = settings.connection_timeout
     entity.acse_timeout = settings.association_timeout
-    entity.dimse_timeout = settings.response_timeout
+    entity.dimse_timeout = settings.response_timeout if begin is None else None
     entity.network_timeout = settings.idle_timeout
     connected = False
 
     def opened(event: evt.Event) -> None:
         nonlocal connected
         connected = True
-        tune(event, settings.idle_timeout)
+        tune(event, settings, begin)
 
     try:
         association = entity.associate(
@@ -131,17 +136,12 @@ def given_up_when(stopping: Callable[[], bool], association: Association) -> Ite
         watcher.join()
 
 
-def tune(event: evt.Event, idle_timeout: float) -> None:
-    """For EVT_CONN_OPEN of an association that we request."""
+def tune(event: evt.Event, settings: SendSettings, begin: Begin | None = None) -> None:
+    """For EVT_CONN_OPEN of an association that we request: the guards of those that others request from us."""
     install_checkpoint(event)
-    wrapped = event.assoc.dul.socket
-    assert wrapped is not None
-    stream = wrapped.socket
-    assert stream is not None
-    # Nagle's algorithm waits for the acknowledgement of the peer.
-    stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    # pynetdicom 3.0.4 leaves none: half a PDU, or a peer that does not read, would hold the thread for ever.
-    stream.settimeout(idle_timeout)
+    # pynetdicom 3.0.4 leaves no time-out: half a PDU, or a peer that does not read, would hold the thread for ever.
+    limits = Limits(event.assoc.ae.maximum_pdu_size, settings.maximum_object_bytes, settings.idle_timeout)
+    install_guard(event.assoc, limits, begin)
 
 
 def echo(destination: Destination, settings: SendSettings) -> None:

@@ -172,7 +172,7 @@ class Daemon:
         archives = exchange.archives(config)
         if not archives:
             return {}
-        arrivals = Arrivals(self.receiver.store, self.receiver.hears)
+        arrivals = Arrivals(self.receiver.begin, self.receiver.hears)
         fetcher = Fetcher(
             self._fetches,
             archives,

@@ -46,7 +46,8 @@ def secure(config: Config, identity: Identity | None) -> Secure | None:
 
 def send_settings(config: Config, identity: Identity | None) -> SendSettings:
     timeouts = config.send.model_dump(include=set(SendSettings.__dataclass_fields__))
-    return SendSettings(ae_title=config.node.ae_title, tls=identity, **timeouts)
+    largest = config.receive.maximum_object_bytes
+    return SendSettings(ae_title=config.node.ae_title, tls=identity, maximum_object_bytes=largest, **timeouts)
 
 
 def destination(configured: settings.Destination) -> Destination:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import structlog
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
-from pynetdicom import build_role, evt
+from pynetdicom import build_role
 from pynetdicom.association import Association
 from pynetdicom.presentation import build_context
 from sqlite_utils import Database
@@ -24,6 +24,7 @@ from sqlite_utils import Database
 from dicom_node.admission import ADMITTED_SOP_CLASSES, ADMITTED_TRANSFER_SYNTAXES
 from dicom_node.call import Destination, SendSettings, associate, given_up_when
 from dicom_node.errors import PeerFailure, Unreachable
+from dicom_node.messages import Begin, StoreRequest, Taking
 from dicom_node.seek import Candidate
 from dicom_node.settings import Send
 from dicom_node.states import State
@@ -147,9 +148,9 @@ def _with_end(fetch: Fetch, jobs: list[Any]) -> Fetch:
 
 @dataclass(frozen=True)
 class Arrivals:
-    """How what a C-GET returns is taken: the receiver's handler, and its register of open associations."""
+    """How what a C-GET returns is taken: the receiver's ways, and its register of open associations."""
 
-    store: Callable[[evt.Event], Any]
+    begin: Begin
     hears: Callable[[Association, str], AbstractContextManager[None]]
 
 
@@ -239,16 +240,15 @@ def retriever(by: Literal["move", "get"], arrivals: Arrivals, stopping: Callable
         roles = [build_role(uid, scp_role=True) for uid in ADMITTED_SOP_CLASSES]
         arrived = 0
 
-        def store(event: evt.Event) -> Any:
+        def begin(association: Association, request: StoreRequest) -> Taking:
             nonlocal arrived
             arrived += 1
-            return arrivals.store(event)
+            return arrivals.begin(association, request)
 
-        handlers = [(evt.EVT_C_STORE, store)]
         with (
-            associate(contexts, archive, _patient(settings), roles=roles, handlers=handlers) as association,
+            associate(contexts, archive, _patient(settings), roles=roles, begin=begin) as association,
             arrivals.hears(association, archive.ae_title),
-            given_up_when(stopping, association),
+            given_up_when(lambda: stopping() or association.dul.idle_timer_expired(), association),
         ):
             _complete(association.send_c_get(_query(fetch), GET), archive, fetch, lambda: arrived)
 

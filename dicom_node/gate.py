@@ -13,12 +13,12 @@ from typing import Any
 import structlog
 from pynetdicom import evt
 from pynetdicom.association import Association
-from pynetdicom.dimse_primitives import C_FIND, C_GET, C_MOVE, C_STORE, N_ACTION, N_EVENT_REPORT
+from pynetdicom.dimse_primitives import C_FIND, C_GET, C_MOVE, N_ACTION, N_CREATE, N_EVENT_REPORT, N_SET
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.service_class import StorageServiceClass
 from pynetdicom.sop_class import uid_to_service_class
 
-from dicom_node.listen import GuardedSocket
+from dicom_node.guard import GuardedSocket
 from dicom_node.peers import Peer, Peers, Right, UnknownPeer
 
 NOT_AUTHORISED = 0x0124
@@ -30,11 +30,12 @@ LOCAL_LIMIT_EXCEEDED = (2, 3, 2)
 NO_REASON = (1, 1, 1)
 
 _NEEDED: dict[type[Any], Right] = {
-    C_STORE: Right.STORE,
     C_FIND: Right.QUERY,
     C_GET: Right.RETRIEVE,
     C_MOVE: Right.RETRIEVE,
     N_ACTION: Right.COMMIT,
+    N_CREATE: Right.MPPS,
+    N_SET: Right.MPPS,
     N_EVENT_REPORT: Right.REPORT,
 }
 
@@ -99,7 +100,7 @@ class Gate:
         ]
         guard = association.dul.socket
         assert isinstance(guard, GuardedSocket)
-        guard.may_store = Right.STORE in peer.may
+        guard.messages.may_store = Right.STORE in peer.may
         _serve_only_what_is_due(association, peer, guard)
         return None
 
@@ -134,7 +135,7 @@ def _serve_only_what_is_due(association: Association, peer: Peer, guard: Guarded
     def serve_what_is_due(message: Any, context_id: int) -> None:
         needed = _NEEDED.get(type(message))
         if needed is None or needed in peer.may or not message.is_valid_request:
-            with guard.serving():
+            with guard.messages.serving():
                 return serve(message, context_id)
         log.warning("not_authorised", peer=peer.name, asked_for=message.msg_type, right=needed.value)
         answer = type(message)()

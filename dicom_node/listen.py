@@ -1,10 +1,10 @@
 """The listening socket and the threads of its associations, with the guards that stock pynetdicom 3.0.4 lacks.
 
-Closed here: a PDU of any announced length was read before the AE title was looked at; a few connections that sent seven
-bytes locked every peer out; a connection that closed without a word held its place until the association timeout; the
-end of an association could pass without an event; one silent client of a TLS port kept everybody waiting; messages and
-commands that never end filled the memory.  This leans on private parts of pynetdicom (`_create_association`,
-`dul.socket`), which is why its version is pinned and tests hold on to the behaviour.
+Closed here and in `dicom_node.guard`: a PDU of any announced length was read before the AE title was looked at; a few
+connections that sent seven bytes locked every peer out; a connection that closed without a word held its place until
+the association timeout; the end of an association could pass without an event; one silent client of a TLS port kept
+everybody waiting; messages and commands that never end filled the memory.  This leans on a private part of pynetdicom
+(`_create_association`), which is why its version is pinned and tests hold on to the behaviour.
 """
 
 from __future__ import annotations
@@ -14,47 +14,26 @@ import socketserver
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import structlog
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
-from pynetdicom.dimse_messages import C_STORE_RQ
-from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
+from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
+from dicom_node.guard import Limits, install_guard
+from dicom_node.messages import Begin
 from dicom_node.peers import names_in
 from dicom_node.tls import Identity
 
-_LARGEST_ASSOCIATE_REQUEST = 2**17  # 128 contexts of 20 transfer syntaxes need about 90 kB
-_PDU_SLACK = 1024  # some toolkits count the maximum length without their own headers
-_LARGEST_COMMAND = 2**16  # a command set has about 20 elements (PS3.7 E); 300 bytes are many
-_LARGEST_DATA_SET = 2**25  # of what is no C-STORE: a request to commit 100,000 instances needs about 20 MB
-_MOST_WAITING = (
-    4  # messages not looked at yet; without asynchronous operations (PS3.7 D.3.3.3) a peer waits for answers
-)
-
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Largest data PDU and largest data set in bytes; seconds from the first byte of a PDU to its last, and for a TLS
-    hand-shake; connections at once, in all and from one address, whatever becomes of them.
-    """
-
-    pdu: int
-    object: int
-    pdu_timeout: float
-    connections: int
-    connections_of_address: int
 
 
 class Listener:
     """Listens from its construction to `stop`.  Raises OSError when the address cannot be had.
 
+    connections: at once, in all and from one address, whatever becomes of them.  begin: takes objects.
     handlers: pynetdicom's (event, handler) pairs.  on_requested: given EVT_REQUESTED and the names in the certificate
     of the caller, None without TLS.  on_ended: called once for each association, when its thread is over.  tls: where
     it is given, only TLS is spoken.  given: a socket that listens already, in place of `address`; it is not shut down,
@@ -66,6 +45,8 @@ class Listener:
         entity: AE,
         address: tuple[str, int],
         limits: Limits,
+        connections: tuple[int, int],
+        begin: Begin,
         handlers: list[Any],
         on_requested: Callable[[evt.Event, frozenset[str] | None], None],
         on_ended: Callable[[Association], None],
@@ -81,6 +62,8 @@ class Listener:
             given=given,
         )
         self._server.limits = limits
+        self._server.connections = connections
+        self._server.begin = begin
         self._server.on_requested = on_requested
         self._server.on_ended = on_ended
         self._server.tls = tls
@@ -137,10 +120,13 @@ class _Handler(RequestHandler):
                 self.request.close()
                 return
         association = self._create_association()
+        guard = install_guard(association, self.server.limits, self.server.begin)
         association.bind(evt.EVT_REQUESTED, lambda event: self.server.on_requested(event, names))
         evt.trigger(association, evt.EVT_CONN_OPEN, {"address": self.client_address})
         association.start()
         association.join()
+        association.dul.join()
+        guard.done()
         self.server.on_ended(association)
 
     def _shake_hands(self, tls: Identity) -> frozenset[str]:
@@ -149,24 +135,19 @@ class _Handler(RequestHandler):
         self.request = tls.server().wrap_socket(self.request, server_side=True)
         return names_in(self.request.getpeercert())
 
-    def _create_association(self) -> Association:
-        association = super()._create_association()
-        stock = association.dul.socket
-        assert stock is not None
-        association.dul.socket = GuardedSocket(stock, self.server.limits)
-        return association
-
 
 class _Server(ThreadedAssociationServer):
     daemon_threads = True
     limits: Limits
+    connections: tuple[int, int]
+    begin: Begin
     on_requested: Callable[[evt.Event, frozenset[str] | None], None]
     on_ended: Callable[[Association], None]
     tls: Identity | None
 
     def __init__(self, *arguments: Any, given: socket.socket | None = None, **keywords: Any) -> None:
-        self._connections: Counter[str] = Counter()
-        self._connections_lock = threading.Lock()
+        self._open: Counter[str] = Counter()
+        self._open_lock = threading.Lock()
         self._given = given
         self.accepting_at = time.monotonic()
         super().__init__(*arguments, **{**keywords, "request_handler": _Handler})
@@ -198,12 +179,10 @@ class _Server(ThreadedAssociationServer):
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Before anything is read: whether there is room for another connection."""
         host = client_address[0]
-        with self._connections_lock:
-            free = (
-                self._connections[host] < self.limits.connections_of_address
-                and self._connections.total() < self.limits.connections
-            )
-            self._connections[host] += free
+        in_all, from_one = self.connections
+        with self._open_lock:
+            free = self._open[host] < from_one and self._open.total() < in_all
+            self._open[host] += free
         if not free:
             log.warning("connection_refused", host=host, reason="too many connections are open")
         return free
@@ -222,78 +201,5 @@ class _Server(ThreadedAssociationServer):
             self._forget(client_address)
 
     def _forget(self, client_address: Any) -> None:
-        with self._connections_lock:
-            self._connections -= Counter([client_address[0]])  # in place it drops what is zero
-
-
-class GuardedSocket(AssociationSocket):
-    """pynetdicom's socket with limits: on the length of a PDU, on the time it takes, on the size of a message, and on
-    how many of them wait.
-
-    may_store: whether the peer may send objects; whoever may not sends no large message either.
-    """
-
-    may_store = False
-
-    def __init__(self, stock: AssociationSocket, limits: Limits) -> None:
-        # Takes over an accepted socket; the base constructor would announce the connection a second time.
-        self.__dict__.update(vars(stock))
-        self._longest_pdu = max(limits.pdu + _PDU_SLACK, _LARGEST_ASSOCIATE_REQUEST)
-        self._largest_object = limits.object
-        self._pdu_timeout = limits.pdu_timeout
-        self._served = 0
-        self._served_lock = threading.Lock()
-        assert self.socket is not None
-        self.socket.settimeout(limits.pdu_timeout)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-    def recv(self, nr_bytes: int) -> bytearray:
-        """Read `nr_bytes`, fewer only if the peer closes.  Raises OSError at a limit, which closes the connection."""
-        if nr_bytes > self._longest_pdu:
-            raise ConnectionAbortedError(f"a PDU of {nr_bytes} bytes was announced, {self._longest_pdu} are allowed")
-        self._refuse_more()
-        if self.socket is None:
-            raise ConnectionAbortedError("the connection is closed")
-        buffer = bytearray(nr_bytes)
-        view = memoryview(buffer)
-        filled, deadline = 0, time.monotonic() + self._pdu_timeout
-        while filled < nr_bytes:
-            count = self.socket.recv_into(view[filled:])
-            if count == 0:
-                view.release()
-                return buffer[:filled]
-            filled += count
-            if filled < nr_bytes and time.monotonic() > deadline:
-                raise TimeoutError(f"a PDU was not complete after {self._pdu_timeout} s")
-        # A sender with Nagle's algorithm waits for this acknowledgement.
-        if hasattr(socket, "TCP_QUICKACK"):  # Linux
-            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-        return buffer
-
-    @contextmanager
-    def serving(self) -> Iterator[None]:
-        """While a message of the peer is answered; for N-EVENT-REPORT pynetdicom 3.0.4 starts a thread each."""
-        with self._served_lock:
-            self._served += 1
-        try:
-            yield
-        finally:
-            with self._served_lock:
-                self._served -= 1
-
-    def _refuse_more(self) -> None:
-        """Raises ConnectionAbortedError when what has come already is more than is taken.
-
-        pynetdicom 3.0.4 collects fragments, and messages that wait for their turn, without end.
-        """
-        if (waiting := self.assoc.dimse.msg_queue.qsize() + self._served) > _MOST_WAITING:
-            raise ConnectionAbortedError(f"{waiting} messages came without waiting for an answer")
-        message = self.assoc.dimse.message
-        if message is None:
-            return
-        if (size := message.encoded_command_set.tell()) > _LARGEST_COMMAND:
-            raise ConnectionAbortedError(f"a command set of {size} bytes, {_LARGEST_COMMAND} are allowed")
-        stores = self.may_store and isinstance(message, C_STORE_RQ)
-        allowed = self._largest_object if stores else min(_LARGEST_DATA_SET, self._largest_object)
-        if message.data_set is not None and message.data_set.tell() > allowed:
-            raise ConnectionAbortedError(f"a data set grows beyond {allowed} bytes")
+        with self._open_lock:
+            self._open -= Counter([client_address[0]])  # in place it drops what is zero

@@ -34,10 +34,13 @@ from dicom_node.admission import (
 )
 from dicom_node.aside import install_aside
 from dicom_node.contacts import Contact, Event, OnContact, Transfer
-from dicom_node.gate import Gate
+from dicom_node.gate import NOT_AUTHORISED, Gate
+from dicom_node.guard import Limits
 from dicom_node.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, VERIFICATION
-from dicom_node.listen import Limits, Listener
-from dicom_node.peers import ANYBODY, Peer, Peers
+from dicom_node.listen import Listener
+from dicom_node.messages import StoreRequest, Taking
+from dicom_node.part import Part
+from dicom_node.peers import ANYBODY, Peer, Peers, Right
 from dicom_node.spool import Kept, ReceivedObject, Spool, SpoolFull
 from dicom_node.structure import Encoded
 from dicom_node.tls import Identity
@@ -100,16 +103,20 @@ class Service:
 
 @dataclass(frozen=True)
 class Offered:
-    """An object as it is handed to the node.  encoded: the data set without File Meta, in `transfer_syntax`."""
+    """An object as it is handed to the node.  encoded: the data set without File Meta, in `transfer_syntax`.
 
-    sop_class_uid: UID
-    sop_instance_uid: UID
+    part: the file of the spool's receiving/ that it lies in already, behind its File Meta.
+    """
+
+    sop_class_uid: str
+    sop_instance_uid: str
     transfer_syntax: UID
     encoded: Encoded
+    part: Path | None = None
 
 
-Take = Callable[[Offered], Dataset]
-"""Admits an object and makes it durable; its status as of C-STORE, 0x0000 where it was kept."""
+Bring = Callable[[str, str, UID], Taking]
+"""Begins to take an object of a SOP class, with a SOP Instance UID, in a transfer syntax."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +169,7 @@ class _Open:
 
 
 class Receiver:
-    """Listens from `start` to `stop`.  The callbacks run on the association's thread, before the sender is answered.
+    """Listens from `start` to `stop`.  The callbacks run on a thread of the association, before the sender is answered.
 
     on_stored: once for each acknowledgement; if it raises, the sender is told 0xA700 and will come again.
     on_refused: once for each object that was refused or set aside.
@@ -222,7 +229,6 @@ class Receiver:
             (evt.EVT_CONN_OPEN, install_aside),
             (evt.EVT_ESTABLISHED, self._established),
             (evt.EVT_C_ECHO, lambda event: SUCCESS),
-            (evt.EVT_C_STORE, self.store),
         ]
         for service in self._services:
             for abstract, transfers in service.contexts.items():
@@ -231,18 +237,24 @@ class Receiver:
                 if abstract not in ADMITTED_SOP_CLASSES:
                     entity.add_supported_context(abstract, list(transfers), scu_role=False, scp_role=True)
             handlers += service.handlers
-        limits = Limits(
-            settings.maximum_pdu,
-            settings.maximum_object_bytes,
-            settings.pdu_timeout,
-            connections=_CONNECTIONS * settings.maximum_associations,
-            connections_of_address=_CONNECTIONS_OF_ADDRESS * settings.maximum_associations,
-        )
+        limits = Limits(settings.maximum_pdu, settings.maximum_object_bytes, settings.pdu_timeout)
+        connections = tuple(many * settings.maximum_associations for many in (_CONNECTIONS, _CONNECTIONS_OF_ADDRESS))
         for port, tls in self._ports():
             secure = tls is not None
             given = self._given.get(secure)
             address = (settings.host, port)
-            listener = Listener(entity, address, limits, handlers, self._gate.requested, self._ended, tls, given)
+            listener = Listener(
+                entity,
+                address,
+                limits,
+                connections,
+                self.begin,
+                handlers,
+                self._gate.requested,
+                self._ended,
+                tls,
+                given,
+            )
             self._listeners[secure] = listener
             told = {"host": listener.host, "port": listener.port, "inherited": given is not None}
             log.info("listening", ae_title=settings.ae_title, tls=secure, **told)
@@ -280,7 +292,7 @@ class Receiver:
 
     @contextmanager
     def hears(self, association: Association, ae_title: str) -> Iterator[None]:
-        """Takes images over an association that we requested (C-GET), by `store`, as from any sender."""
+        """Takes images over an association that we requested (C-GET), by `begin`, as from any sender."""
         with self._open_lock:
             self._open[association] = _Open(calling_ae_title=ae_title)
         try:
@@ -289,8 +301,8 @@ class Receiver:
             self._ended(association)
 
     @contextmanager
-    def brings(self, source: str) -> Iterator[Take]:
-        """Takes objects that we fetched otherwise than over an association, as from a sender that is open meanwhile.
+    def brings(self, source: str) -> Iterator[Bring]:
+        """Takes objects that we fetch otherwise than over an association, as from a sender that is open meanwhile.
 
         source: its name, of which an AE title is made.
         """
@@ -298,8 +310,14 @@ class Receiver:
         sender = _Open(calling_ae_title=source[:16])
         with self._open_lock:
             self._open[visit] = sender
+
+        def begin(sop_class_uid: str, sop_instance_uid: str, transfer_syntax: UID) -> Taking:
+            named = sop_class_uid, sop_instance_uid, transfer_syntax
+            part = self._spool.begin(*named, sender.calling_ae_title)
+            return _Arriving(part, lambda encoded: self._take(Offered(*named, encoded, part.path), sender))
+
         try:
-            yield lambda offered: self._take(offered, sender)
+            yield begin
         finally:
             self._closed(visit)
 
@@ -355,15 +373,21 @@ class Receiver:
         except Exception:  # grouping looks at `open_associations` as well
             log.exception("release_not_taken", association=sender.id)
 
-    def store(self, event: evt.Event) -> Dataset:
-        """Answers one C-STORE request."""
-        request: Any = event.request
-        named, agreed = request.AffectedSOPClassUID, event.context.abstract_syntax
-        offered = Offered(
-            named, request.AffectedSOPInstanceUID, event.context.transfer_syntax, request.DataSet.getvalue()
+    def begin(self, association: Association, request: StoreRequest) -> Taking:
+        """Begins to take what a C-STORE request brings, over an association of a peer or within `hears`."""
+        sender = self._open[association]
+        if association.is_acceptor and Right.STORE not in (peer := self._gate.peer(association)).may:
+            log.warning("not_authorised", peer=peer.name, asked_for="C-STORE", right=Right.STORE.value)
+            return _NotAuthorised()
+        part = self._spool.begin(
+            request.sop_class_uid, request.sop_instance_uid, request.transfer_syntax, sender.calling_ae_title
         )
-        objection = f"the command names {named} in a context for {agreed}" if named != agreed else ""
-        return self._take(offered, self._open[event.assoc], objection)
+        return _Arriving(part, lambda encoded: self._stored(request, part, encoded, sender))
+
+    def _stored(self, request: StoreRequest, part: Part, encoded: Encoded, sender: _Open) -> Dataset:
+        named, agreed = request.sop_class_uid, request.abstract_syntax
+        offered = Offered(named, request.sop_instance_uid, request.transfer_syntax, encoded, part.path)
+        return self._take(offered, sender, f"the command names {named} in a context for {agreed}" * (named != agreed))
 
     def _take(self, offered: Offered, sender: _Open, objection: str = "") -> Dataset:
         """objection: what is wrong with the class that it was offered as, beside its being one that is taken."""
@@ -394,6 +418,7 @@ class Receiver:
             transfer_syntax_uid=offered.transfer_syntax,
             source_ae=sender.calling_ae_title,
             encoded=offered.encoded,
+            part=offered.part,
         )
         try:
             kept, path = self._spool.keep(received)
@@ -457,6 +482,45 @@ class Receiver:
             self._on_refused(refused)
         except Exception:  # the sender's answer does not depend on our bookkeeping of refusals
             log.exception("refusal_not_recorded", association=refused.association)
+
+
+class _Arriving:
+    """An object that is wanted, as far as it has come.  take: judges and keeps it when it is whole."""
+
+    def __init__(self, part: Part, take: Callable[[Encoded], Dataset]) -> None:
+        self._part = part
+        self._take = take
+
+    def write(self, fragment: memoryview) -> None:
+        self._part.write(fragment)
+
+    def finish(self) -> tuple[int, str]:
+        try:
+            if self._part.failure is not None:
+                log.error("not_stored", error=str(self._part.failure))
+                answer = _answer(OUT_OF_RESOURCES, f"no room to store the object, {AGAIN_LATER}")
+            else:
+                with self._part.encoded() as encoded:
+                    answer = self._take(encoded)
+        finally:
+            self._part.discard()
+        return int(answer.Status), str(answer.get("ErrorComment", ""))
+
+    def abandon(self) -> None:
+        self._part.discard()
+
+
+class _NotAuthorised:
+    """An object that the peer has no right to send."""
+
+    def write(self, fragment: memoryview) -> None:
+        pass
+
+    def finish(self) -> tuple[int, str]:
+        return NOT_AUTHORISED, ""
+
+    def abandon(self) -> None:
+        pass
 
 
 def _answer(status: int, comment: str = "") -> Dataset:

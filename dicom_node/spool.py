@@ -29,6 +29,9 @@ import structlog
 
 from dicom_node.errors import NodeError
 from dicom_node.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dicom_node.part import Part
+from dicom_node.room import Room
+from dicom_node.structure import Encoded
 
 UID_PATTERN = re.compile(r"[0-9.]{1,64}")
 """What we take for a UID: the alphabet and length of PS3.5 9.1, without its rules on dots and zeros."""
@@ -59,6 +62,7 @@ class ReceivedObject:
     """One object as it came over the network.
 
     encoded: the data set in its transfer syntax, without File Meta.  All UIDs match UID_PATTERN.
+    part: the file of receiving/ that it lies in already, behind its File Meta.
     source_ae: the calling AE title, kept in the File Meta as Source Application Entity Title.
     """
 
@@ -67,14 +71,15 @@ class ReceivedObject:
     sop_instance_uid: str
     transfer_syntax_uid: str
     source_ae: str
-    encoded: bytes
+    encoded: Encoded
+    part: Path | None = None
 
 
 class Spool:
     """Owner of the folder `root`.  Safe to use from many threads of one process.
 
-    reserve: bytes of free space that are left to the rest of the node (its database must be able to say that the disk
-    is full).  quarantine_files, quarantine_bytes: how much of the refused is kept.
+    reserve: bytes of free space that are left to the rest of the node, see `Room`.  quarantine_files, quarantine_bytes:
+    how much of the refused is kept.
     """
 
     def __init__(
@@ -91,7 +96,7 @@ class Spool:
         self.conflicts = root / "conflicts"
         self.unreadable = root / "unreadable"
         self.quarantine_folder = root / "quarantine"
-        self._reserve = reserve
+        self._room = Room(root, reserve)
         self._quarantine_files = quarantine_files
         self._quarantine_bytes = quarantine_bytes
         self._locks = [threading.Lock() for _ in range(_LOCK_STRIPES)]
@@ -117,13 +122,19 @@ class Spool:
             if study.is_dir():
                 yield from sorted(study.glob("*.dcm"))
 
+    def begin(self, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str, source_ae: str) -> Part:
+        """For an object that is about to arrive.  What is no UID leaves no File Meta: that object cannot be kept."""
+        uids = sop_class_uid, sop_instance_uid, transfer_syntax_uid
+        meta = file_meta(*uids, source_ae) if all(map(UID_PATTERN.fullmatch, uids)) else b""
+        return Part(self.receiving, meta, self._require_room)
+
     def keep(self, received: ReceivedObject) -> tuple[Kept, Path]:
         """Make an object durable; when this returns it survives a crash of the machine.
 
         Raises SpoolFull when there is no room, ValueError when a UID does not match UID_PATTERN.
         """
         study, instance = _name(received.study_instance_uid), _name(received.sop_instance_uid)
-        with self._locks[int(instance[:8], 16) % _LOCK_STRIPES]:
+        with self._locks[_stripe(instance)]:
             existing = self._paths.get(instance)
             if existing is None or not existing.exists():
                 path = self.images_folder / study / f"{instance}.dcm"
@@ -132,6 +143,7 @@ class Spool:
                 return Kept.NEW, path
             digest = hashlib.sha256(received.encoded).hexdigest()
             if digest == data_set_digest(existing):
+                os.utime(existing)  # whoever has just decided to remove it sees that it came again
                 return Kept.REPEATED, existing
             aside = self.conflicts / instance / f"{digest}.dcm"
             if not aside.exists():
@@ -154,6 +166,36 @@ class Spool:
         _sync_folder(path.parent)
         return target
 
+    def remove(self, path: Path, unchanged_since: int) -> bool:
+        """Removes an acknowledged object whose time is over, unless it has come again meanwhile.
+
+        unchanged_since: its modification time in ns as of the decision.  Raises OSError.
+        """
+        with self._locks[_stripe(path.stem)]:
+            if not path.exists():
+                return True
+            if path.stat().st_mtime_ns != unchanged_since:
+                return False
+            path.unlink()
+            return True
+
+    def sweep_quarantine(self, before: float) -> int:
+        """Removes what was refused before a time in s since the epoch; how many objects."""
+        with self._quarantine_lock:
+            old = [note for note in self.quarantine_folder.glob("*.json") if _received_at(note) < before]
+            for note in old:
+                note.with_suffix(".dataset").unlink(missing_ok=True)
+                note.unlink(missing_ok=True)
+        return len(old)
+
+    def sweep_empty_folders(self, before: float) -> None:
+        """Removes folders of studies whose last object went before a time in s since the epoch."""
+        with self._folders_lock:
+            for study in list(self.images_folder.iterdir()):
+                if study.stat().st_mtime < before and not any(study.iterdir()):
+                    study.rmdir()
+                    self._durable_folders.discard(study)
+
     def set_aside_before(self) -> Iterator[tuple[Path, str, float]]:
         """What lies in unreadable/: path, reason and time of reception of each object."""
         for note in sorted(self.unreadable.glob("*.json")):
@@ -161,7 +203,7 @@ class Spool:
                 content = json.loads(note.read_text())
                 yield path, content["reason"], content["received_at"]
 
-    def quarantine(self, encoded: bytes, reason: Mapping[str, str | int | float], received_at: float) -> Path | None:
+    def quarantine(self, encoded: Encoded, reason: Mapping[str, str | int | float], received_at: float) -> Path | None:
         """Keep what was refused, as far as there is room, and return the file with the reason.
 
         The bytes are the data set as it came, without File Meta.  Never raises for lack of room: the sender has been
@@ -201,12 +243,18 @@ class Spool:
         return fits
 
     def _write(self, path: Path, received: ReceivedObject) -> None:
-        meta = file_meta(received)
-        self._require_room(len(meta) + len(received.encoded))
-        part = self.receiving / f"{secrets.token_hex(16)}.part"
+        meta = file_meta(
+            received.sop_class_uid, received.sop_instance_uid, received.transfer_syntax_uid, received.source_ae
+        )
+        part = received.part or self.receiving / f"{secrets.token_hex(16)}.part"
         try:
+            if received.part is None:
+                self._require_room(len(meta) + len(received.encoded))
             self._make_durable_folder(path.parent)
-            write_durably(part, meta, received.encoded)
+            if received.part is None:
+                write_durably(part, meta, received.encoded)
+            else:
+                _sync(part)
             part.replace(path)
             _sync_folder(path.parent)
         except OSError as error:
@@ -229,12 +277,8 @@ class Spool:
             self._durable_folders.add(folder)
 
     def _require_room(self, size: int) -> None:
-        file_system = os.statvfs(self.root)
-        free = file_system.f_bavail * file_system.f_frsize
-        if free < size + self._reserve:
-            raise SpoolFull(
-                f"{free} bytes are free in {self.root}, {size} and a reserve of {self._reserve} are needed: make room"
-            )
+        if refusal := self._room.refusal(size):
+            raise SpoolFull(refusal)
 
     def _sweep(self) -> int:
         """Remove what a crash left half written: none of it was acknowledged."""
@@ -246,7 +290,7 @@ class Spool:
         return len(parts)
 
 
-def write_durably(path: Path, *chunks: bytes) -> None:
+def write_durably(path: Path, *chunks: Encoded) -> None:
     """Write a new file and wait until the disk has it.  Raises OSError (ENOSPC among others)."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
     try:
@@ -259,7 +303,7 @@ def write_durably(path: Path, *chunks: bytes) -> None:
         os.close(descriptor)
 
 
-def file_meta(received: ReceivedObject) -> bytes:
+def file_meta(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str, source_ae: str) -> bytes:
     """Preamble, prefix and File Meta Information (PS3.10 7.1), explicit VR little endian.
 
     Packed by hand: encoding a small pydicom data set for each image costs more than writing the image.
@@ -267,12 +311,12 @@ def file_meta(received: ReceivedObject) -> bytes:
     elements = b"".join(
         (
             struct.pack("<HH2sHL2s", 0x0002, 0x0001, b"OB", 0, 2, b"\x00\x01"),
-            _short_element(0x0002, b"UI", received.sop_class_uid, b"\0"),
-            _short_element(0x0003, b"UI", received.sop_instance_uid, b"\0"),
-            _short_element(0x0010, b"UI", received.transfer_syntax_uid, b"\0"),
+            _short_element(0x0002, b"UI", sop_class_uid, b"\0"),
+            _short_element(0x0003, b"UI", sop_instance_uid, b"\0"),
+            _short_element(0x0010, b"UI", transfer_syntax_uid, b"\0"),
             _short_element(0x0012, b"UI", IMPLEMENTATION_CLASS_UID, b"\0"),
             _short_element(0x0013, b"SH", IMPLEMENTATION_VERSION_NAME, b" "),
-            _short_element(0x0016, b"AE", received.source_ae, b" "),
+            _short_element(0x0016, b"AE", source_ae, b" "),
         )
     )
     return bytes(128) + b"DICM" + struct.pack("<HH2sHL", 0x0002, 0x0000, b"UL", 4, len(elements)) + elements
@@ -300,11 +344,28 @@ def _name(uid: str) -> str:
     return hashlib.sha256(uid.encode("ascii")).hexdigest()[:_HASH_LENGTH]
 
 
+def _stripe(instance: str) -> int:
+    return int(instance[:8], 16) % _LOCK_STRIPES
+
+
+def _received_at(note: Path) -> float:
+    """From the name of a quarantine note."""
+    return float(note.stem.partition("-")[0])
+
+
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
     except FileNotFoundError:
         return 0
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _sync_folder(folder: Path) -> None:

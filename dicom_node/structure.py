@@ -28,7 +28,7 @@ _LARGEST_HEADER = 2**26
 _VRS = {str(vr).encode("ascii"): str(vr) for vr in STANDARD_VR if len(vr) == 2}
 _LONG_VRS = frozenset(str(vr) for vr in EXPLICIT_VR_LENGTH_32)
 
-Encoded = bytes | mmap
+Encoded = bytes | mmap | memoryview
 """A data set in its transfer syntax; mapped from a file where it came as one."""
 
 
@@ -116,7 +116,7 @@ class Skeleton:
         """VR, length and the start of the value."""
         if implicit:
             return None, self._read_long(position + 4, end), position + 8
-        found = self._bytes[position + 4 : position + 6]
+        found = bytes(self._bytes[position + 4 : position + 6])
         vr = _VRS.get(found)
         if vr is None:
             if depth > 0 and not found.isalpha():

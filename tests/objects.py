@@ -103,14 +103,15 @@ def write(folder: Path, *images: Dataset) -> list[Path]:
     paths = []
     for index, image in enumerate(images):
         path = folder / f"{index:05d}.dcm"
-        path.write_bytes(file_meta(received(image)) + encode(image))
+        path.write_bytes(part_10(image, encode(image)))
         paths.append(path)
     return paths
 
 
 def part_10(image: Dataset, data_set: bytes) -> bytes:
     """A file that claims to be `image` and holds other bytes, or none."""
-    return file_meta(received(image, data_set)) + data_set
+    uids = image.SOPClassUID, image.SOPInstanceUID
+    return file_meta(*uids, ExplicitVRLittleEndian, "TEST") + data_set
 
 
 def with_meta(image: Dataset, transfer_syntax: UID) -> Dataset:

@@ -27,9 +27,8 @@ from pydicom.uid import (
 from dicom_node.admission import NotAdmitted, admit
 from dicom_node.convert import describe
 from dicom_node.errors import UnreadableObject
-from dicom_node.spool import file_meta
 from dicom_node.structure import Skeleton
-from tests.objects import STUDY, encode, enhanced_mr_image, mr_image, received, with_meta
+from tests.objects import STUDY, encode, enhanced_mr_image, mr_image, part_10, with_meta
 
 pytestmark = pytest.mark.filterwarnings("ignore:Invalid value for VR")
 
@@ -288,7 +287,7 @@ def test_what_is_admitted_can_be_described(
     except NotAdmitted:
         return
     path = tmp_path_factory.getbasetemp() / "admitted.dcm"
-    path.write_bytes(file_meta(received(image)) + encoded)
+    path.write_bytes(part_10(image, encoded))
     assert describe(path, 0.0, "").sop_instance_uid == image.SOPInstanceUID
 
 

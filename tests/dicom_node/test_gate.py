@@ -214,7 +214,7 @@ def test_a_command_that_never_ends_is_not_collected(node: Node) -> None:
 
 
 def test_a_data_set_is_large_only_where_one_may_store(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dicom_node.listen._LARGEST_DATA_SET", 10**6)
+    monkeypatch.setattr("dicom_node.messages._LARGEST_DATA_SET", 10**6)
     for calling in ("VIEWER", "SCANNER"):
         association = ask(node, calling, "QSMNODE", MRImageStorage)
         request = C_STORE()
