@@ -27,6 +27,8 @@ class Right(StrEnum):
     """C-GET, and C-MOVE to itself or to another peer."""
     COMMIT = "commit"
     """N-ACTION: asks the node to commit itself to keep what it sent."""
+    MPPS = "mpps"
+    """N-CREATE, N-SET: says which series and images a procedure step of it has made."""
     REPORT = "report"
     """N-EVENT-REPORT: answers what the node asked of it; destinations with `commitment` have it."""
 
