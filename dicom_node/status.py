@@ -1,22 +1,36 @@
-"""What `qsm-node status` shows: each job with its state, age and reason; what was left alone and what was not taken."""
+"""What `qsm-node status` shows: each job with its state, age and reason; who called, and where results go; what was
+left alone and what was not taken.
+
+It stays on the machine: a peer's own words are shown, which may quote a patient (Error Comment, PS3.7 C).
+"""
 
 from __future__ import annotations
 
 import fcntl
 import json
-import shutil
-from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from dicom_node.outbox import Outbox
+from dicom_node import survey
+from dicom_node.contacts import callers
 from dicom_node.states import State
-from dicom_node.store import Job, Store
+from dicom_node.store import Store
+from dicom_node.survey import SECTIONS, Line, Section
+from dicom_node.table import Column, table, wrapped
 
 LOW_SPACE = 2**30
 """Free bytes below which people are warned: about three studies from senders being told 0xA700."""
 NEWEST_OBJECTIONS = 20
+NEWEST_DONE = 10
+NEWEST_CALLERS = 20
 """Shown in words; `--json` has them all."""
+
+_AS_EXPECTED = (State.SENT, State.ARCHIVED)
+_JOBS = (Column("JOB", 6, ">"), Column("STATE", 14), Column("SINCE", 6, ">"), Column("IMAGES", 6, ">"), Column("WHY"))
+_TARGETS = (Column("DESTINATION", 16), Column("STORED", 10), Column("WAITING", 7, ">"), Column("TROUBLE"))
+_CALLERS = (Column("CALLER", 16), Column("FROM", 15), Column("LAST", 10), Column("STORED", 7, ">"), Column("TROUBLE"))
 
 
 def status(state_folder: Path, now: float) -> dict[str, Any]:
@@ -25,19 +39,25 @@ def status(state_folder: Path, now: float) -> dict[str, Any]:
     Raises UnknownSchema if that was another version of this software.
     """
     store = Store(state_folder / "node.db", owner=False)
-    outbox = Outbox(store)
-    jobs = store.jobs()
+    states = [state for state in State if state is not State.FOREIGN]
+    lines = survey.lines(store, state_folder / "jobs", states)
+    disk = survey.disk(state_folder)
+    ready = [line for line in lines if line.state is State.READY]
     return {
         "node": {
             "state_folder": str(state_folder),
-            "free_bytes": shutil.disk_usage(state_folder).free,
+            "free_bytes": disk.free,
+            "size_bytes": disk.size,
             **process(state_folder / "node.lock"),
         },
-        "jobs": [_job(job, outbox, now) for job in jobs if job.state is not State.FOREIGN],
-        "foreign": [
-            {"reason": reason, "count": count}
-            for reason, count in Counter(job.reason for job in jobs if job.state is State.FOREIGN).most_common()
+        "queue": {"length": len(ready), "oldest": max((now - line.changed_at for line in ready), default=0.0)},
+        "jobs": [_job(line, now) for line in reversed(lines)],
+        "destinations": [
+            asdict(target) | {"silent_for": target.is_silent_for(now)}
+            for target in survey.targets(store, survey.destinations(store))
         ],
+        "callers": [asdict(caller) for caller in callers(store)],
+        "foreign": [{"reason": reason, "count": count} for reason, count in survey.foreign(store)],
         "quarantine": [
             {"at": objection.at, "path": objection.path, "peer": objection.peer, "reason": objection.reason}
             for objection in store.objections()
@@ -45,28 +65,90 @@ def status(state_folder: Path, now: float) -> dict[str, Any]:
     }
 
 
-def in_words(found: dict[str, Any], now: float) -> str:
-    """The same for people."""
-    node = found["node"]
+def in_words(found: dict[str, Any], now: float, width: int = 80) -> str:
+    """The same for people, in lines of at most so many characters but for paths and UIDs, which stay whole."""
+    return "\n".join(_lines(found, now, width))
+
+
+def _lines(found: dict[str, Any], now: float, width: int) -> Iterator[str]:
+    node, queue = found["node"], found["queue"]
     running = f"running as process {node['pid']} on port {node['port']}" if node["running"] else "not running"
-    lines = [f"node in {node['state_folder']}: {running}"]
+    yield f"node: {running}"
+    yield f"state: {node['state_folder']}"
     if node["free_bytes"] < LOW_SPACE:
-        lines.append(
-            f"disk: {node['free_bytes'] / 2**20:.0f} MB free; senders are told 0xA700 when it is full: make room"
+        yield from wrapped(
+            f"disk: {node['free_bytes'] / 2**20:.0f} MB free; senders are told 0xA700 when it is full: make room", width
         )
-    lines.append("")
-    lines += [_line(job) for job in found["jobs"]] or ["no jobs"]
+    else:
+        yield f"disk: {node['free_bytes'] / 2**30:.0f} of {node['size_bytes'] / 2**30:.0f} GiB free"
+    if queue["length"]:
+        yield f"queue: {queue['length']} ready, the oldest for {age(queue['oldest'])}"
+    yield ""
+    yield from _jobs(found["jobs"], width)
+    if targets := found["destinations"]:
+        yield ""
+        yield from table(_TARGETS, [_target(target, now) for target in targets], width)
+    if called := found["callers"]:
+        yield ""
+        yield from table(_CALLERS, [_caller(caller, now) for caller in called[:NEWEST_CALLERS]], width)
     if found["foreign"]:
-        lines += ["", f"left alone: {sum(entry['count'] for entry in found['foreign'])} series or acquisitions"]
-        lines += [f"  {entry['count']:4} × {entry['reason']}" for entry in found["foreign"]]
+        yield ""
+        yield f"left alone: {sum(entry['count'] for entry in found['foreign'])} series or acquisitions"
+        for entry in found["foreign"]:
+            yield from wrapped(f"{entry['count']:4} × {entry['reason']}", width, "  ")
     if objections := found["quarantine"]:
-        lines += ["", f"not taken: {len(objections)} objects"]
+        yield ""
+        yield f"not taken: {len(objections)} objects"
         for objection in objections[-NEWEST_OBJECTIONS:]:
             sender = f" from {objection['peer']}" if objection["peer"] else ""
-            lines.append(
-                f"  {age(now - objection['at'])} ago{sender}: {objection['reason']}: {objection['path'] or ''}"
+            said = f"{age(now - objection['at'])} ago{sender}: {objection['reason']}: {objection['path'] or ''}"
+            yield from wrapped(said, width, "  ")
+
+
+def _jobs(jobs: Sequence[dict[str, Any]], width: int) -> Iterator[str]:
+    """Those that somebody or the node has to do something about, and the latest of those that are done."""
+    if not jobs:
+        yield "no jobs"
+        return
+    done = {state.value for state in SECTIONS[Section.DONE]}
+    open_, over = [job for job in jobs if job["state"] not in done], [job for job in jobs if job["state"] in done]
+    shown = sorted([*open_, *over[-NEWEST_DONE:]], key=lambda job: int(job["id"]))
+    yield from table(_JOBS, [_row(job) for job in shown], width)
+    if len(over) > NEWEST_DONE:
+        yield f"and {len(over) - NEWEST_DONE} older ones that are done; --json has them all"
+
+
+def _row(job: dict[str, Any]) -> list[str]:
+    why = "" if job["state"] in _AS_EXPECTED else job["reason"]
+    if job["stage"]:
+        why = f"{job['stage']} for {age(job['in_stage'])}"
+    elif job["place"]:
+        why = f"{job['place']}. in the queue: {why}"
+    notes = [f"revision {job['revision']}"] if job["revision"] > 1 else []
+    notes += [f"attempt {job['attempts']}"] if job["attempts"] > 1 else []
+    parts = [f"{why} ({', '.join(notes)})" if notes else why]
+    for name, counts in job["destinations"].items():
+        if counts["pending"] or counts["refused"] or counts["awaited"]:
+            awaited = f", {counts['awaited']} of them not committed to" if counts["awaited"] else ""
+            parts.append(
+                f"{name}: {counts['stored']} stored{awaited}, {counts['pending']} pending, {counts['refused']} refused"
+                f"{': ' if counts['trouble'] else ''}{counts['trouble']}"
             )
-    return "\n".join(lines)
+    return [str(job["id"]), job["state"], age(job["in_state"]), str(job["images"]), "\n".join(parts)]
+
+
+def _target(target: dict[str, Any], now: float) -> list[str]:
+    stored = f"{age(now - target['stored_at'])} ago" if target["stored_at"] else "never"
+    trouble = f"silent for {age(target['silent_for'])}: {target['trouble']}" if target["silent_for"] else ""
+    return [target["name"], stored, str(target["pending"]), trouble]
+
+
+def _caller(caller: dict[str, Any], now: float) -> list[str]:
+    trouble = f"{caller['refused']} of its objects refused" if caller["refused"] else ""
+    if not caller["accepted"]:
+        trouble = f"rejected {caller['times']} ×: {caller['reason']}"
+    last = f"{age(now - caller['last_at'])} ago"
+    return [caller["ae_title"], caller["host"], last, str(caller["stored"] or ""), trouble]
 
 
 def age(seconds: float) -> str:
@@ -77,53 +159,25 @@ def age(seconds: float) -> str:
     return f"{max(0.0, seconds):.0f} s"
 
 
-def _job(job: Job, outbox: Outbox, now: float) -> dict[str, Any]:
+def _job(line: Line, now: float) -> dict[str, Any]:
     return {
-        "id": job.id,
-        "state": job.state.value,
-        "reason": job.reason,
-        "age": now - job.created_at,
-        "in_state": now - job.changed_at,
-        "attempts": job.attempts,
-        "revision": job.revision,
-        "group": job.group_key,
-        "images": len(job.images),
-        "destinations": _destinations(outbox, job.id),
+        "id": line.id,
+        "state": line.state.value,
+        "reason": line.reason,
+        "age": now - line.created_at,
+        "in_state": now - line.changed_at,
+        "attempts": line.attempts,
+        "revision": line.revision,
+        "group": line.group,
+        "images": line.images,
+        "place": line.place,
+        "stage": line.stage,
+        "in_stage": now - line.stage_at if line.stage else 0.0,
+        "destinations": {
+            delivery.destination: {key: value for key, value in asdict(delivery).items() if key != "destination"}
+            for delivery in line.deliveries
+        },
     }
-
-
-def _destinations(outbox: Outbox, job: int) -> dict[str, Any]:
-    """For each destination how many are pending, stored and refused, how many it has committed itself to keep or has
-    yet to, and the last trouble in the peer's words."""
-    counts = ("pending", "stored", "refused", "committed", "awaited")
-    found: dict[str, dict[str, Any]] = defaultdict(lambda: {**dict.fromkeys(counts, 0), "trouble": ""})
-    for row in sorted(outbox.of(job), key=lambda row: row.changed_at):
-        found[row.destination][row.outcome] += 1
-        found[row.destination]["committed"] += row.commitment == "given"
-        found[row.destination]["awaited"] += row.outcome == "stored" and row.commitment in ("due", "asked")
-        if row.comment and (row.outcome != "stored" or row.commitment in ("due", "asked")):
-            found[row.destination]["trouble"] = row.comment
-            found[row.destination]["attempts"] = row.attempts
-            found[row.destination]["next_at"] = row.due_at
-    return dict(found)
-
-
-def _line(job: dict[str, Any]) -> str:
-    revision = f", revision {job['revision']}" if job["revision"] > 1 else ""
-    attempts = f", attempt {job['attempts']}" if job["attempts"] > 1 else ""
-    line = (
-        f"job {job['id']:<4} {job['state']:<15} for {age(job['in_state'])} "
-        f"({job['images']} images{revision}{attempts}, {age(job['age'])} old): {job['reason']}"
-    )
-    for name, counts in job["destinations"].items():
-        if counts["pending"] or counts["refused"] or counts["awaited"]:
-            awaited = f", {counts['awaited']} of them not committed to" if counts["awaited"] else ""
-            line += (
-                f"\n    {name}: {counts['stored']} stored{awaited}, {counts['pending']} pending, "
-                f"{counts['refused']} refused"
-                f"{': ' if counts['trouble'] else ''}{counts['trouble']}"
-            )
-    return line
 
 
 def process(lock_file: Path) -> dict[str, Any]:

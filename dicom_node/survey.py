@@ -218,6 +218,13 @@ def targets(store: Store, names: Sequence[str]) -> list[Target]:
     ]
 
 
+def destinations(store: Store) -> list[str]:
+    """All that anything was ever to be sent to."""
+    return [
+        row["destination"] for row in store.rows("SELECT DISTINCT destination FROM deliveries ORDER BY destination")
+    ]
+
+
 def told(comment: str) -> str:
     """A delivery's comment without what the peer said in its own words."""
     answer = _ANSWER.match(comment)
