@@ -1,54 +1,69 @@
 """Folders of jobs that go: those that have had their time, and those that are no longer whole.
 
-A folder is removed in the transaction that holds its job where it is, so that nobody who gets the job loses a folder.
+A folder is renamed in the transaction that holds its job where it is, so that nobody who gets the job loses a folder,
+and then removed: a crash in between leaves a folder of no job and never half a result.
 """
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import structlog
 
+from dicom_node.holdings import Holdings, Removal
 from dicom_node.settings import Retention
 from dicom_node.states import State
-from dicom_node.store import Store
+from dicom_node.store import Job, Store
 
 SECONDS_OF_A_DAY = 86400.0
-FINISHED = (State.SENT, State.ARCHIVED, State.FAILED, State.REVIEW)
-"""Nothing of these is still to be sent, and what `retry` needs is made anew.  What a destination has yet to commit
-itself to is kept: it may have to be sent again.
+DELIVERED = (State.SENT, State.ARCHIVED)
+"""Every destination has stored every result.  What one has yet to commit itself to is still to be delivered."""
+FINISHED = (*DELIVERED, State.FAILED, State.REVIEW, State.CANCELLED)
+"""Nothing of these is still to be sent, and what `retry` needs is made anew.
 
 Not refused: somebody may ask for it to be sent again.  Not reconstructed: without a destination, its folder is the only
 place where the result is.
 """
+_REMOVED = ".removed"
 
 log = structlog.get_logger(__name__)
 
 
 def clean_up(store: Store, jobs_folder: Path, retention: Retention, now: float) -> None:
     """Removes the folders of jobs that are finished since longer than the retention says."""
-    if not retention.jobs:
+    sweep(jobs_folder)
+    if not retention.results:
         return
-    for job in store.jobs(*FINISHED):
-        folder = jobs_folder / str(job.id)
-        if now - job.changed_at <= retention.jobs * SECONDS_OF_A_DAY or not folder.is_dir():
-            continue
+    for job in _with_folders(store, jobs_folder, FINISHED):
+        if now - job.changed_at > retention.results * SECONDS_OF_A_DAY:
+            remove_result(store, jobs_folder, job, now, f"finished for more than {retention.results:g} days")
+
+
+def make_room(store: Store, jobs_folder: Path, now: float, is_enough: Callable[[], bool]) -> None:
+    """Removes the folders of jobs whose results are delivered, those that are so for longest first."""
+    for job in sorted(_with_folders(store, jobs_folder, DELIVERED), key=lambda job: job.changed_at):
+        if is_enough():
+            return
+        remove_result(store, jobs_folder, job, now, "delivered, and the disk is filling")
+
+
+def remove_result(store: Store, jobs_folder: Path, job: Job, now: float, reason: str) -> None:
+    """Removes the folder of a finished job, unless somebody asks for it meanwhile or its commitment is awaited."""
+    folder, holdings = jobs_folder / str(job.id), Holdings(store)
+    try:
+        sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
         with store.transaction():
-            if store.job(job.id) != job or _awaits_commitment(store, job.id):
-                continue  # somebody has asked for it meanwhile, or may have to
-            try:
-                shutil.rmtree(folder)
-            except OSError as error:
-                log.error("not_cleaned_up", job=job.id, error=str(error))
-                continue
-        log.info("cleaned_up", job=job.id)
-
-
-def _awaits_commitment(store: Store, job: int) -> bool:
-    return bool(
-        store.rows("SELECT 1 FROM deliveries WHERE job = :job AND commitment IN ('due', 'asked') LIMIT 1", {"job": job})
-    )
+            if store.job(job.id) != job or holdings.awaits_commitment(job.id):
+                return
+            holdings.write_down(Removal(now, "result", job.study_instance_uid, job.id, len(sizes), sum(sizes), reason))
+            aside = _put_aside(folder)
+        shutil.rmtree(aside)
+    except OSError as error:
+        log.error("not_cleaned_up", job=job.id, error=str(error))
+    else:
+        log.info("cleaned_up", job=job.id, bytes=sum(sizes), reason=reason)
 
 
 def make_anew(store: Store, jobs_folder: Path, job: int, source: State, now: float, reason: str) -> None:
@@ -61,10 +76,37 @@ def make_anew(store: Store, jobs_folder: Path, job: int, source: State, now: flo
     try:
         with store.transaction():
             moved = store.advance(job, source, State.READY, now, reason)
-            if moved and folder.exists():
-                shutil.rmtree(folder)
+            aside = _put_aside(folder) if moved and folder.exists() else None
+        if aside:
+            shutil.rmtree(aside)
     except OSError as error:
         log.error("not_made_anew", job=job, reason=reason, error=str(error))
     else:
         if moved:
             log.warning("made_anew", job=job, reason=reason)
+
+
+def sweep(jobs_folder: Path) -> None:
+    """Removes what a crash left of folders that were being removed."""
+    for aside in jobs_folder.glob(f"*{_REMOVED}"):
+        try:
+            shutil.rmtree(aside)
+        except OSError as error:
+            log.error("not_cleaned_up", folder=str(aside), error=str(error))
+
+
+def _put_aside(folder: Path) -> Path:
+    aside = folder.with_name(folder.name + _REMOVED)
+    if aside.exists():
+        shutil.rmtree(aside)
+    return folder.rename(aside)
+
+
+def _with_folders(store: Store, jobs_folder: Path, states: tuple[State, ...]) -> Iterator[Job]:
+    """Of all jobs only those that have folders: the database remembers many more."""
+    if not jobs_folder.is_dir():
+        return
+    for number in sorted(int(folder.name) for folder in jobs_folder.iterdir() if folder.name.isdecimal()):
+        job = store.job(number)
+        if job is not None and job.state in states:
+            yield job

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Executor, Future
@@ -25,6 +26,7 @@ from dicom_node.memory import GB, UNBOUNDED, Need, Room, need
 from dicom_node.outbox import Outbox, Result
 from dicom_node.reconstruct import Recipe
 from dicom_node.reprocess import recipe_of
+from dicom_node.room import is_full
 from dicom_node.settings import Output, Reconstruct, Scanner
 from dicom_node.spool import write_durably
 from dicom_node.states import State
@@ -63,6 +65,7 @@ class Dispatch:
         scanners: Sequence[Scanner] = (),
         output: Output | None = None,
         room: Callable[[], Room] = lambda: UNBOUNDED,
+        disk_has_room: Callable[[], bool] = lambda: True,
     ) -> None:
         self._store = store
         self._outbox = outbox
@@ -72,6 +75,8 @@ class Dispatch:
         self._clock = clock
         self.renew(recipe, settings, destinations, scanners, output or Output())
         self._room = room
+        self._disk_has_room = disk_has_room
+        self._unwritten: list[tuple[Job, Future[Path]]] = []
         self._running: dict[int, Future[Path] | None] = {}
         self._needs: dict[int, tuple[tuple[str, ...], Need]] = {}
         self._lock = threading.Lock()
@@ -105,6 +110,7 @@ class Dispatch:
     def __call__(self) -> None:
         """One round: stop what was cancelled, register results, take back expired leases, give out what is ready."""
         now = self._clock()
+        self._write_down_late()
         self._stop_cancelled()
         if self._destinations:
             for job in self._store.jobs(State.RECONSTRUCTED):
@@ -133,7 +139,7 @@ class Dispatch:
         A job that waits for running ones to free their memory lets nobody pass, or it might wait for ever; one that
         would not fit even if none ran waits for what else the machine does, and keeps no smaller one.
         """
-        if len(self.running) >= self._settings.workers_at_once:
+        if len(self.running) >= self._settings.workers_at_once or not self._disk_has_room():
             return
         line = self._store.line(now, self._settings.attempts, LOOK_AHEAD)
         self._forget_needs({job.id for job in line})
@@ -188,7 +194,10 @@ class Dispatch:
         except Exception as error:
             # whatever kept it from being started is its own trouble: the loop goes on with the others
             log.exception("not_started", job=job.id)
-            self._hand_back(job, f"it could not be started: {type(error).__name__}: {error}", self._settings.pause)
+            if is_full(error):
+                self._wait_for_room(job)
+            else:
+                self._hand_back(job, f"it could not be started: {type(error).__name__}: {error}", self._settings.pause)
         else:
             with self._lock:
                 self._running[job.id] = future
@@ -229,12 +238,35 @@ class Dispatch:
         """The executor's answer, on a thread of the executor."""
         try:
             self._judge(job, done)
+        except sqlite3.OperationalError as error:
+            log.error(
+                "end_not_recorded_yet", job=job.id, error=str(error)
+            )  # locked or full: the next round tries again
+            with self._lock:
+                self._unwritten.append((job, done))
+            return
         except Exception:
             # the lease brings the job back if not even its end could be written down
             log.exception("end_not_recorded", job=job.id)
-        finally:
-            with self._lock:
-                self._running.pop(job.id, None)
+        with self._lock:
+            self._running.pop(job.id, None)
+
+    def _write_down_late(self) -> None:
+        with self._lock:
+            late, self._unwritten = self._unwritten, []
+        for job, done in late:
+            self._ended(job, done)
+
+    def _wait_for_room(self, job: Job) -> None:
+        """A full disk is no fault of the job: it gives back what it has written and keeps its attempts."""
+        shutil.rmtree(self._jobs_folder / str(job.id) / "result.part", ignore_errors=True)
+        now = self._clock()
+        reason = "the disk was full: it is begun again when there is room"
+        with self._store.transaction():
+            if self._store.advance(
+                job.id, State.RECONSTRUCTING, State.READY, now, reason, due_at=now + self._settings.pause
+            ):
+                self._store.forget_attempts(job.id, 1)
 
     def _judge(self, job: Job, done: Future[Path]) -> None:
         try:
@@ -253,6 +285,8 @@ class Dispatch:
             self._hand_back(job, str(error), self._settings.pause)
         except Exception as error:
             log.error("reconstruction_failed", job=job.id, exc_info=error)
+            if is_full(error):
+                return self._wait_for_room(job)
             self._hand_back(job, f"{type(error).__name__}: {error}", self._settings.pause)
         else:
             if withheld:
@@ -261,6 +295,7 @@ class Dispatch:
             moved = self._store.advance(job.id, State.RECONSTRUCTING, State.RECONSTRUCTED, self._clock())
             if moved and self._destinations:
                 self._register(job)
+        return None
 
     def _hand_back(self, job: Job, reason: str, pause: float = 0.0) -> None:
         """To the next worker, or to nobody where the job was begun as often as is allowed.

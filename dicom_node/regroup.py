@@ -45,9 +45,8 @@ def regroup(
             groups = group(instances, now, quiet_time, open_associations)
             if steps := steps_with(store, {instance.series_instance_uid for instance in instances}):
                 groups = heed(groups, steps, instances, now, quiet_time, open_associations)
-            for found in groups:
-                place(store, found, now)
-            _retire(store, study, {found.key for found in groups}, now)
+            keys = frozenset(found.key for found in groups)
+            _retire(store, study, {place(store, found, now, keys) for found in groups}, now)
         except sqlite3.Error as error:
             # locked or full: the study stays open and is looked at again
             log.error("not_grouped_yet", study=study, error=str(error))
@@ -62,31 +61,47 @@ def regroup(
             store.settle_study(study, arrivals)
 
 
-def place(store: Store, group: Group, now: float) -> None:
+def place(store: Store, group: Group, now: float, keys: frozenset[str] = frozenset()) -> str:
     """Finds or makes the job of a group, gives it the group's images and moves it to where it stands now.
 
-    In one transaction: a worker gets the job as it was before or with all of these images, never between.
+    keys: of all groups of the study.  Returns the key of the job.  In one transaction: a worker gets the job as it was
+    before or with all of these images, never between.
     """
     images = _uids(group.used)
     with store.transaction():
-        job = store.latest(group.key)
+        job = store.latest(group.key) or _returned(store, group, images, keys | {group.key})
         if job is None:
-            job = _open(store, group, 1, now)
+            job = _open(store, group, group.key, 1, now)
         elif job.state is State.CANCELLED:
             store.set_images(job, sorted(images))
-            return
+            return job.group_key
         elif job.state not in GROWING:
-            if images == set(job.images) or _is_second_export(job, group):
-                return
-            job = _open(store, group, job.revision + 1, now)
+            if images <= set(job.images) or _is_second_export(job, group):
+                return job.group_key
+            job = _open(store, group, job.group_key, job.revision + 1, now)
         elif images != set(job.images):
             job = _reopen(store, job, now, f"{len(images - set(job.images))} new images came")
             store.set_images(job, sorted(images))
         target = STATE_OF[group.completeness]
         if target is State.WAITING or job.state in (target, State.READY, State.FAILED, State.REVIEW):
-            return
+            return job.group_key
         job = _reopen(store, job, now, "it was looked at anew")
         store.advance(job.id, State.WAITING, target, now, group.reason)
+        return job.group_key
+
+
+def _returned(store: Store, group: Group, images: set[str], keys: frozenset[str]) -> Job | None:
+    """The job that was made of these images before they were removed, or before the database was made anew.
+
+    They have come in another order now, and the key of a group is that of its first image.
+    """
+    same = [
+        job
+        for job in store.jobs(study=group.study_instance_uid)
+        if job.state not in GROWING and job.group_key not in keys and not job.recipe and images.intersection(job.images)
+    ]
+    best = max(same, key=lambda job: (len(images.intersection(job.images)), job.id), default=None)
+    return store.latest(best.group_key) if best else None
 
 
 def priority(group: Group, fetched: bool) -> Priority:
@@ -106,10 +121,10 @@ def _day(acquired_at: str) -> datetime | None:
         return None
 
 
-def _open(store: Store, group: Group, revision: int, now: float) -> Job:
+def _open(store: Store, group: Group, key: str, revision: int, now: float) -> Job:
     series = {instance.series_instance_uid for instance in group.instances}
     return store.open_job(
-        group.key,
+        key,
         revision,
         group.study_instance_uid,
         sorted(_uids(group.used)),

@@ -7,6 +7,7 @@ job is begun.  The rest is for what runs and for the database.
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Callable
@@ -27,6 +28,11 @@ def free_bytes(folder: Path) -> int:
     """What a process without privileges may still write into the file system of a folder."""
     file_system = os.statvfs(folder)
     return file_system.f_bavail * file_system.f_frsize
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether something failed for want of room, or of quota."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 class Room:

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from dicom_node.commands import (
+    backup,
     cancel,
     check,
     compare,
@@ -21,12 +22,14 @@ from dicom_node.commands import (
     inspect,
     journal,
     prioritise,
+    rebuild,
     reconstruct,
     reprocess,
     resend,
     retry,
     serve,
     status,
+    verify,
 )
 from dicom_node.commands._common import FAILURE, WRONG_USAGE
 from dicom_node.errors import InvalidConfiguration, NodeError
@@ -46,6 +49,9 @@ COMMANDS = (
     compare,
     fetch,
     check,
+    verify,
+    backup,
+    rebuild,
 )
 """In the order in which `qsm-node --help` lists them."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -59,7 +60,12 @@ class Line:
         self.jobs = folder / "jobs"
         self.dispatch = self.a_dispatch(destinations)
 
-    def a_dispatch(self, destinations: Sequence[str] = ("pacs",), scanners: Sequence[Scanner] = ()) -> Dispatch:
+    def a_dispatch(
+        self,
+        destinations: Sequence[str] = ("pacs",),
+        scanners: Sequence[Scanner] = (),
+        disk_has_room: Callable[[], bool] = lambda: True,
+    ) -> Dispatch:
         settings = Reconstruct.model_construct(
             workers=1, attempts=2, time_limit=100.0, pause=10.0, withhold_failed=self.withhold_failed
         )
@@ -74,6 +80,7 @@ class Line:
             list(destinations),
             self.clock,
             scanners,
+            disk_has_room=disk_has_room,
         )
 
     def a_job(self, key: str = "g") -> int:
@@ -230,19 +237,50 @@ def test_a_lease_that_ends_brings_the_job_back(line: Line) -> None:
     assert the_job(line.store, job).attempts == 2
 
 
-def test_an_end_that_cannot_be_written_down_is_brought_back_by_the_lease(
-    line: Line, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("failure", [sqlite3.OperationalError("full"), RuntimeError("a fault of ours")])
+def test_an_end_that_cannot_be_written_down_is_not_lost(
+    line: Line, monkeypatch: pytest.MonkeyPatch, failure: Exception
 ) -> None:
     job = line.a_job()
     line.dispatch()
     with monkeypatch.context() as patch:
-        patch.setattr(line.store, "advance", lambda *_, **__: (_ for _ in ()).throw(sqlite3.OperationalError("full")))
+        patch.setattr(line.store, "advance", lambda *_, **__: (_ for _ in ()).throw(failure))
         line.executor.end()
-    assert (line.state(job), line.dispatch.running) == (State.RECONSTRUCTING, frozenset())
-    line.clock.now += 1000
+        line.dispatch()
+    is_written_later = isinstance(failure, sqlite3.Error)
+    assert (line.state(job), line.dispatch.running) == (State.RECONSTRUCTING, {job} if is_written_later else set())
+    if not is_written_later:
+        line.clock.now += 1000  # its lease ends
+        line.dispatch()
+        line.executor.end()
+    line.dispatch()
+    assert (line.state(job), line.dispatch.running) == (State.SENDING, set())
+
+
+def test_a_full_disk_costs_no_attempt_and_leaves_no_half_result(line: Line) -> None:
+    job = line.a_job()
+    part = line.jobs / str(job) / "result.part"
+    for _ in range(5):
+        line.dispatch()
+        part.mkdir(parents=True)
+        line.executor.end(OSError(errno.ENOSPC, "No space left on device"))
+        found = the_job(line.store, job)
+        assert (found.state, found.attempts, part.exists()) == (State.READY, 0, False)
+        assert "begun again when there is room" in found.reason
+        line.clock.now += 100
     line.dispatch()
     line.executor.end()
     assert line.state(job) is State.SENDING
+
+
+def test_no_job_is_begun_on_a_disk_that_has_no_room_for_its_result(line: Line) -> None:
+    job, room = line.a_job(), [False]
+    line.dispatch = line.a_dispatch(disk_has_room=lambda: room[0])
+    line.dispatch()
+    assert (line.state(job), line.executor.calls) == (State.READY, [])
+    room[0] = True
+    line.dispatch()
+    assert line.state(job) is State.RECONSTRUCTING
 
 
 def test_without_a_destination_a_result_waits_for_one(tmp_path: Path) -> None:

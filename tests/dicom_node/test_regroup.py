@@ -4,6 +4,7 @@ import sqlite3
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -204,3 +205,45 @@ def test_one_study_that_cannot_be_grouped_is_reported_and_holds_up_no_other(stor
     assert [job.state for job in store.jobs()] == [State.READY]
     [objection] = store.objections()
     assert "1.2.666 cannot be grouped: ZeroDivisionError: a slice thickness of 0" in objection.reason
+
+
+def sent(store: Store, key: str, *numbers: int) -> int:
+    job = a_ready_job(store, key, numbers=numbers)
+    store.claim(2.0, lease=1, ceiling=3)
+    for source, target in pairwise((State.RECONSTRUCTING, State.RECONSTRUCTED, State.SENDING, State.SENT)):
+        assert store.advance(job, source, target, 3.0)
+    return job
+
+
+@pytest.mark.parametrize("key", ["before", "other"])
+def test_images_that_were_removed_and_come_again_make_no_second_result(store: Store, key: str) -> None:
+    """Not while they come one after the other, nor in another order: then another image gives the group its key."""
+    job = sent(store, "before", 1, 2, 3)
+    for numbers in ([3], [3, 1], [3, 1, 2]):
+        place(store, a_group(numbers, WAITING, key=key), 9.0)
+        place(store, a_group(numbers, INCOMPLETE, key=key), 9.0)
+    place(store, a_group([1, 2, 3], COMPLETE, key=key), 9.0)
+    assert [(j.id, j.state) for j in store.jobs()] == [(job, State.SENT)]
+
+
+def test_what_comes_with_something_new_is_a_revision_of_what_it_was(store: Store) -> None:
+    sent(store, "before", 1, 2)
+    place(store, a_group([2, 1, 3], COMPLETE, key="other"), 9.0)
+    assert [(j.group_key, j.revision, j.state) for j in store.jobs()] == [
+        ("before", 1, State.SENT),
+        ("before", 2, State.READY),
+    ]
+
+
+def test_what_comes_again_of_a_job_that_is_to_be_run_again_is_run(store: Store) -> None:
+    job = sent(store, "before", 1, 2)
+    store.run_again(the_job(store, job), 8.0)
+    store.claim(8.0, lease=1, ceiling=3)
+    store.advance(job, State.RECONSTRUCTING, State.FAILED, 8.0, "2 of its 2 images are gone from the spool")
+
+    def group(instances: Sequence[Instance], now: float, quiet: float, open_: frozenset[str]) -> list[Group]:
+        return [a_group([2, 1], key="other")]
+
+    store.look_again_at(STUDY)
+    regroup(store, group, 9.0, 1.0, frozenset())
+    assert [(j.group_key, j.state) for j in store.jobs()] == [("before", State.FOREIGN), ("other", State.READY)]

@@ -1,0 +1,26 @@
+"""qsm-node backup: a copy of all that a node holds, while it runs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from dicom_node.commands._common import DONE, Subparsers, state_folder_of
+
+
+def register(commands: Subparsers) -> argparse.ArgumentParser:
+    parser = commands.add_parser("backup", help="copy all that the node holds, while it runs")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="new, or an earlier backup to bring up to date")
+    parser.set_defaults(command=_run)
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    from dicom_node.backup import back_up
+
+    done = back_up(state_folder_of(options.config), options.folder, options.config)
+    print(
+        f"{options.folder}: {done.copied} files copied ({done.bytes / 2**20:.0f} MiB), {done.kept} were there, "
+        f"{done.removed} removed that the node holds no more"
+    )
+    return DONE

@@ -1,0 +1,104 @@
+"""What the node holds on its disk, as the database knows it, and what it has removed: the side of the store that
+house-keeping needs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dicom_node.store import Objection, Store
+
+
+@dataclass(frozen=True)
+class Image:
+    """A stored image.  received_at: s since the epoch."""
+
+    sop_instance_uid: str
+    path: Path
+    received_at: float
+
+
+@dataclass(frozen=True)
+class Removal:
+    """A line of the journal of what was removed.  kind: "result", "delivered" or "unused", see `retention`."""
+
+    at: float
+    kind: str
+    study_instance_uid: str
+    job: int | None
+    files: int
+    bytes: int
+    reason: str
+
+
+class Holdings:
+    """Every method is one transaction, or a part of the caller's."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def studies(self, before: float) -> list[str]:
+        """Studies that hold an image received before then, those of the oldest image first."""
+        found = self.store.rows(
+            """SELECT study_instance_uid FROM instances GROUP BY study_instance_uid
+            HAVING MIN(received_at) <= :before ORDER BY MIN(received_at)""",
+            {"before": before},
+        )
+        return [row["study_instance_uid"] for row in found]
+
+    def images(self, study: str) -> list[Image]:
+        found = self.store.rows(
+            "SELECT sop_instance_uid, path, received_at FROM instances WHERE study_instance_uid = :study",
+            {"study": study},
+        )
+        return [Image(**(row | {"path": Path(row["path"])})) for row in found]
+
+    def forget_images(self, uids: Sequence[str]) -> None:
+        """For images that are being removed.  Their study is not grouped anew: its jobs were made of them."""
+        self.store.database.execute(
+            "DELETE FROM instances WHERE sop_instance_uid IN (SELECT value FROM json_each(?))", [json.dumps(list(uids))]
+        )
+
+    def awaits_commitment(self, job: int) -> bool:
+        """Whether a destination that has stored results of a job has yet to commit itself to them."""
+        return bool(
+            self.store.rows(
+                "SELECT 1 FROM deliveries WHERE job = :job AND commitment IN ('due', 'asked') LIMIT 1", {"job": job}
+            )
+        )
+
+    def write_down(self, removal: Removal) -> None:
+        self.store.database.execute(
+            """INSERT INTO removals (at, kind, study_instance_uid, job, files, bytes, reason)
+            VALUES (:at, :kind, :study_instance_uid, :job, :files, :bytes, :reason)""",
+            vars(removal),
+        )
+
+    def removals(self) -> list[Removal]:
+        """Oldest first."""
+        return [
+            Removal(**row)
+            for row in self.store.rows(
+                "SELECT at, kind, study_instance_uid, job, files, bytes, reason FROM removals ORDER BY id"
+            )
+        ]
+
+    def objections_about(self, words: str) -> dict[str, Objection]:
+        """Of those whose reasons begin so, the last one about each path."""
+        found = self.store.rows(
+            """SELECT at, path, peer, reason FROM objections WHERE substr(reason, 1, length(:words)) = :words
+            ORDER BY id""",
+            {"words": words},
+        )
+        return {row["path"]: Objection(**row) for row in found}
+
+    def withdraw(self, path: str, before: float) -> None:
+        """Objections to a file or folder, or to what lay in it, that are older."""
+        self.store.database.execute(
+            """DELETE FROM objections WHERE at <= :before
+            AND (path = :path OR substr(path, 1, length(:path) + 1) = :path || '/')""",
+            {"path": path, "before": before},
+        )

@@ -1,0 +1,188 @@
+"""Retention: images, results and refused objects go when they have had their time, or when the disk fills.
+
+An image may go for one of two reasons, and never while it may still be needed:
+
+    delivered   every job that it belongs to is sent or archived: each destination has stored each result, and has
+                committed itself where it is asked to
+    unused      nothing was made of it: it is foreign, its acquisition is incomplete, no map could be made of it, nobody
+                has decided on it, or it belongs to no job.  It is announced among what was not taken before it goes
+
+The row goes first and the file after it.  Killed in between, the node finds the file at its next start, takes it in
+again and removes it in a later round; a row without a file is a loss that nobody wanted, and is told as one.
+
+What is removed and comes again is taken like any image.  As long as there is nothing among it that a job was not made
+from, no job is made of it (`regroup`); `retry` makes the old one again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import structlog
+
+from dicom_node import cleanup
+from dicom_node.holdings import Holdings, Image, Removal
+from dicom_node.room import free_bytes
+from dicom_node.settings import Retention
+from dicom_node.spool import Spool
+from dicom_node.states import State
+from dicom_node.store import Job, Objection, Store
+
+DAY = cleanup.SECONDS_OF_A_DAY
+NOTICE = 14 * DAY
+"""Seconds that unused images are announced before they go; half of their time where that is less."""
+EARLIEST = 3600.0
+"""Seconds that a delivered source is kept even where the disk fills: a late image makes a revision of all of them."""
+NOT_USED = frozenset(
+    {State.WAITING, State.INCOMPLETE, State.FOREIGN, State.FAILED, State.REVIEW, State.CANCELLED},
+)
+ANNOUNCEMENT = "not used:"
+
+Fate = Literal["needed", "delivered", "unused"]
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """since: when it came to be so, s since the epoch."""
+
+    image: Image
+    fate: Fate
+    since: float
+
+
+def judge(images: Iterable[Image], jobs: Sequence[Job], awaiting: frozenset[int]) -> list[Judged]:
+    """What may become of the images of one study.  awaiting: jobs that a destination has yet to commit itself to."""
+    of_image: dict[str, list[Job]] = {}
+    for job in jobs:
+        for uid in job.images:
+            of_image.setdefault(uid, []).append(job)
+    found = []
+    for image in images:
+        own = of_image.get(image.sop_instance_uid, [])
+        states = {job.state for job in own}
+        since = max([image.received_at, *(job.changed_at for job in own)])
+        fate: Fate = "needed"
+        if own and states <= set(cleanup.DELIVERED) and not awaiting.intersection(job.id for job in own):
+            fate = "delivered"
+        elif states <= NOT_USED:
+            fate = "unused"
+        found.append(Judged(image, fate, since))
+    return found
+
+
+class Sweeper:
+    """One round is a call.  restore: is told of an image that came again while it was being removed.
+
+    free: bytes, of a folder.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        spool: Spool,
+        jobs_folder: Path,
+        retention: Retention,
+        clock: Callable[[], float],
+        restore: Callable[[Path], None],
+        free: Callable[[Path], int] = free_bytes,
+    ) -> None:
+        self._store = store
+        self._holdings = Holdings(store)
+        self._spool = spool
+        self._jobs_folder = jobs_folder
+        self._retention = retention
+        self._clock = clock
+        self._restore = restore
+        self._free = free
+
+    def __call__(self) -> None:
+        now, keep = self._clock(), self._retention
+        cleanup.clean_up(self._store, self._jobs_folder, keep, now)
+        if keep.sources:
+            for study in self._holdings.studies(now - keep.sources * DAY):
+                self._remove(study, "delivered", now, keep.sources * DAY, f"delivered for over {keep.sources:g} days")
+        if keep.unused:
+            self._unused(now, keep.unused * DAY)
+        if keep.quarantine and (count := self._spool.sweep_quarantine(now - keep.quarantine * DAY)):
+            log.info("quarantine_swept", objects=count)
+            self._holdings.withdraw(str(self._spool.quarantine_folder), now - keep.quarantine * DAY)
+        if not self._has_room():
+            self._make_room(now)
+        self._spool.sweep_empty_folders(now - DAY)
+
+    def _has_room(self) -> bool:
+        return self._free(self._spool.root) >= self._retention.free_bytes
+
+    def _make_room(self, now: float) -> None:
+        cleanup.make_room(self._store, self._jobs_folder, now, self._has_room)
+        for study in self._holdings.studies(now - EARLIEST):
+            if self._has_room():
+                return
+            self._remove(study, "delivered", now, EARLIEST, "delivered, and the disk is filling")
+        if not self._has_room():
+            log.warning("no_more_room_to_make", free_bytes=self._free(self._spool.root), do="make room, or add a disk")
+
+    def _unused(self, now: float, age: float) -> None:
+        """Announces what will go, and removes what was announced long enough ago."""
+        notice = min(NOTICE, age / 2)
+        announced = self._holdings.objections_about(ANNOUNCEMENT)
+        for study in self._holdings.studies(now - age + notice):
+            folders = {str(one.image.path.parent) for one in self._due(study, "unused", now - age + notice)}
+            for folder in folders:
+                if folder not in announced:
+                    self._announce(study, folder, now, age, notice)
+                elif announced.pop(folder).at <= now - notice:
+                    days = age / DAY
+                    self._remove(study, "unused", now, age, f"not used for over {days:g} days, and announced")
+                    self._holdings.withdraw(folder, now)
+        for folder in announced:  # it has been used meanwhile, or is gone
+            self._holdings.withdraw(folder, now)
+
+    def _announce(self, study: str, folder: str, now: float, age: float, notice: float) -> None:
+        reason = (
+            f"{ANNOUNCEMENT} nothing was made of images of study {study}; they are removed in {notice / DAY:g} days, "
+            f"after {age / DAY:g} in all: retry the job, send what is missing, or copy them ([retention] unused)"
+        )
+        self._store.object_to(Objection(now, folder, "", reason))
+        log.warning("unused_images_announced", study=study, days=notice / DAY)
+
+    def _due(self, study: str, fate: Fate, since: float) -> list[Judged]:
+        jobs = self._store.jobs(study=study)
+        awaiting = frozenset(job.id for job in jobs if self._holdings.awaits_commitment(job.id))
+        return [
+            one
+            for one in judge(self._holdings.images(study), jobs, awaiting)
+            if one.fate == fate and one.since <= since
+        ]
+
+    def _remove(self, study: str, fate: Fate, now: float, age: float, reason: str) -> None:
+        with self._store.transaction():
+            due = self._due(study, fate, now - age)  # judged and removed in one: nobody takes up a job in between
+            if not due:
+                return
+            stats = {one.image.path: one.image.path.stat() for one in due if one.image.path.exists()}
+            size = sum(stat.st_size for stat in stats.values())
+            self._holdings.forget_images([one.image.sop_instance_uid for one in due])
+            if fate == "unused":
+                self._close(study, {one.image.sop_instance_uid for one in due}, now, reason)
+            self._holdings.write_down(Removal(now, fate, study, None, len(stats), size, reason))
+        for path, stat in stats.items():
+            try:
+                if not self._spool.remove(path, stat.st_mtime_ns):
+                    self._restore(path)
+            except OSError as error:
+                log.error("not_removed", path=str(path), error=str(error))
+        log.info("images_removed", study=study, images=len(stats), bytes=size, reason=reason)
+
+    def _close(self, study: str, gone: set[str], now: float, reason: str) -> None:
+        """Jobs that wait for others of these images wait no more."""
+        for job in self._store.jobs(State.WAITING, State.INCOMPLETE, study=study):
+            if gone.issuperset(job.images):
+                if job.state is State.INCOMPLETE:
+                    self._store.advance(job.id, State.INCOMPLETE, State.WAITING, now, reason)
+                self._store.advance(job.id, State.WAITING, State.FOREIGN, now, f"its images were {reason}")

@@ -1,0 +1,323 @@
+"""Images go when they are delivered or useless for long, and never while they may be needed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dicom_node.holdings import Holdings, Image
+from dicom_node.index import LOST, Index
+from dicom_node.outbox import Outbox, Result
+from dicom_node.regroup import place
+from dicom_node.retention import ANNOUNCEMENT, DAY, EARLIEST, NOT_USED, NOTICE, Sweeper, judge
+from dicom_node.settings import Retention
+from dicom_node.spool import Kept, ReceivedObject, Spool
+from dicom_node.states import State
+from dicom_node.store import Job, Store
+from tests.dicom_node.making import STUDY, Clock, a_group, an_instance, the_job
+from tests.dicom_node.test_index import describe, keep
+
+WEEK = 7 * DAY
+DELIVERED = (State.READY, State.RECONSTRUCTING, State.RECONSTRUCTED, State.SENDING, State.SENT)
+ROADS: dict[State, Sequence[State]] = {
+    State.WAITING: (),
+    State.INCOMPLETE: (State.INCOMPLETE,),
+    State.FOREIGN: (State.FOREIGN,),
+    State.READY: DELIVERED[:1],
+    State.RECONSTRUCTING: DELIVERED[:2],
+    State.RECONSTRUCTED: DELIVERED[:3],
+    State.SENDING: DELIVERED[:4],
+    State.SENT: DELIVERED,
+    State.ARCHIVED: (*DELIVERED, State.ARCHIVED),
+    State.REFUSED: (*DELIVERED[:4], State.REFUSED),
+    State.FAILED: (*DELIVERED[:2], State.FAILED),
+    State.REVIEW: (*DELIVERED[:2], State.REVIEW),
+    State.CANCELLED: (State.READY, State.CANCELLED),
+}
+
+
+class House:
+    """A node without a network: spool, index, store, and time that passes when the test says so."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.clock = Clock(1.7e9)
+        self.free = 2**50
+        self.store = Store(folder / "node.db")
+        self.holdings = Holdings(self.store)
+        self.open()
+
+    def open(self) -> None:
+        self.spool = Spool(self.folder)
+        self.index = Index(self.store, self.spool, describe)
+        self.index.reconcile()
+
+    def sweep(self, **retention: float) -> None:
+        settings = Retention.model_validate({"results": 0, "sources": 0, "unused": 0, "quarantine": 0} | retention)
+        Sweeper(
+            self.store,
+            self.spool,
+            self.folder / "jobs",
+            settings,
+            self.clock,
+            self.index.restore,
+            lambda folder: self.free,
+        )()
+
+    def take(self, *numbers: int) -> list[Path]:
+        paths = [keep(self.spool, number) for number in numbers]
+        for path in paths:
+            os.utime(path, (self.clock(), self.clock()))
+        self.index.reconcile()
+        return paths
+
+    def job(self, state: State, *numbers: int, key: str = "g") -> int:
+        images = [an_instance(number).sop_instance_uid for number in numbers]
+        job = self.store.open_job(key, 1, STUDY, images, self.clock()).id
+        here = State.WAITING
+        for there in ROADS[state]:
+            assert self.store.advance(job, here, there, self.clock())
+            here = there
+        return job
+
+    @property
+    def held(self) -> int:
+        assert len(self.store.indexed()) == len(list(self.spool.images())), "rows and files differ"
+        return len(list(self.spool.images()))
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    return House(tmp_path)
+
+
+@pytest.mark.parametrize("state", list(State))
+def test_a_source_goes_after_its_time_if_its_result_is_delivered_and_only_then(house: House, state: State) -> None:
+    house.take(1, 2)
+    house.job(state, 1, 2)
+    house.clock.now += WEEK - 1
+    house.sweep(sources=7)
+    assert house.held == 2, "its time is not quite over"
+    house.clock.now += 2
+    house.sweep(sources=0)
+    assert house.held == 2, "0 is for ever"
+    house.sweep(sources=7)
+    assert house.held == (0 if state in (State.SENT, State.ARCHIVED) else 2)
+    house.free = 0
+    house.sweep()
+    assert house.held == (0 if state in (State.SENT, State.ARCHIVED) else 2), "a full disk is no reason either"
+
+
+@pytest.mark.parametrize("commitment", ["due", "asked", "given", "none"])
+def test_what_a_destination_has_yet_to_commit_itself_to_is_needed(house: House, commitment: str) -> None:
+    house.take(1)
+    job = house.job(State.RECONSTRUCTED, 1)
+    outbox = Outbox(house.store)
+    outbox.register(the_job(house.store, job), [Result("9.9", Path("r.dcm"))], ["pacs"], house.clock())
+    [row] = outbox.of(job)
+    outbox.answered(row, "stored", house.clock(), status=0, comment="", due_at=0)
+    house.store.database.execute("UPDATE deliveries SET commitment = ?", [commitment])
+    outbox.settle(house.clock())
+    house.clock.now += 2 * WEEK
+    house.sweep(sources=7, free_bytes=2**60)
+    assert house.held == (0 if commitment in ("given", "none") else 1)
+
+
+def test_an_image_of_two_jobs_is_kept_for_the_one_that_needs_it(house: House) -> None:
+    house.take(1, 2)
+    house.job(State.SENT, 1, key="a")
+    other = house.job(State.SENDING, 1, 2, key="b")
+    house.clock.now += 2 * WEEK
+    house.sweep(sources=7)
+    assert house.held == 2
+    house.store.advance(other, State.SENDING, State.SENT, house.clock())
+    house.sweep(sources=7)
+    assert house.held == 2, "its time begins when the last one is delivered"
+    house.clock.now += WEEK + 1
+    house.sweep(sources=7)
+    assert house.held == 0
+
+
+@pytest.mark.parametrize("state", [*sorted(NOT_USED), None])
+def test_what_is_of_no_use_is_announced_and_then_goes(house: House, state: State | None) -> None:
+    [path] = house.take(1)
+    job = house.job(state, 1) if state else 0
+    house.clock.now += 166 * DAY - 1
+    house.sweep(unused=180)
+    assert house.store.objections() == []
+    house.clock.now += 2
+    house.sweep(unused=180)
+    house.sweep(unused=180)
+    [told] = house.store.objections()
+    assert told.reason.startswith(ANNOUNCEMENT)
+    assert told.path == str(path.parent)
+    assert "removed in 14 days" in told.reason
+    house.clock.now += 14 * DAY - 10
+    house.sweep(unused=180)
+    assert house.held == 1
+    house.clock.now += 20
+    house.sweep(unused=180)
+    assert (house.held, house.store.objections()) == (0, [])
+    assert [(r.kind, r.files) for r in house.holdings.removals()] == [("unused", 1)]
+    if state in (State.WAITING, State.INCOMPLETE):
+        assert (the_job(house.store, job).state, "announced" in the_job(house.store, job).reason) == (
+            State.FOREIGN,
+            True,
+        )
+
+
+def test_nothing_goes_unannounced_however_old_it_is(house: House) -> None:
+    house.take(1)
+    house.clock.now += 1000 * DAY  # the node was off, or its clock was wrong
+    house.sweep(unused=180)
+    assert house.held == 1
+    house.clock.now += NOTICE
+    house.sweep(unused=180)
+    assert house.held == 0
+
+
+def test_what_is_used_after_all_is_announced_no_more(house: House) -> None:
+    house.take(1)
+    job = house.job(State.FAILED, 1)
+    house.clock.now += 170 * DAY
+    house.sweep(unused=180)
+    assert house.store.objections()
+    house.store.run_again(the_job(house.store, job), house.clock())
+    house.sweep(unused=180)
+    assert house.store.objections() == []
+    house.clock.now += 1000 * DAY
+    house.sweep(unused=180)
+    assert house.held == 1
+
+
+def test_a_disk_that_fills_gets_room_oldest_first(house: House) -> None:
+    for number in (1, 2, 3):
+        house.take(number)
+        house.job(State.SENT, number, key=f"g{number}")
+        house.clock.now += DAY
+    jobs = house.folder / "jobs"
+    for job in (1, 2, 3):
+        (jobs / str(job)).mkdir(parents=True)
+    house.free = 0
+    house.sweep(free_bytes=0)
+    assert (house.held, len(list(jobs.iterdir()))) == (3, 3)
+    house.sweep(free_bytes=1)
+    assert (house.held, len(list(jobs.iterdir()))) == (0, 0)
+    house.take(4)
+    house.job(State.SENT, 4, key="g4")
+    house.clock.now += EARLIEST / 2
+    house.sweep(free_bytes=1)
+    assert house.held == 1, "images of the scan may still be coming"
+
+
+def test_a_kill_between_row_and_file_loses_nothing_and_is_made_good(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.take(1, 2)
+    job = house.job(State.SENT, 1, 2)
+    house.clock.now += 2 * WEEK
+
+    def killed(*arguments: object) -> bool:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(house.spool, "remove", killed)
+        with pytest.raises(KeyboardInterrupt):
+            house.sweep(sources=7)
+    assert len(list(house.spool.images())) == 2
+    house.open()
+    assert house.held == 2
+    place(house.store, a_group([1, 2]), house.clock())
+    assert [j.id for j in house.store.jobs()] == [job], "what came back is no new acquisition"
+    house.sweep(sources=7)
+    assert house.held == 0
+    assert house.store.objections() == []
+
+
+def test_what_comes_again_while_it_is_removed_stays(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    [path] = house.take(1)
+    house.job(State.SENT, 1)
+    house.clock.now += 2 * WEEK
+    remove = house.spool.remove
+
+    def just_before(path: Path, unchanged_since: int) -> bool:
+        received = ReceivedObject(
+            STUDY, "1.2.840.10008.5.1.4.1.1.4", an_instance(1).sop_instance_uid, "1.2.840.10008.1.2.1", "MR", b"#1"
+        )
+        assert house.spool.keep(received) == (Kept.REPEATED, path)
+        return remove(path, unchanged_since)
+
+    monkeypatch.setattr(house.spool, "remove", just_before)
+    house.sweep(sources=7)
+    house.index.start()
+    house.index.stop()
+    assert (path.is_file(), house.held) == (True, 1)
+
+
+def test_a_loss_is_told_and_a_removal_is_not(house: House) -> None:
+    house.take(1)
+    house.job(State.SENT, 1)
+    house.clock.now += 2 * WEEK
+    house.sweep(sources=7)
+    [lost] = house.take(2)
+    lost.unlink()
+    house.open()
+    assert [(told.path, told.reason) for told in house.store.objections()] == [(str(lost), LOST)]
+
+
+def test_quarantine_and_what_is_told_of_it_have_an_age(house: House) -> None:
+    old = house.spool.quarantine(b"x", {"reason": "no UID"}, house.clock())
+    house.clock.now += WEEK
+    new = house.spool.quarantine(b"y", {"reason": "no UID"}, house.clock())
+    assert old
+    assert new
+    house.sweep(quarantine=6.9)
+    assert sorted(path.name for path in house.spool.quarantine_folder.iterdir()) == [
+        new.with_suffix(".dataset").name,
+        new.name,
+    ]
+
+
+def test_the_folder_of_a_study_that_is_gone_goes_a_day_later(house: House) -> None:
+    [path] = house.take(1)
+    house.job(State.SENT, 1)
+    house.clock.now += 2 * WEEK
+    house.sweep(sources=7)
+    assert not path.exists()
+    os.utime(path.parent, (house.clock() - DAY + 60, house.clock() - DAY + 60))
+    house.sweep()
+    assert path.parent.is_dir()
+    house.clock.now += 120
+    house.sweep()
+    assert not path.parent.exists()
+    house.take(1)
+    assert house.held == 1, "a study can come again"
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(State), st.sets(st.integers(1, 5)), st.floats(0, 100)), max_size=5),
+    st.sets(st.integers(1, 5)),
+)
+def test_no_image_of_a_job_that_is_still_to_be_delivered_is_ever_judged_otherwise(
+    jobs: list[tuple[State, set[int], float]], awaiting: set[int]
+) -> None:
+    known = [
+        Job(n, "g", n, STUDY, state, "", tuple(map(str, images)), 0, 0.0, None, 0.0, at)
+        for n, (state, images, at) in enumerate(jobs, 1)
+    ]
+    images = [Image(str(n), Path(str(n)), 50.0) for n in range(1, 7)]
+    for judged in judge(images, known, frozenset(awaiting)):
+        own = [job for job in known if judged.image.sop_instance_uid in job.images]
+        assert judged.since >= max([50.0, *(job.changed_at for job in own)])
+        delivered = [job.state in (State.SENT, State.ARCHIVED) and job.id not in awaiting for job in own]
+        if judged.fate == "delivered":
+            assert own
+            assert all(delivered)
+        elif judged.fate == "unused":
+            assert {job.state for job in own} <= NOT_USED
