@@ -23,6 +23,7 @@ from dicom_node.settings import (
     Group,
     Log,
     Node,
+    Notify,
     Output,
     Peer,
     Receive,
@@ -32,6 +33,7 @@ from dicom_node.settings import (
     Send,
     Table,
     Tls,
+    Watch,
     WebService,
 )
 
@@ -51,6 +53,8 @@ class Config(Table):
     scanners: Annotated[tuple[Scanner, ...], Field(alias="scanner")] = ()
     fetch: Fetch = Fetch()
     retention: Retention = Retention()
+    watch: Watch = Watch()
+    notify: Notify = Notify()
     log: Log = Log()
 
     @model_validator(mode="after")
@@ -73,7 +77,8 @@ _CONTRADICTION = "contradiction"
 _LONGEST_SHOWN = 100
 """Characters of a value that a fault quotes."""
 _GONE: dict[tuple[int | str, ...], str] = {
-    ("receive", "calling_ae_titles"): "name who may send in [[peer]] tables, each with its address"
+    ("receive", "calling_ae_titles"): "name who may send in [[peer]] tables, each with its address",
+    ("retention", "jobs"): "it is called retention.results now",
 }
 """Settings of earlier versions."""
 

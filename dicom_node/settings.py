@@ -69,6 +69,10 @@ def _folder(path: Path) -> Path:
         raise ValueError(f"{error}; write the whole path") from error
 
 
+_MAIL = r"^[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9.-]{1,253}$"
+"""What of RFC 5321 addresses of hospitals use; nothing that could begin another header."""
+
+
 class Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
@@ -332,6 +336,47 @@ class Watch(Table):
     host: str = "127.0.0.1"
     port: Annotated[int, PORT] = 8112
     names: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]{1,253}$")], ...] = ()
+
+
+class Notify(Table):
+    """Who is told when a job fails, is refused, needs a look or lacks images, when objects are not taken, when a
+    destination takes nothing for `silent_after` seconds, and when the disk is nearly full.
+
+    every: s between two messages at least; each holds all that came up since the last.  mail_security: "starttls",
+    "tls" from the first byte, or "none".  *_secret_file: holds the password of mail_user; the webhook's bearer token.
+    page: where people find the node's page, for the message.
+    """
+
+    every: Seconds = 900.0
+    silent_after: Seconds = 3600.0
+    mail_to: tuple[Annotated[str, Field(pattern=_MAIL)], ...] = ()
+    mail_from: Annotated[str, Field(pattern=f"{_MAIL}|^$")] = ""
+    mail_host: str = "localhost"
+    mail_port: Annotated[int, Field(ge=1, le=65535)] = 587
+    mail_security: Literal["starttls", "tls", "none"] = "starttls"
+    mail_user: str = ""
+    mail_secret_file: str = ""
+    webhook: Annotated[str, Field(pattern=r"^(https?://[^@\s]+)?$")] = ""
+    webhook_secret_file: str = ""
+    page: Annotated[str, Field(pattern=r"^(https?://\S+)?$")] = ""
+
+    @model_validator(mode="after")
+    def _can_be_sent(self) -> Notify:
+        if self.mail_to and not self.mail_from:
+            raise ValueError("mail needs a sender; give mail_from an address of the site")
+        if bool(self.mail_user) != bool(self.mail_secret_file):
+            raise ValueError("mail_user and mail_secret_file go together; give both, or neither")
+        if self.mail_user and self.mail_security == "none" and not _is_here(self.mail_host):
+            raise ValueError(f"a password would go to {self.mail_host} in the clear; set mail_security")
+        host = urlsplit(self.webhook).hostname
+        if self.webhook.startswith("http:") and not _is_here(host):
+            raise ValueError(f"what is told would go to {host} in the clear; expected an https url")
+        return self
+
+
+def _is_here(host: str | None) -> bool:
+    """Whether it is this machine."""
+    return host in ("127.0.0.1", "::1", "localhost")
 
 
 class Log(Table):
