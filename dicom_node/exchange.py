@@ -14,7 +14,8 @@ from dicom_node import settings
 from dicom_node.call import Destination, SendSettings
 from dicom_node.commit import PUSH_MODEL, Commitments, take_report
 from dicom_node.config import Config
-from dicom_node.fetch import Fetches
+from dicom_node.fetches import Fetches
+from dicom_node.mpps import MPPS, ProcedureSteps
 from dicom_node.peers import ANYBODY, Peer, Peers, Right
 from dicom_node.receive import ReceiveSettings, Secure, Service
 from dicom_node.seek import Wanted, seek
@@ -58,6 +59,10 @@ def web_service(configured: settings.WebService) -> WebService:
     return WebService(**configured.model_dump())
 
 
+def destination_names(config: Config) -> list[str]:
+    return [one.name for one in (*config.destinations, *config.web_destinations)]
+
+
 def committing(config: Config) -> dict[str, str]:
     """AE title, by name, of each destination that is asked for storage commitment."""
     return {entry.name: entry.ae_title for entry in config.destinations if entry.commitment}
@@ -95,12 +100,17 @@ def archives(config: Config) -> dict[str, Destination]:
     }
 
 
+def sources(config: Config) -> dict[str, Destination | WebService]:
+    """All that may be searched and fetched from: archives, and those that speak DICOMweb."""
+    return {**archives(config), **{source.name: web_service(source) for source in config.web_sources}}
+
+
 def look(
     config: Config, fetches: Fetches, settings: SendSettings, now: float, stopping: Callable[[], bool] = lambda: False
 ) -> None:
     """Writes down what is new in the archive that is looked in regularly, until `stopping`.  Raises PeerFailure."""
     since = (datetime.fromtimestamp(now) - timedelta(days=config.fetch.days)).strftime("%Y%m%d")
-    archive = archives(config)[config.fetch.peer]
+    archive = sources(config)[config.fetch.peer]
     new = fetches.add(archive.name, seek(Wanted(since=since), archive, settings, stopping), now)
     log.info("looked", peer=archive.name, since=since, found=new)
 
@@ -119,3 +129,8 @@ def commitment_service(commitments: Commitments, vouch: Vouch) -> Service:
             (evt.EVT_N_EVENT_REPORT, reported),
         ],
     )
+
+
+def procedure_step_service(steps: ProcedureSteps) -> Service:
+    """What scanners tell of what they have made."""
+    return Service({MPPS: UNCOMPRESSED}, [(evt.EVT_N_CREATE, steps.created), (evt.EVT_N_SET, steps.set)])

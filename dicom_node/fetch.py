@@ -1,16 +1,15 @@
-"""Fetch: brings series from an archive to the node (C-MOVE to ourselves, or C-GET), study by study.
+"""Fetch: brings series from an archive to the node (C-MOVE to ourselves, C-GET or WADO-RS), study by study.
 
-What was found is a row until it is fetched, so an interruption loses nothing and the next start goes on.  What arrives
-goes the way of everything that scanners send.
+What was found is a row of `dicom_node.fetches` until it is fetched, so an interruption loses nothing and the next start
+goes on.  What arrives goes the way of everything that scanners send.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from itertools import groupby
 from typing import Any, Literal
 
 import structlog
@@ -19,145 +18,42 @@ from pydicom.uid import UID
 from pynetdicom import build_role
 from pynetdicom.association import Association
 from pynetdicom.presentation import build_context
-from sqlite_utils import Database
 
 from dicom_node.admission import ADMITTED_SOP_CLASSES, ADMITTED_TRANSFER_SYNTAXES
 from dicom_node.call import Destination, SendSettings, associate, given_up_when
-from dicom_node.errors import PeerFailure, Unreachable
+from dicom_node.errors import NotTaken, PeerFailure, Unreachable
+from dicom_node.fetches import Fetch, Fetches
 from dicom_node.messages import Begin, StoreRequest, Taking
-from dicom_node.seek import Candidate
 from dicom_node.settings import Send
-from dicom_node.states import State
-from dicom_node.store import Store
+from dicom_node.wado import Landing, retrieve
+from dicom_node.web import WebService
 
 MOVE, GET = "1.2.840.10008.5.1.4.1.2.2.2", "1.2.840.10008.5.1.4.1.2.2.3"
-ATTEMPTS = 10
-"""How often a series is asked for that does not come whole."""
 _PENDING = (0xFF00, 0xFF01)
-_MADE = (State.RECONSTRUCTED, State.SENDING, State.SENT, State.ARCHIVED)
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class Fetch:
-    """A series on its way.  state: found, fetched or refused; `done` and other ends are the job's, see `listed`."""
-
-    peer: str
-    study_instance_uid: str
-    series_instance_uid: str
-    images: int
-    state: str
-    reason: str
-    attempts: int
-    due_at: float
-    changed_at: float
-
-
-class Fetches:
-    """The list, in the store."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    def add(self, peer: str, candidates: Iterable[Candidate], now: float) -> int:
-        """Writes down what was found; how much of it is new and to be fetched.
-
-        What was refused before and is wanted now is found anew; what was fetched stays so, unless it has grown.
-        Each study is written down before the next is looked at: if the archive breaks off, those before it stay.
-        """
-        new = 0
-        for _, of_study in groupby(candidates, key=lambda one: one.study_instance_uid):
-            # All of it before the lock is taken: the candidates come from an archive, one answer after another.
-            found = list(of_study)
-            with self._store.transaction() as database:
-                new += sum(_add(database, peer, one, now) for one in found)
-        return new
-
-    def due(self, now: float) -> list[Fetch]:
-        """The series of one study that are to be fetched now: of the study that waits longest; empty if none is."""
-        first = self._rows("state = 'found' AND due_at <= :now ORDER BY due_at, rowid LIMIT 1", now=now)
-        if not first:
-            return []
-        return self._rows(
-            """state = 'found' AND due_at <= :now AND peer = :peer AND study_instance_uid = :study
-            ORDER BY series_instance_uid""",
-            now=now,
-            peer=first[0].peer,
-            study=first[0].study_instance_uid,
-        )
-
-    def fetched(self, fetch: Fetch, now: float) -> None:
-        self._change(fetch, "fetched", "", now, now)
-
-    def postpone(self, fetch: Fetch, reason: str, now: float, pause: float) -> None:
-        """Again later; refused when it was tried often enough."""
-        state = "refused" if fetch.attempts + 1 >= ATTEMPTS else "found"
-        self._change(fetch, state, reason, now, now + pause)
-
-    def put_off(self, peer: str, reason: str, now: float, pause: float) -> None:
-        """All of an archive again later: it cannot be reached, which is no fault of any series."""
-        self._store.database.execute(
-            """UPDATE fetches SET reason = :reason, changed_at = :now, due_at = MAX(due_at, :now + :pause)
-            WHERE peer = :peer AND state = 'found'""",
-            {"peer": peer, "reason": reason, "now": now, "pause": pause},
-        )
-
-    def listed(self) -> list[Fetch]:
-        """All of them.  What was fetched is `done` when a map was made of its study, or says what stopped its job."""
-        jobs: dict[str, list[Any]] = {}
-        for job in self._store.jobs():
-            jobs.setdefault(job.study_instance_uid, []).append(job)
-        return [_with_end(fetch, jobs.get(fetch.study_instance_uid, [])) for fetch in self._rows("1 ORDER BY rowid")]
-
-    def _change(self, fetch: Fetch, state: str, reason: str, now: float, due_at: float) -> None:
-        self._store.database.execute(
-            """UPDATE fetches SET state = ?, reason = ?, attempts = attempts + 1, changed_at = ?, due_at = ?
-            WHERE peer = ? AND series_instance_uid = ?""",
-            [state, reason, now, due_at, fetch.peer, fetch.series_instance_uid],
-        )
-
-    def _rows(self, where: str, **values: Any) -> list[Fetch]:
-        return [Fetch(**row) for row in self._store.rows(f"SELECT * FROM fetches WHERE {where}", values)]
-
-
-def _add(database: Database, peer: str, one: Candidate, now: float) -> int:
-    """1 if it is new and to be fetched."""
-    state = "refused" if one.against else "found"
-    changed = database.execute(
-        """INSERT INTO fetches (peer, study_instance_uid, series_instance_uid, images, state, reason,
-            due_at, changed_at) VALUES (:peer, :study, :series, :images, :state, :reason, :now, :now)
-        ON CONFLICT (peer, series_instance_uid) DO UPDATE SET images = :images, state = :state,
-            reason = :reason, attempts = 0, due_at = :now, changed_at = :now
-        WHERE state = 'refused' OR images < :images""",
-        {
-            **{"peer": peer, "study": one.study_instance_uid, "series": one.series_instance_uid},
-            **{"images": one.images, "state": state, "reason": one.against, "now": now},
-        },
-    ).rowcount
-    return int(changed) if state == "found" else 0
-
-
-def _with_end(fetch: Fetch, jobs: list[Any]) -> Fetch:
-    if fetch.state != "fetched" or not jobs:
-        return fetch
-    if any(job.state in _MADE for job in jobs):
-        return Fetch(**{**vars(fetch), "state": "done"})
-    return Fetch(**{**vars(fetch), "reason": f"job {jobs[-1].id} is {jobs[-1].state}: {jobs[-1].reason}"})
-
-
-@dataclass(frozen=True)
 class Arrivals:
-    """How what a C-GET returns is taken: the receiver's ways, and its register of open associations."""
+    """How what is returned is taken.  begin, hears: of a C-GET: the receiver's ways of taking an object, and its
+    register of open associations.  landing: of WADO-RS."""
 
     begin: Begin
     hears: Callable[[Association, str], AbstractContextManager[None]]
+    landing: Landing
 
 
 RETRIEVE_TIMEOUT = 1800.0
 """Seconds without a word from the archive: it need not tell how far it is (PS3.4 C.4.2.3)."""
 
-Retrieve = Callable[[Fetch, Destination, SendSettings], None]
+Archive = Destination | WebService
+Retrieve = Callable[[Fetch, Any, SendSettings], None]
+"""Brings one series from an archive of its own kind."""
+
+
+MOST_WAITING = 20
+"""Jobs that wait for a worker while nothing more is fetched: their images can not be deleted, and fill the disk."""
 
 
 class Fetcher:
@@ -169,7 +65,7 @@ class Fetcher:
     def __init__(
         self,
         fetches: Fetches,
-        archives: dict[str, Destination],
+        archives: Mapping[str, Archive],
         retrieve: Retrieve,
         settings: SendSettings,
         pauses: Send,
@@ -189,8 +85,8 @@ class Fetcher:
         self._unreached: Counter[str] = Counter()
 
     def __call__(self) -> None:
-        """One round: one study, if it is time for one."""
-        if self._clock() < self._next_at:
+        """One round: one study, if it is time for one and the line can take it."""
+        if self._clock() < self._next_at or self._fetches.waiting_jobs() >= MOST_WAITING:
             return
         for fetch in self._fetches.due(self._clock()):
             if self._stopping():
@@ -199,12 +95,16 @@ class Fetcher:
             archive = self._archives.get(fetch.peer)
             try:
                 if archive is None:
-                    raise PeerFailure(f"{fetch.peer} is no peer with a port any more; see [[peer]]")
+                    raise PeerFailure(f"{fetch.peer} is no [[peer]] with a port any more, and no [[web_source]]")
                 self._retrieve(fetch, archive, self._settings)
             except Unreachable as error:
                 if not self._stopping():
                     self._put_off(fetch.peer, str(error))
                 return
+            except NotTaken as error:
+                self._unreached[fetch.peer] = 0
+                log.warning("not_taken", series=fetch.series_instance_uid, reason=str(error))
+                self._fetches.refuse(fetch, str(error), self._clock())
             except PeerFailure as error:
                 self._unreached[fetch.peer] = 0
                 if self._stopping():
@@ -225,7 +125,16 @@ class Fetcher:
 
 
 def retriever(by: Literal["move", "get"], arrivals: Arrivals, stopping: Callable[[], bool]) -> Retrieve:
-    """One way of retrieving.  stopping: then no answer is waited for any longer."""
+    """The way of retrieving that an archive has.  by: of one that speaks DIMSE.
+
+    stopping: then no answer is waited for any longer.
+    """
+
+    def web(fetch: Fetch, archive: WebService, settings: SendSettings) -> None:
+        uids = fetch.study_instance_uid, fetch.series_instance_uid
+        came = retrieve(*uids, archive, settings, arrivals.landing, stopping)
+        if came < max(fetch.images, 1):
+            raise PeerFailure(f"{archive.words} sent {came} images, and holds {fetch.images}")
 
     def move(fetch: Fetch, archive: Destination, settings: SendSettings) -> None:
         with (
@@ -252,7 +161,15 @@ def retriever(by: Literal["move", "get"], arrivals: Arrivals, stopping: Callable
         ):
             _complete(association.send_c_get(_query(fetch), GET), archive, fetch, lambda: arrived)
 
-    return move if by == "move" else get
+    dimse = move if by == "move" else get
+
+    def by_kind(fetch: Fetch, archive: Archive, settings: SendSettings) -> None:
+        if isinstance(archive, WebService):
+            web(fetch, archive, settings)
+        else:
+            dimse(fetch, archive, settings)
+
+    return by_kind
 
 
 def _patient(settings: SendSettings) -> SendSettings:

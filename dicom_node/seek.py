@@ -1,4 +1,4 @@
-"""Seek: looks for multi-echo gradient echoes in an archive, at study, series, image: by C-FIND (PS3.4 C.4.1) or QIDO-RS.
+"""Seek: looks for multi-echo gradient echoes in an archive at study, series, image, by C-FIND (PS3.4 C.4.1) or QIDO-RS.
 
 An archive need not tell what it is asked at image level.  What it tells against a series counts; where it is silent of
 echo times, only a series that may hold several is worth fetching, and what that is gets said.
@@ -59,7 +59,10 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A series of the archive.  against: why it is not worth fetching, "" if it is."""
+    """A series of the archive.  against: why it is not worth fetching, "" if it is.
+
+    instances: SOP Instance UIDs of its images, none where the archive does not tell them all.
+    """
 
     study_instance_uid: str
     series_instance_uid: str
@@ -68,6 +71,7 @@ class Candidate:
     description: str
     images: int
     against: str
+    instances: frozenset[str] = frozenset()
 
 
 def seek(
@@ -134,7 +138,13 @@ def _study(find: Find, study: Dataset) -> Iterator[Candidate]:
             str(told.get("SeriesDescription") or ""),
             len(images[series]),
             against[series],
+            _told(images[series]),
         )
+
+
+def _told(images: Sequence[Dataset]) -> frozenset[str]:
+    uids = frozenset(str(image.get("SOPInstanceUID") or "") for image in images)
+    return frozenset() if "" in uids else uids
 
 
 def _against(images: Sequence[Dataset]) -> str:

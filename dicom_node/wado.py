@@ -1,23 +1,19 @@
 """WADO-RS (PS3.18 10.4): brings a series from a DICOMweb archive, in the transfer syntax it is held in.
 
-The answer is taken apart as it comes: each object goes to a file, and from there through the door that received objects
-pass; memory holds a piece of it at a time.
+The answer is taken apart as it comes, and each object goes through the door that received objects pass; memory holds a
+piece of it at a time.
 """
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from io import BytesIO
-from mmap import ACCESS_READ, mmap
-from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING
 
 from pydicom import dcmread
 from pydicom.dataset import FileMetaDataset
-from pydicom.errors import InvalidDicomError
 from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
@@ -25,8 +21,13 @@ from requests import Response
 
 from dicom_node.call import SendSettings
 from dicom_node.errors import NotTaken, PeerFailure, Unreachable
-from dicom_node.receive import AGAIN_LATER, SUCCESS, Offered, Take
+from dicom_node.messages import Taking
+from dicom_node.receive import AGAIN_LATER, SUCCESS, Bring
+from dicom_node.spool import UID_PATTERN
 from dicom_node.web import OF_THE_PEER, Visit, WebService
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
 
 _AS_HELD = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 _AS_THEY_LIKE = 'multipart/related; type="application/dicom"'
@@ -37,17 +38,14 @@ _LARGEST_META = 2**16
 """Bytes; File Meta Information has about ten elements."""
 _PREAMBLE = 128 + 4 + 12
 """Bytes of preamble, prefix and (0002,0000), which tells how long the rest of the File Meta Information is."""
+_META_BEGINS = b"DICM\x02\0\0\0UL\x04\0"
 
 
 @dataclass(frozen=True)
 class Landing:
-    """Where objects come down.  brings: `Receiver.brings`.  folder: for files that are swept at the next start.
+    """Where objects come down.  brings: `Receiver.brings`.  maximum_bytes: of one object."""
 
-    maximum_bytes: of one object.
-    """
-
-    brings: Callable[[str], AbstractContextManager[Take]]
-    folder: Path
+    brings: Callable[[str], AbstractContextManager[Bring]]
     maximum_bytes: int
 
 
@@ -60,8 +58,8 @@ def retrieve(
     that does not come, Unreachable for what says nothing of this series.
     """
     path = f"studies/{study}/series/{series}"
-    with Visit(service, settings) as visit, landing.brings(service.name) as take:
-        arrivals = _Arrivals(service, landing, take)
+    with Visit(service, settings) as visit, landing.brings(service.name) as bring:
+        arrivals = _Arrivals(service, landing.maximum_bytes, bring)
         for accept in (_AS_HELD, _AS_THEY_LIKE):
             with visit.ask("GET", path, accept=accept) as answer:
                 if answer.status_code in _NOT_ACCEPTABLE and accept == _AS_HELD:
@@ -107,17 +105,19 @@ def _take_apart(answer: Response, arrivals: _Arrivals, service: WebService, stop
 class _Arrivals:
     """What comes, part by part.  taken: SOP Instance UIDs.  refused: the reason for each."""
 
-    def __init__(self, service: WebService, landing: Landing, take: Take) -> None:
+    def __init__(self, service: WebService, maximum_bytes: int, bring: Bring) -> None:
         self._service = service
-        self._landing = landing
-        self._take = take
+        self._maximum_bytes = maximum_bytes
+        self._bring = bring
         self._head = bytearray()
-        self._meta: FileMetaDataset | None = None
-        self._file: BinaryIO | None = None
+        """Of the part that comes, until its File Meta Information is whole."""
+        self._uid = ""
+        self._taking: Taking | None = None
+        self._size = 0
         self.taken: set[str] = set()
         self.refused: dict[str, str] = {}
         self.is_over = False
-        self.callbacks = {
+        self.callbacks: MultipartCallbacks = {
             "on_part_begin": self._begin,
             "on_part_data": self._data,
             "on_part_end": self._end,
@@ -125,57 +125,46 @@ class _Arrivals:
         }
 
     def close(self) -> None:
-        """Removes what is half there."""
-        if self._file is not None:
-            self._file.close()
-            Path(self._file.name).unlink(missing_ok=True)
-            self._file = None
+        """Forgets what is half there."""
+        if self._taking is not None:
+            self._taking.abandon()
+            self._taking = None
 
     def _begin(self) -> None:
         self._head = bytearray()
-        self._meta = None
-        self._file = (self._landing.folder / f"{secrets.token_hex(16)}.part").open("w+b")
+        self._size = 0
 
     def _data(self, data: bytes, start: int, end: int) -> None:
-        assert self._file is not None
-        if self._meta is not None:
-            self._file.write(memoryview(data)[start:end])
-            if self._file.tell() > self._landing.maximum_bytes:
-                raise NotTaken(f"an object is larger than {self._landing.maximum_bytes} bytes: see maximum_object_bytes")
-            return
-        self._head += data[start:end]
-        if len(self._head) < _PREAMBLE:
-            return
-        length = _PREAMBLE + int.from_bytes(self._head[_PREAMBLE - 4 : _PREAMBLE], "little")
-        if self._head[128:140] != b"DICM\x02\0\0\0UL\x04\0" or length > _LARGEST_META:
-            raise PeerFailure(f"{self._service.words} sent a part that is no DICOM file (PS3.10)")
-        if len(self._head) >= length:
-            self._meta = _meta(bytes(self._head[:length]), self._service)
-            rest = bytes(self._head[length:])
-            self._head = bytearray()
-            self._data(rest, 0, len(rest))
+        if self._taking is None:
+            self._head += data[start:end]
+            if len(self._head) < _PREAMBLE:
+                return
+            length = _PREAMBLE + int.from_bytes(self._head[_PREAMBLE - 4 : _PREAMBLE], "little")
+            if self._head[128:140] != _META_BEGINS or length > _LARGEST_META:
+                raise PeerFailure(f"{self._service.words} sent a part that is no DICOM file (PS3.10)")
+            if len(self._head) < length:
+                return
+            meta = _meta(bytes(self._head[:length]), self._service)
+            self._uid = str(meta.MediaStorageSOPInstanceUID)
+            self._taking = self._bring(str(meta.MediaStorageSOPClassUID), self._uid, meta.TransferSyntaxUID)
+            data, start, end = bytes(self._head), length, len(self._head)
+        self._size += end - start
+        if self._size > self._maximum_bytes:
+            raise NotTaken(f"an object is larger than {self._maximum_bytes} bytes; see [receive] maximum_object_bytes")
+        with memoryview(data)[start:end] as fragment:
+            self._taking.write(fragment)
 
     def _end(self) -> None:
-        assert self._file is not None
-        meta = self._meta
-        if meta is None:
+        taking, self._taking = self._taking, None
+        if taking is None:
             raise PeerFailure(f"{self._service.words} sent a part that ends within its File Meta Information")
-        uid = meta.MediaStorageSOPInstanceUID
-        self._file.flush()
-        try:
-            with mmap(self._file.fileno(), 0, access=ACCESS_READ) as encoded:
-                answer = self._take(Offered(meta.MediaStorageSOPClassUID, uid, meta.TransferSyntaxUID, encoded))
-        except ValueError as error:  # mmap of nothing
-            raise PeerFailure(f"{self._service.words} sent an object without a data set") from error
-        finally:
-            self.close()
-        comment = str(answer.get("ErrorComment", ""))
+        status, comment = taking.finish()
         if comment.endswith(AGAIN_LATER):
             raise Unreachable(f"what {self._service.name} sends cannot be kept: {comment}")
-        if answer.Status == SUCCESS:
-            self.taken.add(str(uid))
+        if status == SUCCESS:
+            self.taken.add(self._uid)
         else:
-            self.refused[str(uid)] = f"0x{answer.Status:04X} {comment}"
+            self.refused[self._uid] = f"0x{status:04X} {comment}"
 
     def _over(self) -> None:
         self.is_over = True
@@ -184,7 +173,9 @@ class _Arrivals:
 def _meta(head: bytes, service: WebService) -> FileMetaDataset:
     try:
         meta = dcmread(BytesIO(head)).file_meta
-        _ = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID, meta.TransferSyntaxUID
-    except (InvalidDicomError, AttributeError, ValueError, EOFError) as error:
+        named = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID, meta.TransferSyntaxUID
+    except Exception as error:  # whatever pydicom raises for what a stranger has sent
         raise PeerFailure(f"{service.words} sent a part whose File Meta Information cannot be read") from error
+    if not all(UID_PATTERN.fullmatch(str(uid)) for uid in named):
+        raise PeerFailure(f"{service.words} sent a part whose File Meta Information names no UIDs")
     return meta

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import date
 
 from dicom_node import config as configuration
@@ -11,17 +15,33 @@ from dicom_node import log
 from dicom_node.commands._common import DONE, Subparsers, state_folder_of
 from dicom_node.errors import InvalidConfiguration
 
+_STATES = ("found", "fetched", "done", "stopped", "refused")
+"""Those of `fetches.LISTED`, which is not imported for a parser."""
+
 
 def register(commands: Subparsers) -> argparse.ArgumentParser:
     parser = commands.add_parser("fetch", help="find multi-echo gradient echoes in an archive and have them fetched")
-    parser.add_argument("--from", dest="peer", metavar="PEER", help="a [[peer]] with a port; default: [fetch] peer")
+    parser.add_argument(
+        "--from", dest="peer", metavar="PEER", help="a [[peer]] with a port or a [[web_source]]; default: [fetch] peer"
+    )
     parser.add_argument("--patient", default="", metavar="ID", help="of this patient; * and ? are wild")
     parser.add_argument("--study", default="", metavar="UID", help="this study")
     parser.add_argument("--accession", default="", metavar="NUMBER", help="of this request")
     parser.add_argument("--since", type=_date, metavar="DATE", help="not older, such as 2026-01-31")
     parser.add_argument("--until", type=_date, metavar="DATE", help="not newer")
     parser.add_argument("--dry-run", action="store_true", help="only tell what is found")
-    parser.add_argument("--list", action="store_true", help="list what was found, fetched, done and refused so far")
+    parser.add_argument(
+        "--again", action="store_true", help="also what was made into a map before and whose images are gone since"
+    )
+    parser.add_argument(
+        "--list",
+        nargs="?",
+        const="",
+        choices=["", *_STATES, "all"],
+        metavar="STATE",
+        help=f"sum up what was asked for so far, or list all of it, or what is {', '.join(_STATES)}",
+    )
+    parser.add_argument("--json", action="store_true", help="with --list, for machines")
     parser.set_defaults(command=_run)
     return parser
 
@@ -29,30 +49,64 @@ def register(commands: Subparsers) -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace) -> int:
     config = configuration.load(options.config)
     log.configure(config.log.style, "warning")
+    if options.list is not None:
+        return _list(options, config)
     from dicom_node import exchange
-    from dicom_node.fetch import Fetches
-    from dicom_node.fetch_text import found_in_words, listed_in_words
-    from dicom_node.seek import Wanted, seek
+    from dicom_node.fetch_text import found_in_words
+    from dicom_node.fetches import Fetches
+    from dicom_node.seek import Candidate, Wanted, seek
     from dicom_node.store import Store
 
-    if options.list:
-        store = Store(state_folder_of(options.config) / "node.db", owner=False)
-        print(listed_in_words(Fetches(store).listed(), time.time()))
-        return DONE
-    archives = exchange.archives(config)
+    sources = exchange.sources(config)
     name = options.peer or config.fetch.peer
-    if name not in archives:
-        known = ", ".join(archives) or "(none)"
-        raise InvalidConfiguration(f"--from {name!r} is no [[peer]] with a port; expected one of {known}")
+    if name not in sources:
+        known = ", ".join(sources) or "(none)"
+        raise InvalidConfiguration(
+            f"--from {name!r} is no [[peer]] with a port and no [[web_source]]; expected one of {known}"
+        )
     wanted = Wanted(options.patient, options.study, options.accession, options.since or "", options.until or "")
     if wanted == Wanted():
         raise InvalidConfiguration("all of an archive is asked for; name --patient, --study, --accession or --since")
-    found = list(seek(wanted, archives[name], exchange.send_settings(config, exchange.identity(config))))
-    print(found_in_words(found))
-    if not options.dry_run:
-        store = Store(state_folder_of(options.config) / "node.db", owner=False)
-        new = Fetches(store).add(name, found, time.time())
-        print(f"{new} series are to be fetched, when the node runs; qsm-node fetch --list tells how far it is")
+    counts: Counter[str] = Counter()
+
+    def told() -> Iterator[Candidate]:
+        """What is found is printed as it is: a cohort takes a while."""
+        for one, line in found_in_words(
+            seek(wanted, sources[name], exchange.send_settings(config, exchange.identity(config)))
+        ):
+            counts["left" if one.against else "good"] += 1
+            print(line, flush=True)
+            yield one
+
+    if options.dry_run:
+        for _ in told():
+            pass
+        print(f"{counts.total()} series found, {counts['good']} of them to be fetched")
+        return DONE
+    store = Store(state_folder_of(options.config) / "node.db", owner=False)
+    new = Fetches(store).add(name, told(), time.time(), again=options.again)
+    known = counts["good"] - new
+    print(
+        f"{counts.total()} series found, {counts['good']} of them good, {known} of those known, here or made before\n"
+        f"{new} series are to be fetched, when the node runs; qsm-node fetch --list tells how far it is"
+    )
+    return DONE
+
+
+def _list(options: argparse.Namespace, config: configuration.Config) -> int:
+    from dicom_node.fetch_text import listed_in_words, summed_up
+    from dicom_node.fetches import Fetches
+    from dicom_node.store import Store
+
+    now = time.time()
+    found = Fetches(Store(state_folder_of(options.config) / "node.db", owner=False)).listed()
+    chosen = [fetch for fetch in found if options.list in ("", "all", fetch.state)]
+    if options.json:
+        print(json.dumps([asdict(fetch) for fetch in chosen], indent=1))
+        return DONE
+    print(summed_up(found, config.fetch.studies_per_hour, now))
+    if options.list and chosen:
+        print(f"\n{listed_in_words(chosen, now)}")
     return DONE
 
 

@@ -171,7 +171,7 @@ def test_peers_of_one_title_that_can_be_told_apart(tmp_path: Path) -> None:
             "expected a host name, an IP address or a net",
         ),
         ('[[peer]]\nname = "a"\nae_title = "A"\naddress = "10.1.0.0/16"\nport = 104', "give the peer one address"),
-        ('[[peer]]\nname = "a"\nae_title = "A"\naddress = "h"\nmay = ["print"]', "'store', 'query', 'retrieve' or"),
+        ('[[peer]]\nname = "a"\nae_title = "A"\naddress = "h"\nmay = ["print"]', "'store', 'query', 'retrieve', 'commit' or 'mpps'"),
         ('[[peer]]\nname = "a"\nae_title = "A"\naddress = "h"\nsop_classes = ["MR"]', "such as MRImageStorage"),
         (
             '[[peer]]\nname = "a"\nae_title = "A"\naddress = "h"\ncertificate = "h"',

@@ -9,7 +9,7 @@ from demo.archive import Archive
 from dicom_node import exchange
 from dicom_node.call import SendSettings
 from dicom_node.config import Config
-from dicom_node.fetch import Fetches
+from dicom_node.fetches import Fetches
 from dicom_node.peers import Right
 from dicom_node.send import send
 from dicom_node.store import Store

@@ -15,11 +15,14 @@ from pynetdicom.presentation import build_context
 
 from dicom_node.call import Destination, SendSettings
 from dicom_node.errors import PeerFailure, Unreachable
-from dicom_node.fetch import ATTEMPTS, GET, MOVE, Arrivals, Fetch, Fetcher, Fetches, retriever
+from dicom_node.fetch import GET, MOVE, Arrivals, Fetcher, retriever
+from dicom_node.fetches import ATTEMPTS, Fetch, Fetches
+from dicom_node.messages import Taking
 from dicom_node.seek import Candidate
 from dicom_node.settings import Send
 from dicom_node.states import State
 from dicom_node.store import Store
+from dicom_node.wado import Landing
 from tests.dicom_node.making import STUDY, Clock, a_ready_job
 from tests.peers import free_port
 
@@ -33,6 +36,17 @@ def a_candidate(series: int, study: str = STUDY, against: str = "", images: int 
 
 def a_fetch() -> Fetch:
     return Fetch("pacs", STUDY, f"{STUDY}.1", 8, "found", "", 0, 0.0, 0.0)
+
+
+def _take_nothing(*_: object) -> Taking:
+    raise AssertionError("nothing is sent here")
+
+
+NO_LANDING = Landing(lambda source: contextlib.nullcontext(_take_nothing), 2**31)
+
+
+def an_arrival() -> Arrivals:
+    return Arrivals(_take_nothing, lambda association, title: contextlib.nullcontext(), NO_LANDING)
 
 
 class Line:
@@ -157,7 +171,7 @@ def test_what_never_comes_is_refused_in_the_end_with_the_reason(line: Line) -> N
 def test_an_archive_that_is_gone_from_the_configuration_is_named(line: Line) -> None:
     line.fetches.add("elsewhere", [a_candidate(1)], line.clock())
     line.round()
-    assert "elsewhere is no peer with a port any more" in line.fetches.listed()[0].reason
+    assert "elsewhere is no [[peer]] with a port any more" in line.fetches.listed()[0].reason
 
 
 def test_fetched_is_done_when_a_map_was_made_and_else_says_what_stopped_it(line: Line) -> None:
@@ -193,7 +207,7 @@ def test_an_archive_that_is_down_costs_no_series(line: Line) -> None:
 
 
 def test_nobody_there_is_unreachable() -> None:
-    arrivals = Arrivals(lambda event: 0, lambda association, title: contextlib.nullcontext())
+    arrivals = an_arrival()
     with pytest.raises(Unreachable):
         retriever("move", arrivals, lambda: False)(
             a_fetch(), Destination("pacs", "127.0.0.1", free_port(), "PACS"), SendSettings()
@@ -234,7 +248,7 @@ def test_what_makes_a_retrieve_complete(
     entity.supported_contexts = [build_context(MOVE), build_context(GET)]
     server = entity.start_server(("127.0.0.1", port), block=False)
     monkeypatch.setattr(f"pynetdicom.association.Association.send_c_{by}", lambda *_, **__: iter(answers))
-    arrivals = Arrivals(lambda event: 0, lambda association, title: contextlib.nullcontext())
+    arrivals = an_arrival()
     try:
         with pytest.raises(PeerFailure, match=trouble) if trouble else contextlib.nullcontext():
             retriever(by, arrivals, lambda: False)(
@@ -260,7 +274,7 @@ def test_a_node_that_stops_does_not_wait_for_a_slow_archive(by: str) -> None:
     port = free_port()
     entity.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers)
     try:
-        arrivals = Arrivals(lambda event: 0, lambda association, title: contextlib.nullcontext())
+        arrivals = an_arrival()
         retrieve = retriever(by, arrivals, stopping.is_set)  # type: ignore[arg-type]
         with pytest.raises(PeerFailure):
             retrieve(a_fetch(), Destination("pacs", "127.0.0.1", port, "PACS"), SendSettings())
