@@ -10,6 +10,7 @@ from email.utils import formatdate, make_msgid
 from pathlib import Path
 
 import requests
+import structlog
 
 from dicom_node.notify import Message, NotTold
 from dicom_node.settings import Notify
@@ -18,6 +19,8 @@ PATIENCE = 30.0
 """Seconds for every answer of a mail server or a webhook."""
 
 Tell = Callable[[Message], None]
+
+log = structlog.get_logger(__name__)
 
 
 def messengers(settings: Notify) -> list[tuple[str, Tell]]:
@@ -53,7 +56,7 @@ def mail(message: Message, settings: Notify) -> None:
             if settings.mail_user:
                 server.login(settings.mail_user, secret)
             if refused := server.send_message(letter):
-                raise NotTold(f"{host}:{port} refused {', '.join(refused)} as receivers; the others were told")
+                log.warning("mail_refused_for_some", receivers=len(refused), of=len(settings.mail_to))
     except smtplib.SMTPResponseException as error:
         # not its words: a server may repeat what it was given
         raise NotTold(f"{host}:{port} answered {error.smtp_code}, expected 250; is mail_user right?") from error
