@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
+import logging
+import shutil
 import time
 
 from dicom_node import config as configuration
@@ -12,6 +16,10 @@ from dicom_node.commands._common import DONE, FAILURE, Subparsers
 
 def register(commands: Subparsers) -> argparse.ArgumentParser:
     parser = commands.add_parser("check", help="see whether a node could run here, and whether its peers answer")
+    parser.add_argument(
+        "--settings", action="store_true", help="only the configuration and the files it names; nobody is called"
+    )
+    parser.add_argument("--json", action="store_true", help="for machines")
     parser.set_defaults(command=_run)
     return parser
 
@@ -19,8 +27,12 @@ def register(commands: Subparsers) -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace) -> int:
     config = configuration.load(options.config)
     log.configure(config.log.style, "error")
-    from dicom_node.check import check, in_words
+    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # the table says it, with what to do
+    from dicom_node.check import check, has_failed, in_words
 
-    findings = list(check(config, time.time()))
-    print(in_words(findings))
-    return FAILURE if any(finding.verdict == "FAILURE" for finding in findings) else DONE
+    findings = list(check(config, time.time(), settings_only=options.settings))
+    if options.json:
+        print(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=1))
+    else:
+        print(in_words(findings, shutil.get_terminal_size((120, 24)).columns))
+    return FAILURE if has_failed(findings) else DONE

@@ -2,71 +2,188 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from demo.archive import Archive
+from dicom_node.check import machine
+from dicom_node.check.certificate import certificate
 from dicom_node.commands import main
-from dicom_node.commands._common import DONE, FAILURE
+from dicom_node.commands._common import DONE, FAILURE, WRONG_USAGE
+from dicom_node.memory import Room
+from dicom_node.settings import Reconstruct, Retention
 from tests.certificates import Authority
 from tests.peers import free_port
 
 
-def run(folder: Path, capsys: pytest.CaptureFixture[str], text: str = "", port: int = 0) -> tuple[int, str]:
+@pytest.fixture(autouse=True)
+def on_a_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Wherever the tests run: the table of mounts, to be written anew."""
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text("1 0 8:1 / / rw - ext4 /dev/sda1 rw\n")
+    monkeypatch.setattr(machine, "MOUNTS", mounts)
+    return mounts
+
+
+def run(folder: Path, capsys: pytest.CaptureFixture[str], text: str = "", port: int = 0) -> tuple[int, dict[str, Any]]:
+    """The exit code, and each finding by what was looked at."""
     file = folder / "node.toml"
-    file.write_text(f'[node]\nstate_folder = "{folder / "state"}"\n[receive]\nport = {port or free_port()}\n{text}')
-    code = main(["check", "--config", str(file)])
-    return code, capsys.readouterr().out
+    watch = f"[watch]\nport = {free_port()}\n"
+    file.write_text(
+        f'[node]\nstate_folder = "{folder / "state"}"\n{watch}[receive]\nport = {port or free_port()}\n{text}'
+    )
+    code = main(["check", "--json", "--config", str(file)])
+    return code, {finding["what"]: finding for finding in json.loads(capsys.readouterr().out)}
+
+
+def verdicts(found: dict[str, Any]) -> set[str]:
+    return {finding["verdict"] for finding in found.values()}
 
 
 def destination(port: int, name: str = "pacs", more: str = "") -> str:
     return f'[[destination]]\nname = "{name}"\nhost = "127.0.0.1"\nport = {port}\nae_title = "ARCHIVE"\n{more}\n'
 
 
+def tls_of(files: Any) -> str:
+    return (
+        f'[tls]\ncertificate = "{files.certificate}"\nkey = "{files.key}"\nauthorities = "{files.authorities}"\n'
+        f"port = {free_port()}\n"
+    )
+
+
 def test_all_is_good_where_the_archive_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "state").mkdir()
     with Archive(tmp_path / "archive") as archive:
-        code, told = run(tmp_path, capsys, destination(archive.port))
-    assert (code, "FAILURE" in told, "warning" in told) == (DONE, False, False), told
-    assert "C-ECHO pacs" in told
+        code, found = run(tmp_path, capsys, destination(archive.port))
+    assert (code, verdicts(found)) == (DONE, {"good"}), found
+    assert {"recipe", "device", "file system", "room", "durability", "memory", "C-ECHO pacs"} <= set(found)
+    assert list((tmp_path / "state").iterdir()) == [], "what was written to try the disk is gone"
+
+
+def test_a_table_for_people_has_the_remedy_below_the_finding(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "node.toml"
+    file.write_text(f'[node]\nstate_folder = "{tmp_path / "state"}"\n[receive]\nport = 0\n' + destination(free_port()))
+    assert main(["check", "--config", str(file)]) == FAILURE
+    lines = capsys.readouterr().out.splitlines()
+    place = next(number for number, line in enumerate(lines) if line.startswith("FAILURE  C-ECHO pacs"))
+    assert "took no TCP connection" in lines[place]
+    assert "→ is it running" in " ".join(lines[place:])
 
 
 def test_what_is_wrong_is_told_all_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        code, told = run(tmp_path, capsys, destination(free_port()), port=taken.getsockname()[1])
+        number = taken.getsockname()[1]
+        code, found = run(tmp_path, capsys, destination(free_port()) + destination(free_port(), "other"), port=number)
     assert code == FAILURE
-    failures = [line for line in told.splitlines() if line.startswith("FAILURE")]
-    assert len(failures) == 2
-    assert "Address already in use; end who has it, or take another" in failures[0]
-    assert "took no TCP connection" in failures[1]
+    failures = [what for what, finding in found.items() if finding["verdict"] == "FAILURE"]
+    assert failures == [f"port {number}, DICOM", "C-ECHO pacs", "C-ECHO other"]
+    assert found[failures[0]]["found"].endswith("Address already in use")
+    assert found[failures[0]]["remedy"] == "end who has it, or take another"
+
+
+def test_a_broken_configuration_is_told_whole_and_is_another_exit_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "node.toml"
+    file.write_text('[node]\nae_title = ""\n[receive]\nport = -1\n')
+    assert main(["check", "--settings", "--config", str(file)]) == WRONG_USAGE
+    told = capsys.readouterr().err
+    assert "line 2: node.ae_title" in told
+    assert "line 4: receive.port" in told
+
+
+def test_only_the_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "node.toml"
+    file.write_text(destination(free_port()))
+    assert main(["check", "--settings", "--json", "--config", str(file)]) == DONE
+    assert [finding["what"] for finding in json.loads(capsys.readouterr().out)] == ["recipe", "device"]
 
 
 def test_a_door_that_is_open_to_all_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, told = run(tmp_path, capsys, 'host = "0.0.0.0"')
+    code, found = run(tmp_path, capsys, 'host = "0.0.0.0"')
     assert code == DONE
-    assert "whoever reaches 0.0.0.0 may send images" in told
-    assert "results stay in the state folder" in told
+    assert "whoever reaches 0.0.0.0 may send images" in found["peers"]["found"]
+    assert "results stay in the state folder" in found["destination"]["found"]
 
 
 def test_a_certificate_is_read_and_its_end_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = Authority.make(tmp_path / "hospital").sign("node.example")
-    tls = f'[tls]\ncertificate = "{files.certificate}"\nkey = "{files.key}"\nauthorities = "{files.authorities}"\n'
-    tls += f"port = {free_port()}\n"
-    code, told = run(tmp_path, capsys, tls)
+    code, found = run(tmp_path, capsys, tls_of(files))
     assert code == DONE
-    assert "warning  certificate" in told
-    assert "ends in 2 days: renew" in told
+    for what, who in (("certificate", "node.example"), ("authority", "hospital")):
+        assert (found[what]["verdict"], who in found[what]["found"]) == ("warning", True)
+        assert "ends in 2 days" in found[what]["found"]
+        assert found[what]["remedy"].startswith("renew")
+    assert found["chain"]["verdict"] == "good"
     files.key.write_text("no key")
-    code, told = run(tmp_path, capsys, tls)
+    code, found = run(tmp_path, capsys, tls_of(files))
     assert code == FAILURE
-    assert "a key of that certificate without a password" in told
+    assert "a key of that certificate without a password" in found["certificate"]["found"]
+
+
+def test_certificates_that_ended_or_are_of_nobody_s_authority(tmp_path: Path) -> None:
+    hospital, elsewhere = Authority.make(tmp_path / "hospital"), Authority.make(tmp_path / "elsewhere")
+    files = hospital.sign("node.example")
+    [ours, chain, authority] = certificate(files, now=4e9)  # in 2096
+    assert (ours.verdict, chain.verdict, authority.verdict) == ("FAILURE", "good", "FAILURE")
+    assert "ended" in ours.found
+    strange = type(files)(files.certificate, files.key, elsewhere.certificate)
+    [_, chain, _] = certificate(strange, now=0.0)
+    assert (chain.verdict, "will not believe it" in chain.found) == ("warning", True)
+    files.key.chmod(0o644)
+    *_, key = certificate(files, now=0.0)
+    assert (key.what, key.verdict) == ("key", "warning")
 
 
 def test_a_folder_that_may_not_be_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dicom_node.check.os.access", lambda path, mode: False)  # the tests may run as root
-    code, told = run(tmp_path, capsys)
+    monkeypatch.setattr(machine.os, "access", lambda path, mode: False)  # the tests may run as root
+    code, found = run(tmp_path, capsys)
     assert code == FAILURE
-    assert "may not be written by this user" in told
+    assert "may not be written by this user" in found["state folder"]["found"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "verdict"), [("nfs4", "FAILURE"), ("fuse.sshfs", "FAILURE"), ("tmpfs", "warning"), ("xfs", "good")]
+)
+def test_the_file_system_of_the_folder(tmp_path: Path, on_a_disk: Path, kind: str, verdict: str) -> None:
+    folder = tmp_path / "a blank"
+    folder.mkdir()
+    point = str(folder).replace(" ", "\\040")
+    on_a_disk.write_text(f"1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 0:9 / {point} rw shared:1 - {kind} somewhere rw\n")
+    [found] = [one for one in machine.state_folder(folder, Retention()) if one.what == "file system"]
+    assert found.verdict == verdict, found
+    assert machine.file_system(tmp_path) == "ext4"
+
+
+def test_a_disk_that_is_full_slow_or_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def found(what: str) -> str:
+        [one] = [one for one in machine.state_folder(tmp_path, Retention()) if one.what == what]
+        assert one.remedy or one.verdict == "good"
+        return one.verdict
+
+    for free, verdict in ((2**28, "FAILURE"), (2**31, "warning"), (2**40, "good")):
+        monkeypatch.setattr(machine, "free_bytes", lambda folder, free=free: free)
+        assert found("room") == verdict
+    monkeypatch.setattr(machine, "SLOW_DISK", -1.0)
+    assert found("durability") == "warning"
+
+    def fails(file: Path, content: bytes) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(machine, "write_durably", fails)
+    assert found("durability") == "FAILURE"
+
+
+def test_memory_for_a_typical_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    for capacity, free, verdict in ((1e9, 1e9, "warning"), (64e9, 1e9, "warning"), (64e9, 60e9, "good")):
+        monkeypatch.setattr(machine, "room", lambda limit, resident, c=capacity, f=free: Room(c, f, "there is"))
+        assert machine.memory(Reconstruct()).verdict == verdict

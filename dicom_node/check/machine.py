@@ -1,0 +1,142 @@
+"""What the node stands on: the disk of its state folder, the memory, the ports."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from dicom_node.check.finding import Finding
+from dicom_node.errors import NodeError
+from dicom_node.memory import GB, estimate, room
+from dicom_node.room import free_bytes
+from dicom_node.settings import Reconstruct, Retention
+from dicom_node.spool import write_durably
+from dicom_node.store import Store
+
+MOUNTS = Path("/proc/self/mountinfo")
+OF_OTHERS = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "gpfs", "sshfs"}
+)
+"""File systems of other machines: neither SQLite's locks nor a rename are sure there."""
+FORGETFUL = frozenset({"tmpfs", "ramfs"})
+SLOW_DISK = 0.1
+"""Seconds for one object to be durable from which people are warned: a scanner waits for as long after each image."""
+TYPICAL = (256 * 256 * 160, 5)
+"""Voxels and echoes of a head at 1 mm."""
+
+
+def state_folder(folder: Path, retention: Retention) -> Iterator[Finding]:
+    """Rights, file system, room, whether what is written is durable, and the database in it."""
+    there = next(parent for parent in (folder, *folder.parents) if parent.is_dir())
+    owner = there.stat().st_uid
+    if there == folder and owner != os.geteuid():
+        name = _name(owner)
+        yield Finding(
+            "warning", "user", f"{folder} belongs to {name}, and you are {_name(os.geteuid())}", f"sudo -u {name} …"
+        )
+    if not os.access(there, os.W_OK | os.X_OK):
+        yield Finding(
+            "FAILURE", "state folder", f"{there} may not be written by this user", "change its owner or its rights"
+        )
+        return
+    kind = file_system(there)
+    if kind.removeprefix("fuse.") in OF_OTHERS:
+        remedy = "put [node] state_folder on a disk of this machine"
+        yield Finding("FAILURE", "file system", f"{there} lies on {kind}, which is of another machine", remedy)
+    elif kind in FORGETFUL:
+        remedy = "put [node] state_folder on a disk"
+        yield Finding(
+            "warning", "file system", f"{there} lies on {kind}, which a restart of the machine empties", remedy
+        )
+    else:
+        yield Finding("good", "file system", f"{kind or 'of an unknown kind'}, local as far as can be told")
+    yield _space(there, retention)
+    yield _durability(there)
+    if (folder / "node.db").is_file():
+        try:
+            Store(folder / "node.db", owner=False).close()
+            yield Finding("good", "database", "of this version")
+        except NodeError as error:
+            yield Finding("warning", "database", str(error))
+
+
+def file_system(folder: Path) -> str:
+    """Its kind, "" where it cannot be told (proc_pid_mountinfo(5))."""
+    try:
+        lines = MOUNTS.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:  # not Linux
+        return ""
+    kinds = {}
+    for line in lines:
+        mount, _, source = line.partition(" - ")
+        point = re.sub(r"\\([0-7]{3})", lambda blank: chr(int(blank[1], 8)), mount.split()[4])
+        kinds[Path(point)] = source.split()[0]  # of several at one point the last covers the others
+    resolved = folder.resolve()
+    return next((kinds[parent] for parent in (resolved, *resolved.parents) if parent in kinds), "")
+
+
+def _space(folder: Path, retention: Retention) -> Finding:
+    free = free_bytes(folder)
+    words = f"{free / 2**30:.1f} GiB free"
+    if free < retention.minimum_free_bytes:
+        needed = f"{retention.minimum_free_bytes / 2**30:.1f} GiB"
+        return Finding("FAILURE", "room", f"{words}: senders are turned away below {needed}", "make room")
+    if free < retention.free_bytes:
+        soon = f"{retention.free_bytes / 2**30:.1f} GiB"
+        return Finding("warning", "room", f"{words}: below {soon} what is delivered goes before its time", "make room")
+    return Finding("good", "room", words)
+
+
+def _durability(folder: Path) -> Finding:
+    """Writes as the spool does, and takes it away again."""
+    file = folder / f".check-{os.getpid()}"
+    begun = time.monotonic()
+    try:
+        write_durably(file, bytes(2**17))
+        seconds = time.monotonic() - begun
+    except OSError as error:
+        return Finding("FAILURE", "durability", f"cannot be written durably: {error.strerror}", "look after the disk")
+    finally:
+        file.unlink(missing_ok=True)
+    words = f"an image is durable after {seconds * 1e3:.0f} ms"
+    if seconds > SLOW_DISK:
+        return Finding("warning", "durability", f"{words}, and as long a scanner waits", "take a faster disk")
+    return Finding("good", "durability", words)
+
+
+def memory(settings: Reconstruct) -> Finding:
+    """Whether a typical job could ever run here, and now."""
+    needed, found = estimate(*TYPICAL), room(settings.memory, lambda: 0.0)
+    words = f"a head at 1 mm with 5 echoes needs {needed / GB:.1f} GB"
+    if needed > found.capacity:
+        return Finding("warning", "memory", f"{words}, more than the {found.capacity / GB:.1f} GB that {found.words}")
+    if needed > found.free:
+        remedy = "end what else needs it; jobs wait until then"
+        return Finding("warning", "memory", f"{words}, and {found.free / GB:.1f} GB are free now", remedy)
+    return Finding("good", "memory", f"{words}; there is room for {found.capacity // needed:.0f} at once")
+
+
+def port(what: str, host: str, number: int, running: bool) -> Finding:
+    """running: whether a node of this state folder has it already."""
+    what = f"port {number}, {what}"
+    if running:
+        return Finding("good", what, "a node runs in this state folder and has it, or will at its next start")
+    try:
+        with socket.create_server((host, number), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+            return Finding("good", what, f"can be listened on at {host}")
+    except OSError as error:
+        why = os.strerror(error.errno) if error.errno else str(error)
+        remedy = "let systemd open it (qsm-node.socket)" if isinstance(error, PermissionError) else "end who has it"
+        return Finding("FAILURE", what, f"cannot be listened on at {host}: {why}", f"{remedy}, or take another")
+
+
+def _name(user: int) -> str:
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return f"user {user}"
