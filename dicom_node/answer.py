@@ -142,12 +142,13 @@ class Answerer:
             yield status, None
             return
         yield len(held)
-        for one in held:
-            _breathe(event.assoc)
-            if event.is_cancelled:
-                yield CANCELLED, None
-                return
-            yield PENDING, _dataset(one)
+        with self._catalogue.kept(held) as kept:
+            for one in kept:
+                _breathe(event.assoc)
+                if event.is_cancelled:
+                    yield CANCELLED, None
+                    return
+                yield PENDING, _dataset(one)
         log.info("handed_out", to=to, instances=len(held))
 
     def _select(self, event: evt.Event) -> tuple[int, list[Held]]:
@@ -213,14 +214,20 @@ def _breathe(association: Association) -> None:
 
 
 def _dataset(held: Held) -> Dataset:
-    """The object; where its file is gone or damaged, one that fails to be sent and is named in the response."""
+    """The object; where its file is gone or damaged, or holds another by now, one that fails to be sent and is named in
+    the response.
+    """
     try:
-        return dcmread(held.path)
-    except (OSError, InvalidDicomError) as error:
-        log.error("not_handed_out", sop_instance_uid=held.sop_instance_uid, error=type(error).__name__)
-        failing = Dataset()
-        failing.SOPInstanceUID = held.sop_instance_uid
-        return failing
+        found = dcmread(held.path)
+        if found.SOPInstanceUID == held.sop_instance_uid:
+            return found
+        reason = "it holds another object"
+    except (OSError, InvalidDicomError, AttributeError) as error:
+        reason = type(error).__name__
+    log.error("not_handed_out", sop_instance_uid=held.sop_instance_uid, error=reason)
+    failing = Dataset()
+    failing.SOPInstanceUID = held.sop_instance_uid
+    return failing
 
 
 def _contexts(held: Sequence[Held]) -> list[PresentationContext]:

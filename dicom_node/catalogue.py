@@ -7,9 +7,12 @@ retrieve: it is the one part of the database that holds patients' names.
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +54,8 @@ COUNTED = {
     "IMAGE": (),
 }
 
+KEPT_FOLDER = "handing-out"
+"""In the state folder: second names (hard links) of files that are handed out just now."""
 BATCH = 200
 """Files in one transaction."""
 MADE = (State.RECONSTRUCTED, State.SENDING, State.SENT, State.REFUSED, State.ARCHIVED)
@@ -79,6 +84,7 @@ class Catalogue:
     def __init__(self, store: Store, jobs_folder: Path) -> None:
         self._store = store
         self._jobs_folder = jobs_folder
+        self._kept = jobs_folder.with_name(KEPT_FOLDER)
         self._arrivals = -1
         self._moves = -1
         self._unreadable: set[str] = set()
@@ -147,6 +153,23 @@ class Catalogue:
             values,
         )
         return [Held(**(row | {"path": Path(row["path"])})) for row in found]
+
+    @contextmanager
+    def kept(self, held: Sequence[Held]) -> Iterator[list[Held]]:
+        """The same objects under names of their own for as long as they are handed out: a job that is run again
+        meanwhile, or a folder that has had its time, takes none of them away.
+        """
+        self._kept.mkdir(exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=self._kept))
+        try:
+            yield [_linked(one, folder / f"{number}.dcm") for number, one in enumerate(held)]
+        finally:
+            shutil.rmtree(folder)
+
+    def sweep(self) -> None:
+        """At the start: what a process that is gone was handing out."""
+        with suppress(FileNotFoundError):
+            shutil.rmtree(self._kept)
 
     def _count(self, level: str, key: str) -> dict[str, str]:
         columns = {
@@ -221,6 +244,15 @@ class Catalogue:
 
     def _folder(self, job: int) -> Path:
         return self._jobs_folder / str(job) / "result" / "dicom"
+
+
+def _linked(held: Held, name: Path) -> Held:
+    """Where there can be no second name, as for a file that is gone, under its own: reading it will tell."""
+    try:
+        os.link(held.path, name)
+    except OSError:
+        return held
+    return replace(held, path=name)
 
 
 @dataclass(frozen=True)

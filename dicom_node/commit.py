@@ -290,6 +290,14 @@ def ask(
             time.sleep(0.02)
 
 
+def prune(store: Store, before: float) -> int:
+    """Forgets transactions that were answered or given up before a time; how many.
+
+    A report that comes later still is answered as one of a transaction that we did not begin.
+    """
+    return store.database.execute("DELETE FROM transactions WHERE answered_at < ?", [before]).rowcount
+
+
 def take_report(event: evt.Event, ae_title: str, report: Report) -> tuple[int, None]:
     """Answers an N-EVENT-REPORT from the peer of that title, on whatever association."""
     if event.event_type not in (ALL_KEPT, SOME_NOT_KEPT):

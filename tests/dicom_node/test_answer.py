@@ -20,7 +20,7 @@ from pynetdicom.association import Association
 from pynetdicom.presentation import build_context
 
 from demo.archive import Archive
-from dicom_node.answer import Answerer, _breathe
+from dicom_node.answer import Answerer, _breathe, _dataset
 from dicom_node.call import Destination, SendSettings, associate
 from dicom_node.catalogue import Catalogue
 from dicom_node.checkpoint import install_checkpoint
@@ -300,6 +300,61 @@ def test_a_start_reads_only_what_it_does_not_hold(library: Library, monkeypatch:
     made(library, 2, mr_image(50))
     Catalogue(library.store, library.jobs)()
     assert [path.parts[-4] for path in read] == ["2"]
+
+
+@pytest.mark.parametrize("ends", ["to the end", "in between"])
+def test_a_job_that_is_run_again_takes_nothing_from_who_retrieves_its_results(library: Library, ends: str) -> None:
+    """The folder is replaced when the first object has gone out; a file of the same name holds another one then."""
+    results = [mr_image(number) for number in (101, 102, 103)]
+    job = made(library, 1, *results)
+    library.catalogue()
+    folder = library.jobs / str(job) / "result" / "dicom"
+    wanted = {str(result.SOPInstanceUID) for result in results}
+    got: list[str] = []
+
+    def take(event: evt.Event) -> int:
+        if not got:
+            shutil.rmtree(folder.parent)
+            write(folder, *(mr_image(number) for number in (201, 202, 203)))
+        got.append(str(event.dataset.SOPInstanceUID))
+        if ends == "in between":
+            event.assoc.abort()
+        return 0x0000
+
+    query = Dataset()
+    query.QueryRetrieveLevel, query.StudyInstanceUID = "IMAGE", STUDY
+    query.SeriesInstanceUID, query.SOPInstanceUID = str(results[0].SeriesInstanceUID), sorted(wanted)
+    target = Destination("node", "127.0.0.1", library.receiver.port, "QSMNODE")
+    contexts = [build_context(GET), build_context(MRImageStorage, ExplicitVRLittleEndian)]
+    roles = [build_role(MRImageStorage, scp_role=True)]
+    handlers = [(evt.EVT_C_STORE, take)]
+    settings = SendSettings("WORKSTATION", response_timeout=1.0)
+    with associate(contexts, target, settings, roles=roles, handlers=handlers) as association:
+        answers = [status.get("Status") for status, _ in association.send_c_get(query, GET)]
+    if ends == "to the end":
+        assert (set(got), answers[-1]) == (wanted, 0x0000)
+    wait_until(lambda: not list((library.jobs.parent / "handing-out").iterdir()), "nothing is kept any longer")
+
+
+def test_what_lies_under_the_name_of_another_object_is_not_handed_out(library: Library) -> None:
+    result = library.make_a_result()
+    query = Dataset()
+    query.SOPInstanceUID = str(result.SOPInstanceUID)
+    [one] = library.catalogue.select("IMAGE", query)
+    write(one.path.parent, mr_image(200))
+    with structlog.testing.capture_logs() as told:
+        failing = _dataset(one)
+    assert failing.SOPInstanceUID == one.sop_instance_uid
+    assert "PixelData" not in failing
+    assert [entry["error"] for entry in told] == ["it holds another object"]
+
+
+def test_what_a_killed_node_was_handing_out_is_swept(library: Library) -> None:
+    left = library.jobs.parent / "handing-out" / "x"
+    left.mkdir(parents=True)
+    library.catalogue.sweep()
+    library.catalogue.sweep()
+    assert not left.exists()
 
 
 def held(library: Library) -> int:
