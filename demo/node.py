@@ -30,7 +30,7 @@ class Node:
         self._config = output / "node.toml"
         self._config.write_text(
             f'[node]\nstate_folder = "{self._state_folder}"\n\n'
-            f"[receive]\nport = 0\n\n"
+            f"[receive]\nport = 0\n\n[watch]\nport = 0\n\n"
             f"[group]\nquiet_time = {QUIET_TIME}\n\n"
             f'[[destination]]\nname = "archive"\nhost = "{archive.host}"\nport = {archive.port}\n'
             f'ae_title = "{archive.ae_title}"\n'

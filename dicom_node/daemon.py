@@ -12,66 +12,82 @@ import fcntl
 import json
 import os
 import signal
+import socket
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO
 
 import structlog
-from apscheduler.executors.pool import ThreadPoolExecutor
-from apscheduler.schedulers.background import BackgroundScheduler
 
 from dicom_node import exchange
 from dicom_node.answer import Answerer
 from dicom_node.call import Destination
 from dicom_node.catalogue import Catalogue
-from dicom_node.cleanup import clean_up
+from dicom_node.clock import SteadyClock
 from dicom_node.commit import Commitments, Committer, ask
 from dicom_node.config import Config, recipe_file
 from dicom_node.convert import describe
-from dicom_node.crontab import trigger
+from dicom_node.crontab import Timetable
 from dicom_node.deliver import Courier, SendFunction
-from dicom_node.dispatch import Dispatch, Work
+from dicom_node.dispatch import LONGEST_PAUSE, Dispatch, Work
 from dicom_node.errors import NodeError, PeerFailure
 from dicom_node.execute import ProcessPerJob
-from dicom_node.fetch import Arrivals, Fetcher, Fetches, retriever
+from dicom_node.fetch import Arrivals, Fetcher, retriever
+from dicom_node.fetches import Fetches
 from dicom_node.group import group
 from dicom_node.index import Index
+from dicom_node.ledger import EVERY, Ledger
 from dicom_node.log import configure
 from dicom_node.memory import room
+from dicom_node.messengers import messengers
+from dicom_node.mpps import ProcedureSteps
 from dicom_node.narrate import Narrator
+from dicom_node.notify import Notifier
 from dicom_node.outbox import Outbox
-from dicom_node.receive import Receiver
+from dicom_node.rebuild import LEDGER, DatabaseDamaged, is_damage, open_store
+from dicom_node.receive import Receiver, Refused, Stored
 from dicom_node.reconstruct import check_device, read_recipe, reconstruct_job
 from dicom_node.regroup import regroup
+from dicom_node.reload import change
+from dicom_node.retention import Sweeper
+from dicom_node.room import Room
+from dicom_node.rounds import Parts, Rounds
 from dicom_node.send import send
 from dicom_node.spool import Spool
-from dicom_node.store import Store
 from dicom_node.stow import stow
+from dicom_node.supervise import DICOM, DICOM_TLS, Supervisor, inherited
 from dicom_node.vouch import Vouch
+from dicom_node.wado import Landing
+from dicom_node.watch.watcher import Watcher
 from dicom_node.web import WebService
 
-CLEAN_UP_EVERY = 3600.0
+CLEAN_UP_EVERY = 300.0
 """Seconds."""
 LOOK_AROUND = 0.2
 """Seconds between two looks at whether the node is to stop."""
+STUCK_AFTER = 180.0
+"""Seconds without a round of what never waits for a peer, after which the node calls itself stuck."""
 LOCK_FILE = "node.lock"
 LOCK_PATIENCE, LOCK_PAUSE = 1.0, 0.05
 """Seconds to wait for the lock, and between two tries: `status` holds it for the moment in which it looks."""
 log = structlog.get_logger(__name__)
 
 
-def serve(config: Config) -> None:
+def serve(config: Config, read: Callable[[], Config]) -> None:
     """Runs a node in the foreground until a signal stops it.
 
-    Raises AlreadyRunning, InvalidConfiguration for the recipe, UnusableCertificate, OSError for port or disk.
+    read: the configuration as it is by now, for SIGHUP.  Raises AlreadyRunning, InvalidConfiguration for the recipe,
+    UnusableCertificate, OSError for port or disk.
     """
+    supervisor, sockets = Supervisor(), inherited()
     with alone_in(config.node.state_folder) as tell:
-        daemon = Daemon(config)
-        daemon.stop_on_signals()
+        given = {tls: sockets[name] for tls, name in ((False, DICOM), (True, DICOM_TLS)) if name in sockets}
+        daemon = Daemon(config, read=read, supervisor=supervisor, given=given)
+        daemon.heed_signals()
         daemon.run(tell)
 
 
@@ -82,7 +98,8 @@ class AlreadyRunning(NodeError):
 class Daemon:
     """One node, to be made by whoever is `alone_in` its state folder.  `run` returns after `stop`.
 
-    work, send_function: what reconstructs a job folder and what sends files; tests hand in others.
+    work, send_function: what reconstructs a job folder and what sends files; tests hand in others.  read: the
+    configuration as it is by now.  given: sockets that listen already, by whether for TLS.
     """
 
     def __init__(
@@ -91,42 +108,73 @@ class Daemon:
         *,
         work: Work = reconstruct_job,
         send_function: SendFunction = send,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
+        read: Callable[[], Config] | None = None,
+        supervisor: Supervisor | None = None,
+        given: Mapping[bool, socket.socket] = MappingProxyType({}),
     ) -> None:
         self._config = config
-        self._clock = clock
+        self._read = read or (lambda: config)
+        self._supervisor = supervisor or Supervisor({})
+        self._reload_asked = False
+        self._send_function = send_function
+        self._clock = clock = clock or SteadyClock()
         self._stopping = False
+        self._damage: sqlite3.Error | None = None
         root = config.node.state_folder
         jobs_folder = root / "jobs"
         jobs_folder.mkdir(parents=True, exist_ok=True)
-        self.store = Store(root / "node.db")
+        self.store = open_store(root, clock())
         committing = exchange.committing(config)
         outbox = Outbox(self.store, frozenset(committing))
-        spool = Spool(root)
+        self._spool = spool = Spool(root, reserve=config.retention.minimum_free_bytes)
         recipe = read_recipe(recipe_file(config.reconstruct.recipe))
         check_device(config.reconstruct.device)
         self.index = Index(self.store, spool, describe)
-        identity = exchange.identity(config)
-        peers = exchange.peers(config)
+        self._identity = identity = exchange.identity(config)
+        self._peers = peers = exchange.peers(config)
         calling = exchange.send_settings(config, identity)
         self._commitments = Commitments(self.store, outbox, committing, config.send, clock)
-        vouch = Vouch(
+        self._vouch = vouch = Vouch(
             self.store, peers, calling, config.send, lambda: bool(self.index.pending), clock, lambda: self._stopping
         )
-        services = [exchange.commitment_service(self._commitments, vouch)]
-        catalogue = Catalogue(self.store, jobs_folder)
-        if exchange.is_queried(config):
-            answerer = Answerer(catalogue, peers, calling, lambda association: self.receiver.peer(association))
-            services.append(answerer.service())
+        self.watcher = Watcher(
+            config.watch,
+            self.store,
+            jobs_folder,
+            ae_title=config.node.ae_title,
+            destinations=lambda: exchange.destination_names(self._config),
+            peers=[peer.name for peer in config.peers],
+            port=lambda: self.receiver.port,
+            trouble=lambda: self._trouble(STUCK_AFTER),
+            enough=config.retention.minimum_free_bytes,
+            clock=clock,
+        )
+        self._notifiers = {
+            f"notify by {way}": Notifier(
+                *(way, tell, self.store, root, config.node.ae_title, clock),
+                *(config.notify.every, config.notify.silent_after, config.retention.minimum_free_bytes),
+                config.notify.page,
+            )
+            for way, tell in messengers(config.notify)
+        }
+        self._catalogue = Catalogue(self.store, jobs_folder)
+        self._answerer = Answerer(self._catalogue, peers, calling, lambda association: self.receiver.peer(association))
         self.receiver = Receiver(
             exchange.receive_settings(config),
             spool,
-            self.index.take,
-            self.index.object_to,
+            self._stored,
+            self._refused,
             clock,
             peers=peers,
             secure=exchange.secure(config, identity),
-            services=services,
+            services=[
+                exchange.commitment_service(self._commitments, vouch),
+                exchange.procedure_step_service(ProcedureSteps(self.store, self._clock)),
+                self._answerer.service(),
+            ],
+            given=given,
+            on_contact=self.watcher.contact,
         )
         self._executor = ProcessPerJob(
             config.reconstruct.workers_at_once,
@@ -135,7 +183,6 @@ class Daemon:
             initializer=configure,
             initargs=(config.log.style, config.log.level),
         )
-        names = [one.name for one in config.destinations] + [one.name for one in config.web_destinations]
         self.dispatch = Dispatch(
             self.store,
             outbox,
@@ -144,35 +191,50 @@ class Daemon:
             recipe,
             config.reconstruct,
             jobs_folder,
-            names,
+            exchange.destination_names(config),
             clock,
             config.scanners,
             config.output,
             lambda: room(config.reconstruct.memory, self._executor.resident),
+            Room(root, config.retention.minimum_free_bytes).for_jobs,
         )
+        self._ledger = Ledger(self.store, root / LEDGER)
         self._narrate = Narrator(self.store, jobs_folder)
-        self._rounds: dict[str, tuple[Callable[[], None], float]] = {
-            "group": (self._regroup, config.node.tick),
-            "dispatch": (self.dispatch, config.node.tick),
-            "narrate": (lambda: self._narrate(self.dispatch.running), config.node.tick),
-            "vouch": (vouch, config.node.tick),
-            "clean up": (lambda: clean_up(self.store, jobs_folder, config.retention, clock()), CLEAN_UP_EVERY),
-        }
-        if exchange.is_queried(config):
-            self._rounds["catalogue"] = (catalogue, config.node.tick)
+        self._jobs_folder = jobs_folder
         self._fetches = Fetches(self.store)
         self._calling = calling
         self._outbox = outbox
-        self._destination_names = names
-        self._rounds |= self._fetching()
-        self._rounds |= self._delivering(send_function, jobs_folder)
+        self._to_settle = True
+        self._rounds = Rounds(self._parts())
+
+    def _parts(self) -> Parts:
+        """What goes round under the configuration that holds now."""
+        config = self._config
+        parts: dict[str, tuple[Callable[[], None], float]] = {
+            "group": (self._regroup, config.node.tick),
+            "dispatch": (self.dispatch, config.node.tick),
+            "narrate": (lambda: self._narrate(self.dispatch.running), config.node.tick),
+            "vouch": (self._vouch, config.node.tick),
+            "watch": (self.watcher, config.node.tick),
+            "ledger": (self._ledger, EVERY),
+            "clean up": (
+                Sweeper(self.store, self._spool, self._jobs_folder, config.retention, self._clock, self.index.restore),
+                CLEAN_UP_EVERY,
+            ),
+        }
+        if exchange.is_queried(config):
+            parts["catalogue"] = (self._catalogue, config.node.tick)
+        parts |= {name: (notifier, config.node.tick) for name, notifier in self._notifiers.items()}
+        parts |= self._fetching() | self._delivering()
+        return {name: (self._guarded(name, part), seconds) for name, (part, seconds) in parts.items()}
 
     def _fetching(self) -> dict[str, tuple[Callable[[], None], float]]:
         config = self._config
-        archives = exchange.archives(config)
+        archives = exchange.sources(config)
         if not archives:
             return {}
-        arrivals = Arrivals(self.receiver.begin, self.receiver.hears)
+        landing = Landing(self.receiver.brings, config.receive.maximum_object_bytes)
+        arrivals = Arrivals(self.receiver.begin, self.receiver.hears, landing)
         fetcher = Fetcher(
             self._fetches,
             archives,
@@ -183,15 +245,21 @@ class Daemon:
             self._clock,
             lambda: self._stopping,
         )
-        return {"fetch": (fetcher, config.node.tick)}
+        parts: dict[str, tuple[Callable[[], None], float]] = {"fetch": (fetcher, config.node.tick)}
+        if config.fetch.schedule:
+            timetable = Timetable(config.fetch.schedule, self._clock())
+            parts["look"] = (lambda: self._look(timetable), config.node.tick)
+        return parts
 
-    def _delivering(
-        self, send_function: SendFunction, jobs_folder: Path
-    ) -> dict[str, tuple[Callable[[], None], float]]:
+    def _look(self, timetable: Timetable) -> None:
+        if timetable.is_due(self._clock()):
+            exchange.look(self._config, self._fetches, self._calling, self._clock(), lambda: self._stopping)
+
+    def _delivering(self) -> dict[str, tuple[Callable[[], None], float]]:
         """A courier for each destination, and somebody who asks for commitment where it is wanted."""
         config = self._config
         ways: list[tuple[Destination | WebService, SendFunction]] = [
-            *((exchange.destination(one), send_function) for one in config.destinations),
+            *((exchange.destination(one), self._send_function) for one in config.destinations),
             *((exchange.web_service(one), stow) for one in config.web_destinations),
         ]
         rounds: dict[str, tuple[Callable[[], None], float]] = {}
@@ -202,8 +270,8 @@ class Daemon:
                 target,
                 config.send,
                 self._calling,
-                function,
-                jobs_folder,
+                self.watcher.metrics.counting(function, target.name),
+                self._jobs_folder,
                 self._clock,
                 lambda: self._stopping,
             )
@@ -217,27 +285,127 @@ class Daemon:
         return rounds
 
     def run(self, tell: Callable[[dict[str, float]], None] = lambda content: None) -> None:
-        """Serves until `stop`.  tell: is given pid, port and start.  Raises OSError when the port cannot be had."""
+        """Serves until `stop`.  tell: is given pid, port and start.
+
+        Raises OSError when the port cannot be had, DatabaseDamaged when the database turned out to be so.
+        """
+        self._supervisor.status("Comparing what the spool holds with the database")
         self.index.reconcile()
         self.dispatch.recover()
-        self._outbox.refuse_unknown(self._destination_names, self._clock())
-        self._outbox.ask_no_more(self._clock())
-        self._commitments.take_up()
-        self._outbox.settle(self._clock())
+        pauses = self._config.send
+        self.store.hasten(self._clock(), max(pauses.longest_pause, pauses.commitment_timeout, LONGEST_PAUSE))
+        self._catalogue.sweep()
+        self._settle()
         self.receiver.start()
         self.index.start()
         tell({"pid": os.getpid(), "port": self.receiver.port, "started_at": self._clock()})
-        scheduler = self._schedule()
+        self._rounds.start()
         log.info("serving", port=self.receiver.port, state_folder=str(self._config.node.state_folder))
+        self._supervisor.ready(self._status())
         while not self._stopping:
             time.sleep(LOOK_AROUND)
+            self._look_around()
         log.info("stopping")
+        self._supervisor.stopping()
         self.receiver.stop()
+        self.watcher.stop()
         self.index.stop()
-        scheduler.shutdown(wait=True)
+        self._rounds.renew({})
+        while "dispatch" in self._rounds.running:  # once it gives out no more, what runs can be handed back
+            time.sleep(LOOK_AROUND)
         self._executor.shutdown(cancel_futures=True)
+        self._rounds.stop()
+        if self._damage:
+            raise DatabaseDamaged(f"{self.store.path} is damaged: {self._damage}; start again: it is made anew then")
+        self._ledger()
         self._narrate(())
         log.info("stopped")
+
+    def _look_around(self) -> None:
+        if self._reload_asked:
+            self._reload_asked = False
+            self.reload()
+        if self._to_settle and self._rounds.settled:
+            self._settle()
+        self._supervisor.status(self._status())
+        if self._supervisor.patience:
+            self._supervisor.feed(self._trouble(self._supervisor.patience / 2))
+
+    def _settle(self) -> None:
+        """What lies in the outbox for destinations that are gone, and what is still asked of those that are here.
+
+        After a reload once nobody sends to them any more.
+        """
+        self._to_settle = False
+        self._outbox.refuse_unknown(exchange.destination_names(self._config), self._clock())
+        self._outbox.ask_no_more(self._clock())
+        self._commitments.take_up()
+        self._outbox.settle(self._clock())
+
+    def _status(self) -> str:
+        """One line for the service manager."""
+        return (
+            f"Serving port {self.receiver.port}: {len(self.receiver.open_associations)} associations open, "
+            f"{len(self.dispatch.running)} jobs running"
+        )
+
+    def _trouble(self, limit: float) -> str:
+        """Why the line is not alive, "" where it is.  limit: in s.
+
+        What waits for peers is not looked at: they may take as long as their time-outs let them.
+        """
+        if (silent := time.monotonic() - self.receiver.accepting_at) > limit:
+            return f"callers were last looked for {silent:.0f} s ago"
+        if not self.index.is_alive:
+            return "the thread that indexes what was received has ended"
+        for name in ("group", "dispatch"):
+            if (silent := self._rounds.silent(name)) > limit:
+                return f"the last round of {name} ended {silent:.0f} s ago"
+        return ""
+
+    def reload(self) -> None:
+        """Reads the configuration anew: all of it that can hold at once does, or, where it has a fault, none.
+
+        Associations, jobs and deliveries that have begun go on as they began.
+        """
+        self._supervisor.reloading()
+        try:
+            changed = change(self._config, self._read())
+            self._renew(changed.config)
+        except NodeError as error:
+            log.error(
+                "configuration_refused",
+                error=str(error),
+                do="the one before goes on; mend the file, look with qsm-node check, and reload again",
+            )
+        else:
+            log.info("configuration_reloaded", changed=changed.renewed)
+            if changed.kept:
+                log.warning("restart_needed", settings=changed.kept, do="these hold as before until the node restarts")
+        self._supervisor.ready(self._status())
+
+    def _renew(self, config: Config) -> None:
+        recipe = read_recipe(recipe_file(config.reconstruct.recipe))
+        check_device(config.reconstruct.device)
+        identity = exchange.identity(config)
+        # Nothing fails from here on.
+        if self._identity and identity:
+            self._identity.renew(identity)
+        if config.log != self._config.log:
+            configure(config.log.style, config.log.level)
+            self._executor.initargs = (config.log.style, config.log.level)
+        self._config = config
+        self._calling = exchange.send_settings(config, self._identity)
+        committing = exchange.committing(config)
+        self._peers.renew(exchange.peers(config))
+        self._outbox.renew(frozenset(committing))
+        self._commitments.renew(committing, config.send)
+        self._vouch.renew(self._calling, config.send)
+        self._answerer.renew(self._calling)
+        destinations = exchange.destination_names(config)
+        self.dispatch.renew(recipe, config.reconstruct, destinations, config.scanners, config.output)
+        self._rounds.renew(self._parts())
+        self._to_settle = True
 
     def stop(self) -> None:
         """Ends `run`: no new work, senders may finish, running jobs are handed back.
@@ -246,46 +414,36 @@ class Daemon:
         """
         self._stopping = True
 
-    def stop_on_signals(self) -> None:
-        """SIGTERM and SIGINT stop the node; a second one ends it at once, which loses nothing either."""
+    def heed_signals(self) -> None:
+        """SIGTERM and SIGINT stop the node; a second one ends it at once, which loses nothing either.
+
+        SIGHUP has it read its configuration anew.
+        """
 
         def handle(number: int, frame: object) -> None:
             signal.signal(number, signal.SIG_DFL)
             self.stop()
 
+        def ask_to_reload(number: int, frame: object) -> None:
+            self._reload_asked = True
+
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, handle)
+        signal.signal(signal.SIGHUP, ask_to_reload)
+
+    def _stored(self, stored: Stored) -> None:
+        self.index.take(stored)
+        self.watcher.metrics.stored(stored)
+
+    def _refused(self, refused: Refused) -> None:
+        self.index.object_to(refused)
+        self.watcher.metrics.refused(refused)
 
     def _regroup(self) -> None:
         # In this order: an association that has ended meanwhile has its last images at least in the queue.
         open_associations = self.receiver.open_associations
         open_associations |= self.index.pending
         regroup(self.store, group, self._clock(), self._config.group.quiet_time, open_associations)
-
-    def _look(self) -> None:
-        exchange.look(self._config, self._fetches, self._calling, self._clock(), lambda: self._stopping)
-
-    def _schedule(self) -> BackgroundScheduler:
-        """A round of each part at once, and then again and again, never two of the same part at a time.
-
-        Each part has a thread, so that nobody waits for one that is slow.
-        """
-        at_once = datetime.now(UTC)
-        scheduler = BackgroundScheduler(
-            executors={"default": ThreadPoolExecutor(len(self._rounds) + 1)},
-            job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
-            timezone="UTC",
-        )
-        for name, (part, seconds) in self._rounds.items():
-            scheduler.add_job(self._guarded(name, part), "interval", seconds=seconds, id=name, next_run_time=at_once)
-        if self._config.fetch.schedule:
-            scheduler.add_job(
-                self._guarded("look", self._look),
-                trigger(self._config.fetch.schedule),
-                id="look",
-            )
-        scheduler.start()
-        return scheduler
 
     def _guarded(self, name: str, part: Callable[[], None]) -> Callable[[], None]:
         """A round that fails is told of and over; the next one comes."""
@@ -295,8 +453,15 @@ class Daemon:
                 part()
             except (OSError, sqlite3.OperationalError, PeerFailure) as error:
                 log.error("round_failed", part=name, error=str(error))
-            except Exception:
+                self.watcher.pulse.failed(name, error)
+            except Exception as error:
                 log.exception("round_failed", part=name)
+                self.watcher.pulse.failed(name, error)
+                if isinstance(error, sqlite3.DatabaseError) and is_damage(error):
+                    self._damage = error
+                    self.stop()
+            else:
+                self.watcher.pulse.ended(name)
 
         return round_
 

@@ -20,5 +20,5 @@ def _run(options: argparse.Namespace) -> int:
     log.configure(config.log.style, config.log.level)
     from dicom_node.daemon import serve
 
-    serve(config)
+    serve(config, lambda: configuration.load(options.config))
     return DONE

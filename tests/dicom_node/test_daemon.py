@@ -45,6 +45,7 @@ def a_config(folder: Path, *archives: Archive, quiet_time: float = 0.5) -> Confi
         {
             "node": {"state_folder": folder / "state", "tick": 0.1},
             "receive": {"port": 0},
+            "watch": {"port": 0},
             "group": {"quiet_time": quiet_time},
             "reconstruct": {"pause": 0.0, "attempts": 2},
             "send": {"first_pause": 0.1, "response_timeout": 5.0},
@@ -214,7 +215,10 @@ def test_somebody_who_looks_who_serves_keeps_no_node_from_starting(tmp_path: Pat
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_real_process_stops_on_signals_and_tells_no_traceback(tmp_path: Path, number: int) -> None:
     config = tmp_path / "node.toml"
-    config.write_text(f'[node]\nstate_folder = "{tmp_path / "state"}"\n[receive]\nport = 0\n[log]\nstyle = "json"\n')
+    config.write_text(
+        f'[node]\nstate_folder = "{tmp_path / "state"}"\n[receive]\nport = 0\n'
+        '[watch]\nhost = ""\n[log]\nstyle = "json"\n'
+    )
     command = [Path(sys.executable).with_name("qsm-node"), "serve", "--config", config]
     told = []
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
