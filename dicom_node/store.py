@@ -230,7 +230,7 @@ class Store:
     def were_fetched(self, series: Collection[str]) -> bool:
         """Whether one of these series is one that the node brought from an archive, or is about to."""
         found = self.rows(
-            """SELECT 1 FROM fetches WHERE state <> 'refused'
+            """SELECT 1 FROM fetches WHERE (state = 'found' OR (state = 'fetched' AND attempts > 0))
             AND series_instance_uid IN (SELECT value FROM json_each(:series)) LIMIT 1""",
             {"series": json.dumps(sorted(series))},
         )
@@ -392,6 +392,13 @@ class Store:
             else:
                 self.look_again_at(job.study_instance_uid)
         return True
+
+    def hasten(self, now: float, longest: float) -> None:
+        """For the start: what waits for longer than anything may was put off by a clock that was ahead.  It is due."""
+        with self.transaction() as database:
+            for table in ("jobs", "deliveries", "pledges", "fetches"):
+                database.execute(f"UPDATE {table} SET due_at = ? WHERE due_at > ?", [now, now + longest])
+            database.execute("UPDATE transactions SET given_up_at = ? WHERE given_up_at > ?", [now, now + longest])
 
     def forget_attempts(self, job: int, count: int | None = None) -> None:
         """Takes back `count` attempts that were not the job's fault; all of them if None."""
