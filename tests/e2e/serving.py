@@ -28,12 +28,24 @@ PATIENCE = 120.0
 
 
 class Serving:
-    """A state folder with a configuration, and the process that serves it now.  Ends the process with the `with`."""
+    """A state folder with a configuration, and the process that serves it now.  Ends the process with the `with`.
 
-    def __init__(self, folder: Path, archive_port: int, *, commitment: bool = False, **tables: dict[str, Any]) -> None:
+    module: what is run, with the state to be killed at and the arguments of `qsm-node`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        archive_port: int,
+        *,
+        commitment: bool = False,
+        module: str = "tests.e2e.serving",
+        **tables: dict[str, Any],
+    ) -> None:
         self.state_folder = folder / "state"
         self.config = folder / "node.toml"
         self.port = free_port()
+        self.module = module
         self._process: subprocess.Popen[bytes] | None = None
         self._log = (folder / "node.log").open("ab")
         settings = {
@@ -61,14 +73,23 @@ class Serving:
 
     def start(self, kill_at: State | None = None) -> None:
         """Starts the node and returns when it serves, or has been killed before it could."""
+        self.launch(kill_at)
+        self.wait_until(lambda: self.ended or self.serves, "the node serves")
+
+    def launch(self, kill_at: State | None = None) -> None:
+        """Starts the node and waits for nothing."""
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.e2e.serving", kill_at or "never", "serve", "--config", str(self.config)],
+            [sys.executable, "-m", self.module, kill_at or "never", "serve", "--config", str(self.config)],
             cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},  # so that a worker can import what is played
             stderr=self._log,
         )
+
+    @property
+    def serves(self) -> bool:
+        assert self._process is not None
         lock = self.state_folder / "node.lock"
-        mine = f'"pid": {self._process.pid},'
-        self.wait_until(lambda: self.ended or (lock.is_file() and mine in lock.read_text()), "the node serves")
+        return lock.is_file() and f'"pid": {self._process.pid},' in lock.read_text()
 
     def kill(self) -> None:
         """kill -9 from outside."""
