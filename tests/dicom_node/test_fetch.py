@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -14,8 +16,9 @@ from pynetdicom import AE, evt
 from pynetdicom.presentation import build_context
 
 from dicom_node.call import Destination, SendSettings
-from dicom_node.errors import PeerFailure, Unreachable
-from dicom_node.fetch import GET, MOVE, Arrivals, Fetcher, retriever
+from dicom_node.errors import NotTaken, PeerFailure, Unreachable
+from dicom_node.fetch import GET, MOST_WAITING, MOVE, Arrivals, Fetcher, retriever
+from dicom_node.fetch_text import listed_in_words, summed_up
 from dicom_node.fetches import ATTEMPTS, Fetch, Fetches
 from dicom_node.messages import Taking
 from dicom_node.seek import Candidate
@@ -23,7 +26,7 @@ from dicom_node.settings import Send
 from dicom_node.states import State
 from dicom_node.store import Store
 from dicom_node.wado import Landing
-from tests.dicom_node.making import STUDY, Clock, a_ready_job
+from tests.dicom_node.making import STUDY, Clock, a_ready_job, an_instance
 from tests.peers import free_port
 
 PAUSES = Send(first_pause=5, pause_factor=2, longest_pause=60)
@@ -281,3 +284,117 @@ def test_a_node_that_stops_does_not_wait_for_a_slow_archive(by: str) -> None:
     finally:
         over.set()
         entity.shutdown()
+
+
+def held(line: Line, candidate: Candidate) -> list[str]:
+    """Has the images of a candidate come from elsewhere."""
+    for number, uid in enumerate(sorted(candidate.instances)):
+        image = replace(an_instance(number), sop_instance_uid=uid, path=Path(f"/spool/{uid}.dcm"))
+        line.store.add_instance(replace(image, series_instance_uid=candidate.series_instance_uid))
+    return sorted(candidate.instances)
+
+
+def told(series: int, images: int = 3) -> Candidate:
+    uids = frozenset(f"{STUDY}.{series}.{number}" for number in range(images))
+    return replace(a_candidate(series, images=images), instances=uids)
+
+
+def test_what_is_here_already_is_not_fetched(line: Line) -> None:
+    here, part = told(1), told(2)
+    held(line, here)
+    held(line, replace(part, instances=frozenset(sorted(part.instances)[:2])))
+    for again in (False, True):
+        assert line.fetches.add("pacs", [here, part], line.clock(), again=again) == (not again)
+    line.round()
+    assert line.asked == [part.series_instance_uid]
+    [first, second] = line.fetches.listed()
+    assert (first.state, first.reason) == ("fetched", "was here already")
+    assert not line.store.were_fetched([here.series_instance_uid]), "its patient is not behind the cohort"
+    assert line.store.were_fetched([second.series_instance_uid])
+
+
+def test_what_was_made_before_is_fetched_again_only_when_that_is_asked_for(line: Line) -> None:
+    made = told(1)
+    job = line.store.open_job("g", 1, STUDY, sorted(made.instances), 1.0).id
+    assert line.fetches.add("pacs", [made], line.clock()) == 1, "its job has made nothing yet"
+    for source, target in pairwise((State.WAITING, State.READY, State.RECONSTRUCTING, State.RECONSTRUCTED)):
+        line.store.advance(job, source, target, 2.0)
+    line.round()
+    later = told(1, 4)
+    assert line.fetches.add("elsewhere", [made], line.clock()) == 0
+    assert line.fetches.listed()[1].state == "done"
+    assert line.fetches.add("elsewhere", [made], line.clock(), again=True) == 1
+    assert line.fetches.add("elsewhere", [made], line.clock(), again=True) == 0, "it waits already"
+    assert line.fetches.add("pacs", [later], line.clock()) == 1, "it has grown"
+
+
+def test_what_the_node_does_not_take_is_asked_for_once(line: Line) -> None:
+    line.fetches.add("pacs", [a_candidate(1), a_candidate(2)], line.clock())
+
+    def retrieve(fetch: Fetch, archive: Destination, settings: SendSettings) -> None:
+        line.asked.append(fetch.series_instance_uid)
+        raise NotTaken("3 of 8 objects were not taken")
+
+    line.round._retrieve = retrieve
+    for _ in range(3):
+        line.round()
+        line.clock.now += 60
+    assert line.asked == [f"{STUDY}.1", f"{STUDY}.2"], "one that is not taken keeps no other"
+    assert {(one.state, one.reason) for one in line.fetches.listed()} == {("refused", "3 of 8 objects were not taken")}
+
+
+def test_nothing_is_fetched_that_the_line_could_not_take(line: Line) -> None:
+    jobs = [a_ready_job(line.store, key=str(number)) for number in range(MOST_WAITING)]
+    line.fetches.add("pacs", [a_candidate(1)], line.clock())
+    line.round()
+    assert line.asked == []
+    line.store.advance(jobs[0], State.READY, State.RECONSTRUCTING, 2.0)
+    line.round()
+    assert line.asked == [f"{STUDY}.1"]
+
+
+def test_each_acquisition_of_a_study_has_an_end_of_its_own(line: Line) -> None:
+    good, bad = told(1), told(2)
+    line.fetches.add("pacs", [good, bad], line.clock())
+    line.round()
+    for candidate, ends in ((good, State.RECONSTRUCTED), (bad, State.FAILED)):
+        job = line.store.open_job(candidate.number, 1, STUDY, held(line, candidate), 1.0).id
+        for source, target in pairwise((State.WAITING, State.READY, State.RECONSTRUCTING, ends)):
+            line.store.advance(job, source, target, 2.0, "no phase" if target is State.FAILED else "")
+    done, stopped = line.fetches.listed()
+    assert (done.state, stopped.state, stopped.reason) == ("done", "stopped", "job 2 is failed: no phase")
+
+
+def test_a_cohort_of_thousands_is_summed_up_before_it_is_listed() -> None:
+    def one(number: int, state: str, reason: str = "", due_at: float = 0.0) -> Fetch:
+        return Fetch("pacs", f"1.2.{number}", f"1.2.{number}.1", 300, state, reason, 1, due_at, 900.0)
+
+    cohort = [one(number, "done") for number in range(1000)]
+    cohort += [one(number, "found", "pacs took no TCP connection", 1300.0) for number in range(1000, 1600)]
+    cohort += [one(number, "refused", "one echo, 4.0 ms") for number in range(1600, 1990)]
+    cohort += [one(number, "refused", f"{number} images") for number in range(1990, 2010)]
+    cohort += [one(2010, "stopped", "job 7 is review: sign")]
+    told = summed_up(cohort, 60.0, 1000.0).splitlines()
+    assert told[0] == "600 found, 0 fetched, 1000 done, 1 stopped, 410 refused"
+    assert told[1] == "600 studies to be fetched from pacs: at least 10 h"
+    assert told[2] == "  600 of these series wait for 5 min: pacs took no TCP connection"
+    assert "     390  one echo, 4.0 ms" in told
+    assert told[-1] == "  and 9 other reasons"
+    assert len(told) < 24
+    rows = listed_in_words([fetch for fetch in cohort if fetch.state == "refused"], 1000.0).splitlines()
+    assert len(rows) == 2 * 410
+    assert rows[0] == "study 1.2.1600 from pacs"
+    assert rows[1].split() == [
+        "refused",
+        "100",
+        "s",
+        "ago",
+        "300",
+        "images",
+        "series",
+        "1.2.1600.1",
+        "one",
+        "echo,",
+        "4.0",
+        "ms",
+    ]

@@ -109,7 +109,7 @@ def test_what_came_before_an_interruption_stays_and_comes_again_as_the_same(node
         assert parts_left(node) == []
     came, _ = fetched(node, whole)
     assert came == 2
-    assert [stored.repeated for stored in node.stored] == [False, True, True, False]
+    assert [stored.repeated for stored in node.stored] == [False, True, False]
 
 
 @pytest.mark.parametrize("what", ["a class", "a syntax", "a hole", "a size"])
