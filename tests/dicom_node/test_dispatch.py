@@ -12,13 +12,16 @@ from typing import Any
 
 import pytest
 
+from dicom_node.config import recipe_file
 from dicom_node.dispatch import Dispatch
 from dicom_node.errors import Contradicted, NotConvertible
 from dicom_node.execute import TimeLimitExceeded, WorkerDied, WorkerStopped
+from dicom_node.memory import GB, UNBOUNDED, Need, Room
 from dicom_node.outbox import Outbox
-from dicom_node.reconstruct import Recipe
+from dicom_node.reconstruct import Recipe, read_recipe
+from dicom_node.reprocess import reprocess
 from dicom_node.settings import Output, Reconstruct, Scanner
-from dicom_node.states import State
+from dicom_node.states import Priority, State
 from dicom_node.store import Store
 from tests.dicom_node.making import Clock, a_file, a_ready_job, a_report, an_instance, the_job
 
@@ -58,6 +61,7 @@ class Line:
         self.executor = ByHand()
         self.clock = Clock()
         self.jobs = folder / "jobs"
+        self.room = UNBOUNDED
         self.dispatch = self.a_dispatch(destinations)
 
     def a_dispatch(
@@ -65,9 +69,11 @@ class Line:
         destinations: Sequence[str] = ("pacs",),
         scanners: Sequence[Scanner] = (),
         disk_has_room: Callable[[], bool] = lambda: True,
+        workers: int = 1,
+        attempts: int = 2,
     ) -> Dispatch:
         settings = Reconstruct.model_construct(
-            workers=1, attempts=2, time_limit=100.0, pause=10.0, withhold_failed=self.withhold_failed
+            workers=workers, attempts=attempts, time_limit=100.0, pause=10.0, withhold_failed=self.withhold_failed
         )
         return Dispatch(
             self.store,
@@ -80,11 +86,12 @@ class Line:
             list(destinations),
             self.clock,
             scanners,
+            room=lambda: self.room,
             disk_has_room=disk_has_room,
         )
 
-    def a_job(self, key: str = "g") -> int:
-        return a_ready_job(self.store, key, numbers=(1, 2), now=self.clock())
+    def a_job(self, key: str = "g", numbers: Sequence[int] = (1, 2)) -> int:
+        return a_ready_job(self.store, key, numbers=numbers, now=self.clock())
 
     def state(self, job: int) -> State:
         return the_job(self.store, job).state
@@ -379,3 +386,154 @@ def test_a_result_that_was_made_before_the_node_was_killed_is_kept(line: Line) -
     line.dispatch.recover()
     line.dispatch()
     assert (line.jobs / str(job) / "result").is_dir()
+
+
+def test_the_pauses_before_a_job_is_begun_again_grow(line: Line) -> None:
+    line.dispatch = line.a_dispatch(attempts=4)
+    job = line.a_job()
+    pauses = []
+    for _ in range(3):
+        line.dispatch()
+        line.executor.end(WorkerDied("killed by SIGKILL"))
+        pauses.append(the_job(line.store, job).due_at - line.clock())
+        line.clock.now += pauses[-1]
+    assert pauses == [10.0, 40.0, 160.0]
+    line.dispatch()
+    line.executor.end(WorkerDied("killed by SIGKILL"))
+    assert line.state(job) is State.FAILED
+
+
+def test_who_has_just_been_scanned_goes_before_a_cohort_and_who_is_asked_for_before_everybody(line: Line) -> None:
+    cohort, asked, today = (line.a_job(key) for key in ("cohort", "asked", "today"))
+    line.store.put(cohort, Priority.COHORT)
+    line.store.put(asked, Priority.COHORT)
+    assert line.store.put(asked, Priority.ASKED)
+    assert not line.store.put(asked, Priority.ASKED)
+    order: list[int] = []
+    for _ in range(3):
+        line.dispatch()
+        order += line.dispatch.running
+        line.executor.end()
+    assert order == [asked, today, cohort]
+
+
+def begun(line: Line) -> None:
+    """The call is under way: its future cannot be cancelled any more."""
+    line.executor.calls[0][0].set_running_or_notify_cancel()
+
+
+def test_a_cancelled_job_loses_its_worker_and_what_it_made(line: Line) -> None:
+    job, other = line.a_job(), line.a_job("other")
+    line.dispatch()
+    assert line.store.advance(job, State.RECONSTRUCTING, State.CANCELLED, line.clock(), "cancelled by anna")
+    line.dispatch()
+    found = the_job(line.store, job)
+    assert (found.state, found.reason, line.outbox.of(job)) == (State.CANCELLED, "cancelled by anna", [])
+    line.dispatch()
+    assert line.dispatch.running == {other}
+
+
+def test_a_job_that_is_cancelled_and_taken_up_again_waits_for_its_worker_to_end(line: Line) -> None:
+    line.dispatch = line.a_dispatch(workers=2)
+    job = line.a_job()
+    line.dispatch()
+    begun(line)
+    line.store.advance(job, State.RECONSTRUCTING, State.CANCELLED, line.clock())
+    assert line.store.take_up(the_job(line.store, job), line.clock())
+    line.store.advance(job, State.WAITING, State.READY, line.clock())
+    line.dispatch()
+    assert (line.state(job), len(line.executor.calls)) == (State.READY, 1), "two workers have one folder"
+    line.executor.end()
+    assert line.state(job) is State.READY, "what was cancelled came back as the new one's result"
+    line.dispatch()
+    line.executor.end()
+    assert (line.state(job), the_job(line.store, job).attempts) == (State.SENDING, 0)
+
+
+@pytest.mark.parametrize("error", [None, WorkerStopped("stopped"), WorkerDied("SIGKILL"), NotConvertible("no brain")])
+def test_whatever_becomes_of_its_worker_a_cancelled_job_stays_cancelled(line: Line, error: Exception | None) -> None:
+    job = line.a_job()
+    line.dispatch()
+    begun(line)
+    line.store.advance(job, State.RECONSTRUCTING, State.CANCELLED, line.clock())
+    line.executor.end(error)
+    found = the_job(line.store, job)
+    assert (found.state, found.attempts, line.outbox.of(job)) == (State.CANCELLED, 1, [])
+
+
+@pytest.fixture
+def sized(line: Line, monkeypatch: pytest.MonkeyPatch) -> Line:
+    """A job of as many images needs as many GB."""
+    monkeypatch.setattr("dicom_node.dispatch.need", lambda images: Need(len(images) * GB, f"{len(images)} voxels"))
+    line.dispatch = line.a_dispatch(workers=4)
+    return line
+
+
+def test_a_job_that_can_never_fit_fails_at_once_and_says_what_to_do(sized: Line) -> None:
+    sized.room = Room(2.5 * GB, 2.5 * GB, "this machine has; use a larger one")
+    large, small = sized.a_job("large", (1, 2, 3)), sized.a_job("small", (1,))
+    sized.dispatch()
+    found = the_job(sized.store, large)
+    assert (found.state, found.attempts) == (State.FAILED, 0)
+    assert found.reason == (
+        "3 voxels need about 3.0 GB of memory, more than the 2.5 GB that this machine has; use a larger one, and retry"
+    )
+    assert sized.dispatch.running == {small}
+    sized.room = UNBOUNDED
+    sized.store.run_again(found, sized.clock())
+    sized.dispatch()
+    assert sized.dispatch.running == {small, large}
+
+
+def test_a_job_waits_for_running_ones_to_free_their_memory_and_lets_nobody_pass(sized: Line) -> None:
+    sized.room = Room(8 * GB, 4 * GB, "")
+    first, large, small = sized.a_job("1", (1, 2)), sized.a_job("2", (1, 2, 3)), sized.a_job("3", (1,))
+    for _ in range(2):
+        sized.dispatch()
+        assert sized.dispatch.running == {first}
+        assert the_job(sized.store, large).reason == (
+            "waits for memory: 3 voxels need about 3.0 GB, 2.0 GB are free; it waits for a running job to end"
+        )
+    moves = sized.store.last_move()
+    sized.dispatch()
+    assert sized.store.last_move() == moves, "waiting is no move"
+    sized.executor.end()
+    sized.dispatch()
+    assert sized.dispatch.running == {large, small}
+    assert the_job(sized.store, large).reason == "a worker claimed it"
+
+
+def test_a_job_that_waits_for_other_programs_keeps_no_smaller_one(sized: Line) -> None:
+    sized.room = Room(8 * GB, 2 * GB, "")
+    large, small = sized.a_job("1", (1, 2, 3)), sized.a_job("2", (1,))
+    sized.dispatch()
+    assert sized.dispatch.running == {small}
+    assert "other programs need the rest" in the_job(sized.store, large).reason
+    sized.room = Room(8 * GB, 7 * GB, "")
+    sized.dispatch()
+    assert sized.dispatch.running == {large, small}
+
+
+def test_a_job_with_a_recipe_of_its_own_is_done_with_that(line: Line) -> None:
+    recipe = read_recipe(recipe_file("fast"))
+    job = the_job(line.store, line.a_job())
+    made, is_new = reprocess(line.store, job, recipe, RECIPE, line.clock(), "asked for")
+    assert is_new
+    line.dispatch = line.a_dispatch(workers=2)
+    line.dispatch()
+    assert [call[2][1] for call in line.executor.calls] == [RECIPE, recipe]
+    described = json.loads((line.jobs / str(made.id) / "job.json").read_text())
+    assert described["recipe"] == {"name": "fast", "digest": recipe.digest()}
+    assert described["reprocessed"] == 1
+    assert json.loads((line.jobs / str(job.id) / "job.json").read_text())["reprocessed"] == 0
+
+
+def test_a_recipe_of_another_version_fails_its_job_by_name(line: Line) -> None:
+    job = the_job(line.store, line.a_job())
+    made, _ = reprocess(line.store, job, read_recipe(recipe_file("fast")), RECIPE, line.clock(), "asked for")
+    line.store.database.execute("UPDATE jobs SET recipe = replace(recipe, 'vsharp', 'magic') WHERE id = ?", [made.id])
+    line.dispatch = line.a_dispatch(workers=2)
+    line.dispatch()
+    found = the_job(line.store, made.id)
+    assert (found.state, "magic" in found.reason) == (State.FAILED, True)
+    assert line.dispatch.running == {job.id}

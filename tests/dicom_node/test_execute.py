@@ -1,6 +1,7 @@
 """One process for each job: what a job does to its process happens to it alone."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -137,3 +138,38 @@ def is_gone(pid: int) -> bool:
     except (ProcessLookupError, FileNotFoundError):
         return True
     return status.rpartition(")")[2].split()[:1] == ["Z"]
+
+
+def test_a_call_that_is_cancelled_while_it_runs_is_stopped_alone(executor: ProcessPerJob, tmp_path: Path) -> None:
+    running, other = executor.submit(sleep, 60.0, tmp_path / "pid"), executor.submit(sleep, 0.5)
+    pid = int(wait_for(tmp_path / "pid"))
+    assert executor.resident() > 2**20
+    running.cancel()
+    with pytest.raises(WorkerStopped):
+        running.result(timeout=30)
+    assert is_gone(pid)
+    running.cancel()
+    assert other.result(timeout=30) != pid
+
+
+def test_a_call_that_is_cancelled_before_it_begins_never_does(tmp_path: Path) -> None:
+    with ProcessPerJob(1, threads=1, time_limit=60, environment=IMPORTABLE) as executor:
+        first, second = executor.submit(sleep, 0.2), executor.submit(sleep, 0.0, tmp_path / "pid")
+        assert second.cancel()
+        first.result(timeout=30)
+    assert second.cancelled()
+    assert not (tmp_path / "pid").exists()
+    assert executor.resident() == 0
+
+
+def hoard() -> int:
+    """Asks for more memory than its process may have."""
+    resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))
+    return len(bytearray(2**32))
+
+
+def test_a_process_whose_memory_ends_fails_alone(executor: ProcessPerJob) -> None:
+    greedy, fine = executor.submit(hoard), executor.submit(sleep, 0.1)
+    with pytest.raises(MemoryError):
+        greedy.result(timeout=60)
+    assert fine.result(timeout=60)
