@@ -47,6 +47,11 @@ def storescu_command() -> Path:
 
 
 @pytest.fixture(scope="session")
+def systemd_command() -> Path:
+    return _command("systemd-analyze")
+
+
+@pytest.fixture(scope="session")
 def dsrdump_command() -> Path:
     return _command("dsrdump")
 
