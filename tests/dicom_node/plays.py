@@ -25,6 +25,19 @@ def play(job_folder: Path, recipe: Recipe) -> Path:
     return a_report(job_folder / "result")
 
 
+LARGE = 6 * 2**20
+
+
+def play_largely(job_folder: Path, recipe: Recipe) -> Path:
+    """Needs so many bytes of disk on its way."""
+    part = job_folder / "result.part"
+    part.mkdir()
+    (part / "large").write_bytes(bytes(LARGE))
+    (part / "large").unlink()
+    part.rmdir()
+    return play(job_folder, recipe)
+
+
 def play_slowly(job_folder: Path, recipe: Recipe) -> Path:
     """The first time it never ends; the second time it does."""
     mark = job_folder / "pid"
