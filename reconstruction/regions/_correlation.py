@@ -18,80 +18,115 @@ FEWEST = 0.25
 """Part of a patch that must have been acquired."""
 
 
+Patches = tuple[FloatArray, FloatArray, FloatArray]
+"""Around each voxel, (x, y · z): how many voxels of the patch count, and the image's mean and variance over these."""
+
+
+@njit(parallel=True, cache=True)
+def patches(image: FloatArray, counts: FloatArray) -> Patches:
+    """Of an image (x, y, z) that many others are held against.  counts: 1 where a voxel counts, 0 elsewhere."""
+    nx, ny, nz = image.shape
+    sums = np.empty((3, nx, ny * nz), np.float32)
+    for i in prange(nx):
+        w, f = counts[i].reshape(-1), image[i].reshape(-1)
+        sums[0, i] = _boxed(w, ny, nz)
+        sums[1, i] = _boxed(w * f, ny, nz)
+        sums[2, i] = _boxed(w * f * f, ny, nz)
+    number, mean, variance = np.empty_like(sums[0]), np.empty_like(sums[0]), np.empty_like(sums[0])
+    for i in prange(nx):
+        n = _across(sums[0], i)
+        per = 1 / np.maximum(n, np.float32(1))
+        number[i] = n
+        mean[i] = _across(sums[1], i) * per
+        variance[i] = _across(sums[2], i) * per - mean[i] * mean[i]
+    return number, mean, variance
+
+
 @njit(parallel=True, cache=True)
 def add_force(
-    fixed: FloatArray, moving: FloatArray, counts: FloatArray, weight: np.float32, flat: np.float32, force: FloatArray
+    fixed: FloatArray,
+    around: Patches,
+    moving: FloatArray,
+    counts: FloatArray,
+    weight: np.float32,
+    flat: np.float32,
+    force: FloatArray,
 ) -> None:
     """Adds `weight` times the derivative of the correlation by a displacement of `moving` to `force` (3, x, y, z).
 
-    fixed, moving: float32 (x, y, z).  counts: 1 where a voxel counts, 0 elsewhere.  flat: variance, in the images'
-    units, that is added to both, so that flat patches say nothing.
+    fixed, moving: float32 (x, y, z).  around: the patches of `fixed`.  counts: 1 where a voxel counts, 0 elsewhere.
+    flat: variance, in the images' units, that is added to both, so that flat patches say nothing.
     """
     nx, ny, nz = fixed.shape
+    number, mean, variance = around
+    sums = np.empty((3, nx, ny * nz), np.float32)
+    for i in prange(nx):
+        w, f, m = counts[i].reshape(-1), fixed[i].reshape(-1), moving[i].reshape(-1)
+        wm = w * m
+        sums[0, i] = _boxed(wm, ny, nz)
+        sums[1, i] = _boxed(wm * m, ny, nz)
+        sums[2, i] = _boxed(wm * f, ny, nz)
     # cc = s_fm |s_fm| / (s_ff s_mm) over a patch; d cc / d m(y) = f(y) a − m(y) b + c, summed over the patches round y.
-    a, b, c = np.empty_like(fixed), np.empty_like(fixed), np.empty_like(fixed)
-    least = FEWEST * (2 * RADIUS + 1) ** 3
+    terms = np.empty((3, nx, ny * nz), np.float32)
+    least = np.float32(FEWEST * (2 * RADIUS + 1) ** 3)
     for i in prange(nx):
-        sums = np.zeros((6, ny, nz), np.float32)
-        low, high = max(0, i - RADIUS), min(nx, i + RADIUS + 1)
-        for p in range(low, high):
-            for j in range(ny):
-                for k in range(nz):
-                    w, f, m = counts[p, j, k], fixed[p, j, k], moving[p, j, k]
-                    wf, wm = w * f, w * m
-                    sums[0, j, k] += w
-                    sums[1, j, k] += wf
-                    sums[2, j, k] += wm
-                    sums[3, j, k] += wf * f
-                    sums[4, j, k] += wm * m
-                    sums[5, j, k] += wf * m
-        _box(sums)
-        for j in range(ny):
-            for k in range(nz):
-                n = sums[0, j, k]
-                if n < least:
-                    a[i, j, k] = b[i, j, k] = c[i, j, k] = 0
-                    continue
-                mean_f, mean_m = sums[1, j, k] / n, sums[2, j, k] / n
-                ff = sums[3, j, k] / n - mean_f * mean_f + flat
-                mm = sums[4, j, k] / n - mean_m * mean_m + flat
-                fm = sums[5, j, k] / n - mean_f * mean_m
-                slope = 2 * abs(fm) / (ff * mm)
-                a[i, j, k] = slope / n
-                b[i, j, k] = slope * fm / mm / n
-                c[i, j, k] = b[i, j, k] * mean_m - a[i, j, k] * mean_f
+        a, b, c = _across(sums[0], i), _across(sums[1], i), _across(sums[2], i)
+        for v in range(ny * nz):
+            n, mean_f = number[i, v], mean[i, v]
+            if n < least:
+                a[v] = b[v] = c[v] = 0
+                continue
+            per = np.float32(1) / n
+            mean_m = a[v] * per
+            mm = b[v] * per - mean_m * mean_m + flat
+            fm = c[v] * per - mean_f * mean_m
+            slope = np.float32(2) * abs(fm) / ((variance[i, v] + flat) * mm) * per
+            a[v] = slope
+            b[v] = slope * fm / mm
+            c[v] = b[v] * mean_m - a[v] * mean_f
+        terms[0, i], terms[1, i], terms[2, i] = _boxed(a, ny, nz), _boxed(b, ny, nz), _boxed(c, ny, nz)
     for i in prange(nx):
-        sums = np.zeros((3, ny, nz), np.float32)
-        for p in range(max(0, i - RADIUS), min(nx, i + RADIUS + 1)):
-            sums[0] += a[p]
-            sums[1] += b[p]
-            sums[2] += c[p]
-        _box(sums)
-        before, after = max(0, i - 1), min(nx - 1, i + 1)
+        a, b, c = _across(terms[0], i), _across(terms[1], i), _across(terms[2], i)
+        before, after = moving[max(0, i - 1)], moving[min(nx - 1, i + 1)]
+        here, half = moving[i], weight / np.float32(2)
         for j in range(ny):
+            left, right = here[max(0, j - 1)], here[min(ny - 1, j + 1)]
             for k in range(nz):
-                w = counts[i, j, k] * weight
-                if w == 0:
-                    continue
-                pull = w * (fixed[i, j, k] * sums[0, j, k] - moving[i, j, k] * sums[1, j, k] + sums[2, j, k])
-                force[0, i, j, k] += pull * (moving[after, j, k] - moving[before, j, k]) / 2
-                force[1, i, j, k] += pull * (moving[i, min(ny - 1, j + 1), k] - moving[i, max(0, j - 1), k]) / 2
-                force[2, i, j, k] += pull * (moving[i, j, min(nz - 1, k + 1)] - moving[i, j, max(0, k - 1)]) / 2
+                v = j * nz + k
+                pull = counts[i, j, k] * half * (fixed[i, j, k] * a[v] - here[j, k] * b[v] + c[v])
+                force[0, i, j, k] += pull * (after[j, k] - before[j, k])
+                force[1, i, j, k] += pull * (right[k] - left[k])
+                force[2, i, j, k] += pull * (here[j, min(nz - 1, k + 1)] - here[j, max(0, k - 1)])
 
 
 @njit(cache=True)
-def _box(sums: FloatArray) -> None:
-    """Sums over 2 RADIUS + 1 neighbours along the last two axes, in place; nothing lies outside."""
-    _, ny, nz = sums.shape
-    wide = np.zeros((ny, nz), np.float32)
-    for field in sums:
-        wide[:] = 0
-        for j in range(ny):
-            for q in range(max(0, j - RADIUS), min(ny, j + RADIUS + 1)):
-                for k in range(nz):
-                    wide[j, k] += field[q, k]
-        field[:] = 0
-        for j in range(ny):
-            for s in range(-RADIUS, RADIUS + 1):
-                for k in range(max(0, -s), min(nz, nz - s)):
-                    field[j, k] += wide[j, k + s]
+def _boxed(plane: FloatArray, ny: int, nz: int) -> FloatArray:
+    """Sums over 2 RADIUS + 1 neighbours along both axes of a plane (ny · nz); nothing lies outside."""
+    wide = nz + 2 * RADIUS
+    framed = np.zeros((ny + 2 * RADIUS, wide), np.float32)
+    framed[RADIUS : RADIUS + ny, RADIUS : RADIUS + nz] = plane.reshape(ny, nz)
+    down, along = np.zeros(ny * wide, np.float32), np.zeros(ny * wide - 2 * RADIUS, np.float32)
+    for shift in range(2 * RADIUS + 1):
+        _add(down, framed.reshape(-1)[shift * wide :])
+    for shift in range(2 * RADIUS + 1):
+        _add(along, down[shift:])
+    boxed = np.empty((ny, nz), np.float32)
+    for j in range(ny):
+        boxed[j] = along[j * wide : j * wide + nz]
+    return boxed.reshape(-1)
+
+
+@njit(cache=True)
+def _across(planes: FloatArray, i: int) -> FloatArray:
+    """The sum of 2 RADIUS + 1 neighbouring planes."""
+    total = planes[i].copy()
+    for p in range(max(0, i - RADIUS), min(len(planes), i + RADIUS + 1)):
+        if p != i:
+            _add(total, planes[p])
+    return total
+
+
+@njit(cache=True)
+def _add(total: FloatArray, part: FloatArray) -> None:
+    for v in range(total.size):
+        total[v] += part[v]

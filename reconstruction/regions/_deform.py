@@ -11,13 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
 from reconstruction.acquisition import BoolArray, FloatArray
-from reconstruction.regions._correlation import add_force
+from reconstruction.regions._correlation import add_force, patches
+from reconstruction.regions._gaussian import gaussian
 from reconstruction.regions._images import FWHM
 from reconstruction.regions._sampling import resliced, sampled
-from reconstruction.regions._template import REACH
 
 LONGEST_STEP = 0.5
 """Voxels that a step moves what it moves most."""
@@ -60,10 +59,11 @@ def bend(
         counts = (_resized(where[None].astype(np.float32), shape)[0] > 0.5).astype(np.float32)
         scale = np.array(shape, np.float32).reshape(3, 1, 1, 1) / np.array(where.shape).reshape(3, 1, 1, 1)
         bent = _resized(warp, shape) * scale.astype(np.float32)
+        around = [patches(image, counts) for image in one]
         for _ in range(level.steps):
             force = np.zeros_like(bent)
-            for name, image, template in zip(used, one, pulled(other, bent), strict=True):
-                add_force(image, template, counts, np.float32(weights[name]), np.float32(FLAT**2), force)
+            for name, image, near, template in zip(used, one, around, pulled(other, bent), strict=True):
+                add_force(image, near, template, counts, np.float32(weights[name]), np.float32(FLAT**2), force)
             step = _limited(_smooth(force, STEP_SD))
             bent = _smooth(step + pulled(bent, step), WARP_SD)
         warp = _resized(bent / scale.astype(np.float32), where.shape)
@@ -81,7 +81,7 @@ def _limited(step: FloatArray) -> FloatArray:
 
 
 def _smooth(field: FloatArray, sd: float) -> FloatArray:
-    return ndimage.gaussian_filter(field, (0, sd, sd, sd), mode="nearest", truncate=REACH)
+    return gaussian(field, sd)
 
 
 def _without_detail(images: FloatArray, every: float) -> FloatArray:

@@ -8,7 +8,7 @@ import pytest
 from scipy import ndimage
 
 from reconstruction.acquisition import FloatArray
-from reconstruction.regions._correlation import FEWEST, RADIUS, add_force
+from reconstruction.regions._correlation import FEWEST, RADIUS, add_force, patches
 from reconstruction.regions._deform import Level, bend, pulled
 from reconstruction.regions._sampling import resliced, sampled
 
@@ -40,7 +40,7 @@ def test_the_force_is_the_derivative_of_the_likeness() -> None:
     counts[:3] = 0
     moving = (fixed + 0.4 * blobs(1)).astype(np.float32)
     force = np.zeros((3, *fixed.shape), np.float32)
-    add_force(fixed, moving, counts, np.float32(1), np.float32(FLAT), force)
+    add_force(fixed, patches(fixed, counts), moving, counts, np.float32(1), np.float32(FLAT), force)
     slope = np.stack(np.gradient(moving))
     h = 1e-2
     for at in ((6, 6, 6), (4, 3, 9), (9, 10, 5)):
@@ -56,9 +56,10 @@ def test_the_force_is_the_derivative_of_the_likeness() -> None:
 def test_equal_and_flat_images_pull_at_nothing() -> None:
     fixed, force = blobs(2), np.zeros((3, 12, 13, 14), np.float32)
     everywhere = np.ones_like(fixed)
-    add_force(fixed, np.ones_like(fixed), everywhere, np.float32(1), np.float32(FLAT), force)
+    around = patches(fixed, everywhere)
+    add_force(fixed, around, np.ones_like(fixed), everywhere, np.float32(1), np.float32(FLAT), force)
     assert not force.any()
-    add_force(fixed, fixed, everywhere, np.float32(1), np.float32(0), force)
+    add_force(fixed, around, fixed, everywhere, np.float32(1), np.float32(0), force)
     assert np.abs(force).max() < 1e-4
 
 
