@@ -63,12 +63,14 @@ class ProcedureSteps:
 
     def created(self, event: evt.Event) -> tuple[int | Dataset, None]:
         """For EVT_N_CREATE."""
-        uid = str(event.request.AffectedSOPInstanceUID or "")
+        request: Any = event.request
+        uid = str(request.AffectedSOPInstanceUID or "")
         return self._answered(uid, event, lambda: self._create(uid, event.attribute_list, event))
 
     def set(self, event: evt.Event) -> tuple[int | Dataset, None]:
         """For EVT_N_SET."""
-        uid = str(event.request.RequestedSOPInstanceUID or "")
+        request: Any = event.request
+        uid = str(request.RequestedSOPInstanceUID or "")
         return self._answered(uid, event, lambda: self._set(uid, event.modification_list))
 
     def _answered(self, uid: str, event: evt.Event, tell: Callable[[], int]) -> tuple[int | Dataset, None]:

@@ -84,8 +84,11 @@ def seek(
 
     stopping: then no answer is waited for any longer.  Raises PeerFailure.
     """
-    asking = querying if isinstance(archive, WebService) else _finding
-    with asking(archive, settings, stopping) as find:  # type: ignore[operator]  # each its own kind of archive
+    with (
+        querying(archive, settings, stopping)
+        if isinstance(archive, WebService)
+        else _finding(archive, settings, stopping)
+    ) as find:
         dates = f"{wanted.since}-{wanted.until}" if wanted.since or wanted.until else ""
         keys = {
             **_STUDY_KEYS,

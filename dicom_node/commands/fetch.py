@@ -85,9 +85,9 @@ def _run(options: argparse.Namespace) -> int:
         return DONE
     store = Store(state_folder_of(options.config) / "node.db", owner=False)
     new = Fetches(store).add(name, told(), time.time(), again=options.again)
-    known = counts["good"] - new
+    left_alone = counts["good"] - new
     print(
-        f"{counts.total()} series found, {counts['good']} of them good, {known} of those known, here or made before\n"
+        f"{counts.total()} series found, {counts['good']} of them good, {left_alone} of those known, here or made before\n"
         f"{new} series are to be fetched, when the node runs; qsm-node fetch --list tells how far it is"
     )
     return DONE
