@@ -91,6 +91,12 @@ def test_waiting_until_the_association_ends_or_it_was_quiet():
     assert only(images[:-1], now=101).completeness is Completeness.WAITING
 
 
+@pytest.mark.parametrize(("ahead", "is_over"), [(0.05, False), (QUIET - 1, False), (QUIET + 1, True), (86400.0, True)])
+def test_images_from_the_future_came_before_the_clock_was_set_back_and_are_not_waited_for(ahead, is_over):
+    found = only(scan(slices=4, received_at=LATER + ahead)[:-1])
+    assert found.completeness is (Completeness.INCOMPLETE if is_over else Completeness.WAITING)
+
+
 def test_an_association_for_each_image_ends_by_quiet_only():
     images = [dataclasses.replace(i, association=str(n)) for n, i in enumerate(scan(PHILIPS, received_at=100))]
     assert only(images, now=101).completeness is Completeness.WAITING

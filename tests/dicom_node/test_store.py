@@ -15,7 +15,7 @@ from dicom_node.errors import IllegalTransition
 from dicom_node.migrations import UnknownSchema
 from dicom_node.states import State
 from dicom_node.store import Objection, Store
-from tests.dicom_node.making import an_instance
+from tests.dicom_node.making import a_ready_job, an_instance, the_job
 
 
 @pytest.fixture
@@ -227,3 +227,10 @@ def test_an_object_that_comes_again_and_again_is_not_searched_in_all_that_were_r
         {"path": "", "reason": ""},
     )
     assert ["USING INDEX objections_of_path" in row["detail"] for row in plan] == [True]
+
+
+def test_what_a_clock_that_was_ahead_has_put_off_is_due_at_the_next_start(tmp_path: Path) -> None:
+    store = Store(tmp_path / "node.db")
+    ahead, soon = a_ready_job(store, "ahead", now=90000.0), a_ready_job(store, "soon", now=50.0)
+    store.hasten(10.0, 60.0)
+    assert [the_job(store, job).due_at for job in (ahead, soon)] == [10.0, 50.0]

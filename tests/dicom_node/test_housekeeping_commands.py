@@ -1,0 +1,77 @@
+"""verify, backup and rebuild as people call them: what they print, and how they exit."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from dicom_node.commands import main
+from dicom_node.daemon import alone_in
+from dicom_node.store import Store
+from tests.e2e.phantom import simple_head
+from tests.simulation.siemens import write_siemens
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A node that has taken one study, and stands."""
+    from dicom_node.convert import describe
+    from dicom_node.index import Index
+    from dicom_node.spool import Spool
+
+    folder = tmp_path / "state"
+    study = folder / "images" / "ab"
+    write_siemens(simple_head(1, shape=(8, 8, 4)), tmp_path / "study")
+    shutil.copytree(tmp_path / "study", study)
+    for number, path in enumerate(sorted(study.iterdir())):
+        path.rename(study / f"{number:032x}.dcm")
+    with closing(Store(folder / "node.db")) as store:
+        Index(store, Spool(folder), describe).reconcile()
+    file = tmp_path / "node.toml"
+    file.write_text(f'[node]\nstate_folder = "{folder}"\n')
+    return file
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> str:
+    told = capsys.readouterr()
+    return told.out + told.err
+
+
+def test_verify_exits_with_one_when_a_file_has_changed(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", "--config", str(config)]) == 0
+    assert "no finding" in said(capsys)
+    image = next(config.parent.glob("state/images/*/*.dcm"))
+    content = image.read_bytes()
+    image.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert main(["verify", "--config", str(config)]) == 1
+    assert f"image changed: {image}" in said(capsys)
+    assert main(["verify", "--json", "--config", str(config)]) == 1
+    assert [one["what"] for one in json.loads(capsys.readouterr().out)["findings"]] == ["image changed"]
+
+
+def test_backup_says_what_it_did_and_where_it_may_not(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = config.parent / "backup"
+    assert main(["backup", str(target), "--config", str(config)]) == 0
+    assert "24 files copied" in said(capsys)
+    assert (target / "node.toml").read_text() == config.read_text()
+    assert main(["backup", str(config.parent), "--config", str(config)]) == 1
+    assert "name a folder elsewhere" in said(capsys)
+
+
+def test_rebuild_makes_the_database_anew_while_nobody_serves(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with alone_in(config.parent / "state"):
+        assert main(["rebuild", "--config", str(config)]) == 1
+    assert "another process serves" in said(capsys)
+    with closing(Store(config.parent / "state" / "node.db")) as store:
+        known = store.rows("SELECT sop_instance_uid, digest FROM instances ORDER BY 1")
+    assert main(["rebuild", "--config", str(config)]) == 0
+    told = said(capsys)
+    assert "images      24" in told
+    assert "the old database is" in told
+    with closing(Store(config.parent / "state" / "node.db")) as store:
+        assert store.rows("SELECT sop_instance_uid, digest FROM instances ORDER BY 1") == known
+    assert main(["verify", "--config", str(config)]) == 0
