@@ -73,7 +73,8 @@ def place(store: Store, group: Group, now: float, keys: frozenset[str] = frozens
         if job is None:
             job = _open(store, group, group.key, 1, now)
         elif job.state is State.CANCELLED:
-            store.set_images(job, sorted(images))
+            if not images <= set(job.images):
+                store.set_images(job, sorted(images))
             return job.group_key
         elif job.state not in GROWING:
             if images <= set(job.images) or _is_second_export(job, group):

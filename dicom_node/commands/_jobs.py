@@ -41,6 +41,15 @@ def who() -> str:
         return f"user {os.getuid()}"
 
 
+def require_images(store: Store, job: Job) -> None:
+    """Raises NothingToDo where a finished job could not be made anew: it is better off as it is."""
+    if gone := len(job.images) - len(store.paths(job.images)):
+        raise NothingToDo(
+            f"job {job.id} is {job.state}, and {gone} of its {len(job.images)} images are gone from the node: it could "
+            "not be made anew; send or fetch them again first"
+        )
+
+
 def each(store: Store, numbers: Iterable[int], do: Callable[[Job], str]) -> int:
     """Does something with each job and prints what it says of it; the others are done where one cannot be.
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from dicom_node import config as configuration
 from dicom_node.commands._common import Subparsers, state_folder_of
-from dicom_node.commands._jobs import NothingToDo, add_jobs, asked, each
+from dicom_node.commands._jobs import NothingToDo, add_jobs, asked, each, require_images
 from dicom_node.errors import InvalidConfiguration
 
 if TYPE_CHECKING:
     from dicom_node.outbox import Outbox
-    from dicom_node.store import Job
+    from dicom_node.store import Job, Store
 
 
 def register(commands: Subparsers) -> argparse.ArgumentParser:
@@ -41,11 +41,13 @@ def _run(options: argparse.Namespace) -> int:
     store = Store(state_folder_of(options.config) / "node.db", owner=False)
     outbox = Outbox(store, frozenset(exchange.committing(config)))
     wanted = [options.to] if options.to else names
-    return each(store, options.jobs, lambda job: resend(outbox, job, wanted, time.time()))
+    return each(store, options.jobs, lambda job: resend(store, outbox, job, wanted, time.time()))
 
 
-def resend(outbox: Outbox, job: Job, destinations: Sequence[str], now: float) -> str:
+def resend(store: Store, outbox: Outbox, job: Job, destinations: Sequence[str], now: float) -> str:
     """What became of it, in words.  Raises NothingToDo."""
+    if not all(row.path.is_file() for row in outbox.of(job.id)):
+        require_images(store, job)  # its results have had their time: they are made anew before they are sent
     reason = f"{asked(now)}: it is sent again to {', '.join(destinations)}"
     count = outbox.resend(job.id, destinations, now, reason)
     if not count:

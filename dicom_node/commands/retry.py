@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from dicom_node.commands._common import DONE, Subparsers, state_folder_of
-from dicom_node.commands._jobs import NothingToDo, add_jobs, asked, each
+from dicom_node.commands._jobs import NothingToDo, add_jobs, asked, each, require_images
 from dicom_node.errors import InvalidConfiguration
 from dicom_node.states import State
 
@@ -55,6 +55,8 @@ def retry(store: Store, outbox: Outbox, job: Job, now: float) -> str:
     if job.state is State.CANCELLED and store.take_up(job, now, f"{reason}: it is taken up again"):
         return "is taken up again"
     rerun = (State.FAILED, State.REVIEW, State.SENT, State.ARCHIVED)
+    if job.state in (State.SENT, State.ARCHIVED):
+        require_images(store, job)
     if job.state in rerun and store.run_again(job, now, f"{reason}: it is run again"):
         return "is run again"
     raise NothingToDo(

@@ -10,13 +10,13 @@ import pytest
 import structlog
 
 from dicom_node.call import Destination, SendSettings
-from dicom_node.deliver import Courier
-from dicom_node.errors import PeerFailure, UnreadableObject
+from dicom_node.deliver import BREAKS, Courier
+from dicom_node.errors import PeerFailure, Unreachable, UnreadableObject
 from dicom_node.narrate import Narrator
 from dicom_node.outbox import Outbox, Result, Row
 from dicom_node.send import Delivery, Outcome
 from dicom_node.settings import Send
-from dicom_node.states import State
+from dicom_node.states import Priority, State
 from dicom_node.store import Store
 from tests.dicom_node.making import Clock, a_file, a_ready_job, the_job
 
@@ -29,16 +29,23 @@ class Peer:
     def __init__(self) -> None:
         self.outcomes: Callable[[str], Outcome] = lambda uid: "stored"
         self.breaks_after: int | None = None
+        self.is_there = True
+        self.stumbles_over: frozenset[str] = frozenset()
         self.stored: list[str] = []
         self.associations = 0
         self.comment = "no thanks"
 
     def __call__(self, files: Sequence[Path], to: Destination, settings: SendSettings) -> Iterator[Delivery]:
         self.associations += 1
+        if not self.is_there:
+            raise Unreachable("pacs took no TCP connection")
         for count, path in enumerate(files):
             if count == self.breaks_after:
                 raise PeerFailure("pacs broke off")
             uid = path.stem
+            if uid in self.stumbles_over:
+                yield Delivery(uid, path, None, "retry", "pacs broke off at it", broke_off=True)
+                continue
             outcome = self.outcomes(uid)
             if outcome == "stored":
                 self.stored.append(uid)
@@ -219,10 +226,10 @@ def test_a_folder_that_cannot_be_removed_keeps_its_job_where_it_is_and_holds_up_
     second = line.a_sending_job("second")
     line.outbox.of(line.job)[1].path.unlink()
 
-    def stuck(folder: Path) -> None:
+    def stuck(folder: Path, target: Path) -> Path:
         raise PermissionError(13, "Permission denied", str(folder))
 
-    monkeypatch.setattr("dicom_node.cleanup.shutil.rmtree", stuck)
+    monkeypatch.setattr(Path, "rename", stuck)
     line.round(Peer())
     assert line.state is State.SENDING
     assert the_job(line.store, second).state is State.SENT
@@ -284,3 +291,83 @@ def test_a_job_done_again_replaces_its_rows(line: Line) -> None:
     assert line.outbox.register(the_job(line.store, line.job), results, ["pacs"], line.clock())
     assert [(row.sop_instance_uid, row.outcome) for row in line.outbox.of(line.job)] == [("1.9", "pending")]
     assert not line.outbox.register(the_job(line.store, line.job), results, ["pacs"], line.clock()), "registered twice"
+
+
+def test_an_instance_at_which_it_breaks_off_is_given_up_at_last_and_keeps_no_other(line: Line) -> None:
+    peer = Peer()
+    bad = line.outbox.of(line.job)[1].sop_instance_uid
+    peer.stumbles_over = frozenset({bad})
+    for attempt in range(1, BREAKS + 1):
+        line.round(peer)
+        assert line.outcomes().count("stored") == 2
+        [row] = [row for row in line.outbox.of(line.job) if row.sop_instance_uid == bad]
+        assert (row.broken_off, row.status) == (attempt, None)
+        line.clock.now += 61
+    assert (line.state, row.outcome) == (State.REFUSED, "refused")
+    assert f"pacs: broke off at it {BREAKS} times" in the_job(line.store, line.job).reason
+    line.round(peer)
+    assert peer.associations == BREAKS, "it was asked again unasked"
+    peer.stumbles_over = frozenset()
+    assert line.outbox.again(line.job, line.clock())
+    assert [row.broken_off for row in line.outbox.of(line.job) if row.sop_instance_uid == bad] == [0]
+    line.round(peer)
+    assert line.state is State.SENT
+
+
+def test_a_peer_that_breaks_off_now_and_then_loses_no_instance(line: Line) -> None:
+    """What counts is one instance, over and over; not the peer's bad days."""
+    peer = Peer()
+    peer.breaks_after = 0
+    for _ in range(2 * BREAKS):
+        line.round(peer)
+        line.clock.now += 61
+    assert {(row.outcome, row.broken_off) for row in line.outbox.of(line.job)} == {("pending", 0)}
+    peer.breaks_after = None
+    line.round(peer)
+    assert line.state is State.SENT
+
+
+def test_a_dead_peer_is_called_once_for_all_jobs_and_when_it_is_back_all_are_due(line: Line) -> None:
+    jobs = [line.job, *(line.a_sending_job(str(number)) for number in range(4))]
+    peer = Peer()
+    peer.is_there = False
+    for _ in range(3):
+        line.round(peer)
+        line.clock.now += 61
+    assert peer.associations == 3, "each job waited for the time-out of its own call"
+    line.round(peer)
+    newcomer = line.a_sending_job("newcomer")
+    peer.is_there = True
+    line.round(peer)
+    line.round(peer)
+    assert {the_job(line.store, job).state for job in (*jobs, newcomer)} == {State.SENT}, "their pauses had not ended"
+
+
+def test_what_it_told_to_come_later_waits_when_it_is_back(line: Line) -> None:
+    peer = Peer()
+    peer.outcomes = lambda uid: "retry"
+    line.round(peer)
+    line.a_sending_job("second")
+    peer.outcomes = lambda uid: "stored"
+    line.round(peer)
+    assert line.outcomes() == ["pending"] * 3
+
+
+def test_the_next_job_is_looked_for_when_the_one_before_is_sent(line: Line) -> None:
+    """A patient of today who comes while a cohort is sent is the next."""
+    cohort = [line.job, *(line.a_sending_job(str(number)) for number in range(3))]
+    for job in cohort:
+        line.store.put(job, Priority.COHORT)
+    peer = Peer()
+    order: list[str] = []
+
+    def come_meanwhile(uid: str) -> Outcome:
+        job = uid.split(".")[3]
+        order.extend([job] if job not in order else [])
+        if len(order) == 1 and len(line.store.jobs()) == len(cohort):
+            line.a_sending_job("today")
+        return "stored"
+
+    peer.outcomes = come_meanwhile
+    line.round(peer)
+    assert order == ["1", "5", "2", "3", "4"]

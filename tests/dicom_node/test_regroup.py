@@ -4,6 +4,7 @@ import sqlite3
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ from typing import Any
 import pytest
 
 from dicom_node.model import Completeness, Group, Instance
-from dicom_node.regroup import place, regroup
-from dicom_node.states import State
+from dicom_node.regroup import place, priority, regroup
+from dicom_node.states import Priority, State
 from dicom_node.store import Job, Store
 from tests.dicom_node.making import STUDY, a_group, a_ready_job, an_instance, the_job
 
@@ -247,3 +248,56 @@ def test_what_comes_again_of_a_job_that_is_to_be_run_again_is_run(store: Store) 
     store.look_again_at(STUDY)
     regroup(store, group, 9.0, 1.0, frozenset())
     assert [(j.group_key, j.state) for j in store.jobs()] == [("before", State.FOREIGN), ("other", State.READY)]
+
+
+SCANNED = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("acquired_at", "days_later", "fetched", "expected"),
+    [
+        ("20260301120000", 0.1, False, Priority.TODAY),
+        ("20260301120000.000", 1.4, False, Priority.TODAY),
+        ("20260301120000", 1.0, True, Priority.COHORT),
+        ("20260301120000", 30.0, False, Priority.COHORT),
+        ("120000.000000", 30.0, False, Priority.TODAY),
+        ("20269999120000", 30.0, False, Priority.TODAY),
+        ("", 30.0, False, Priority.TODAY),
+        ("20260301120000", -30.0, False, Priority.TODAY),
+    ],
+)
+def test_who_was_just_scanned_is_told_from_a_cohort(
+    acquired_at: str, days_later: float, fetched: bool, expected: Priority
+) -> None:
+    group = a_group([1, 2])
+    images = [
+        replace(
+            image,
+            received_at=SCANNED.timestamp() + days_later * 86400,
+            frames=(replace(image.frames[0], acquired_at=acquired_at),),
+        )
+        for image in group.instances
+    ]
+    assert priority(replace(group, instances=tuple(images)), fetched) is expected
+
+
+def test_what_was_fetched_is_a_cohort(store: Store) -> None:
+    series = an_instance(1).series_instance_uid
+    for state, expected in (("refused", Priority.TODAY), ("fetched", Priority.COHORT)):
+        store.database.execute("DELETE FROM fetches")
+        columns = {
+            "peer": "pacs",
+            "study_instance_uid": STUDY,
+            "series_instance_uid": series,
+            "images": 1,
+            "state": state,
+            "reason": "",
+            "attempts": 1,
+            "due_at": 1.0,
+            "changed_at": 1.0,
+        }
+        store.database["fetches"].insert(columns)
+        group = a_group([1], key=state)
+        fresh = replace(group.instances[0], received_at=0.0)
+        place(store, replace(group, instances=(fresh,)), 5.0)
+        assert store.jobs()[-1].priority is expected
