@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-import shutil
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from dicom_node.commands import main
+from dicom_node.convert import describe
 from dicom_node.daemon import alone_in
+from dicom_node.index import Index
+from dicom_node.spool import Spool
 from dicom_node.store import Store
 from tests.e2e.phantom import simple_head
 from tests.simulation.siemens import write_siemens
@@ -19,15 +21,10 @@ from tests.simulation.siemens import write_siemens
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     """A node that has taken one study, and stands."""
-    from dicom_node.convert import describe
-    from dicom_node.index import Index
-    from dicom_node.spool import Spool
-
     folder = tmp_path / "state"
     study = folder / "images" / "ab"
-    write_siemens(simple_head(1, shape=(8, 8, 4)), tmp_path / "study")
-    shutil.copytree(tmp_path / "study", study)
-    for number, path in enumerate(sorted(study.iterdir())):
+    study.mkdir(parents=True)
+    for number, path in enumerate(write_siemens(simple_head(1, shape=(8, 8, 4)), tmp_path / "study")):
         path.rename(study / f"{number:032x}.dcm")
     with closing(Store(folder / "node.db")) as store:
         Index(store, Spool(folder), describe).reconcile()
