@@ -87,7 +87,7 @@ def _run(options: argparse.Namespace) -> int:
     new = Fetches(store).add(name, told(), time.time(), again=options.again)
     left_alone = counts["good"] - new
     print(
-        f"{counts.total()} series found, {counts['good']} of them good, {left_alone} of those known, here or made before\n"
+        f"{counts.total()} series found, {counts['good']} good ones, {left_alone} of these known, here or made before\n"
         f"{new} series are to be fetched, when the node runs; qsm-node fetch --list tells how far it is"
     )
     return DONE
