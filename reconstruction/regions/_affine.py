@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from reconstruction.acquisition import BoolArray, FloatArray
 from reconstruction.regions._images import Images
+from reconstruction.regions._sampling import sampled
 from reconstruction.regions._template import Template, mixed, mixing, smoothed
 
 LEVELS = ((12.0, 4), (8.0, 3), (5.0, 3))
@@ -83,23 +84,25 @@ def _descend(
     found: AffineMap, images: Images, template: Template, x: FloatArray, where: BoolArray, width: float
 ) -> AffineMap:
     """Gauss–Newton at one width, over the voxels marked."""
-    step = images.grid.step
-    seen = {name: smoothed(image, width, step) for name, image in images.contrasts.items()}
-    seen["brain"] = smoothed(images.brain, width, step)
+    names = (*images.contrasts, "brain")
+    stack = np.stack([*images.contrasts.values(), images.brain])
+    values = dict(zip(names, smoothed(stack, width, images.grid.step)[:, where], strict=True))
+    scales = {name: 1 / max(float(v.var()), 1e-12) for name, v in values.items()}
     blurred = template.blurred(width)
     x = x[:, where]
     from_centre = (x - found.centre[:, None]) / RADIUS_MM
-    values = {name: image[where] for name, image in seen.items()}
-    scales = {name: 1 / max(float(v.var()), 1e-12) for name, v in values.items()}
+    everywhere = np.ones(x.shape[1], bool)
+    contrasts = {name: values[name] for name in images.contrasts}
     for _ in range(STEPS):
-        at = blurred.voxels(found(x))
-        laid_over = np.stack([_sample(tissue, at) for tissue in blurred.tissues])
-        amounts = mixing({n: v for n, v in values.items() if n != "brain"}, laid_over, np.ones(len(x[0]), bool))
+        laid_over, slopes = _with_slopes(blurred, found(x))
+        amounts = mixing(contrasts, laid_over[:-1], everywhere)
         normal, right = np.zeros((12, 12)), np.zeros(12)
         for name, value in values.items():
-            image = blurred.brain if name == "brain" else mixed(blurred.tissues, amounts[name])
-            residual = value - _sample(image, at)
-            slope = np.stack([_sample(g, at) for g in _gradient(image, blurred.affine)])
+            if name == "brain":
+                residual, slope = value - laid_over[-1], slopes[-1]
+            else:
+                residual = value - mixed(laid_over[:-1], amounts[name])
+                slope = np.tensordot(amounts[name], slopes[:-1], 1)
             J = np.concatenate([(slope[:, None] * from_centre[None]).reshape(9, -1), slope]).astype(np.float64)
             normal += scales[name] * J @ J.T
             right += scales[name] * J @ residual
@@ -111,10 +114,15 @@ def _descend(
     return found
 
 
-def _gradient(image: FloatArray, affine: NDArray[np.float64]) -> FloatArray:
-    """(3, x, y, z), 1/mm along right, front, top."""
-    return np.tensordot(np.linalg.inv(affine[:3, :3]).T, np.array(np.gradient(image)), 1).astype(np.float32)
+def _with_slopes(template: Template, places: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """The tissues and last the brain at places (3, n) in mm: (tissue, n); and their slopes (tissue, 3, n), 1/mm.
 
-
-def _sample(image: FloatArray, at: NDArray[np.floating]) -> FloatArray:
-    return ndimage.map_coordinates(image, at, order=1, output=np.float32)
+    The difference of what lies a voxel to either side is the central difference, interpolated.
+    """
+    stack = np.concatenate([template.tissues, template.brain[None]])
+    steps = np.concatenate([np.zeros((3, 1)), np.eye(3), -np.eye(3)], axis=1).astype(np.float32)
+    at = template.voxels(places)[:, None, None, :] + steps[:, :, None, None]
+    here, *around = np.moveaxis(sampled(stack, at)[:, :, 0], 1, 0)
+    slopes = (np.stack(around[:3], 1) - np.stack(around[3:], 1)) / 2
+    to_mm = np.linalg.inv(template.affine[:3, :3]).T.astype(np.float32)
+    return here, np.einsum("ij,tjn->tin", to_mm, slopes)

@@ -50,7 +50,7 @@ def register(images: Images, template: Template, chi_weight: float) -> Registrat
     """Finds where in the template each voxel lies.  chi_weight: of χ against 1 for the other contrasts."""
     straight = align(images, template)
     at = template.voxels(straight(images.grid.places()))
-    tissues = sampled(np.stack([*template.tissues, template.brain]), at)
+    tissues = sampled(np.concatenate([template.tissues, template.brain[None]]), at)
     fixed = {**images.contrasts, "brain": images.brain}
     laid_over, width = tissues, MIXING_MM
     warp = np.zeros((3, *images.grid.shape), np.float32)
@@ -71,9 +71,9 @@ def register(images: Images, template: Template, chi_weight: float) -> Registrat
 def _amounts(images: Images, laid_over: FloatArray, width_mm: float) -> dict[str, FloatArray]:
     """How much of each tissue the brain's contrasts hold.  laid_over: the template's tissues, the brain last."""
     step = images.grid.step
-    blurred = {name: smoothed(image, width_mm, step) for name, image in images.contrasts.items()}
-    tissues = np.stack([smoothed(tissue, width_mm, step) for tissue in laid_over[:-1]])
-    return mixing(blurred, tissues, images.judged)
+    blurred = smoothed(np.stack([*images.contrasts.values()]), width_mm, step)
+    tissues = smoothed(laid_over[:-1], width_mm, step)
+    return mixing(dict(zip(images.contrasts, blurred, strict=True)), tissues, images.judged)
 
 
 def _weights(images: Images, moving: Mapping[str, FloatArray]) -> dict[str, float]:
@@ -85,8 +85,8 @@ def _weights(images: Images, moving: Mapping[str, FloatArray]) -> dict[str, floa
 
 def _likeness(images: Images, name: str, template: FloatArray, near: BoolArray | None = None) -> float:
     step, where = images.grid.step, images.judged if near is None else near
-    one = smoothed(images.contrasts[name], FINE_MM, step)[where]
-    return _correlation(one, smoothed(template, FINE_MM, step)[where])
+    one, other = smoothed(np.stack([images.contrasts[name], template]), FINE_MM, step)
+    return _correlation(one[where], other[where])
 
 
 def _match(

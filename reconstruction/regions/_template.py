@@ -13,18 +13,15 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from reconstruction.acquisition import BoolArray, FloatArray
 from reconstruction.atlas import Atlas, structure
+from reconstruction.regions._gaussian import gaussian
 from reconstruction.regions._images import FWHM
 from reconstruction.regions._mixtures import density_ratio
 
 EDGE = 1.0
 """log(density/threshold) grows by about 1 for each mm into a structure of subcortical size."""
-
-REACH = 3.0
-"""Standard deviations to which a Gaussian is computed."""
 
 RIDGE = 1e-4
 """Of the mean power of the tissues: keeps a structure of a few voxels from taking any value."""
@@ -32,12 +29,12 @@ RIDGE = 1e-4
 
 @dataclass(frozen=True, eq=False)
 class Template:
-    """What brains are mixed from: float32 (x, y, z) each.  affine: voxel → mm.  tissues: fluid last among the
-    tissues, then the structures, both sides together.  nuclei: all structures; nothing in an atlas without mixtures."""
+    """What brains are mixed from: float32 (x, y, z).  affine: voxel → mm.  tissues: (tissue, x, y, z), fluid last among
+    them, then the structures, both sides together.  nuclei: all structures; nothing in an atlas without mixtures."""
 
     affine: NDArray[np.float64]
     brain: FloatArray
-    tissues: tuple[FloatArray, ...]
+    tissues: FloatArray
     nuclei: FloatArray
 
     @property
@@ -55,12 +52,9 @@ class Template:
     def blurred(self, width_mm: float) -> Template:
         """Smoothed to a full width at half maximum, on as few voxels as hold it."""
         every = max(1, int(width_mm / self.step / 2))
-
-        def coarse(volume: FloatArray) -> FloatArray:
-            return np.ascontiguousarray(smoothed(volume, width_mm, self.step)[::every, ::every, ::every])
-
-        thinned = self.affine @ np.diag([every, every, every, 1.0])
-        return Template(thinned, coarse(self.brain), tuple(map(coarse, self.tissues)), coarse(self.nuclei))
+        stack = np.concatenate([self.tissues, self.brain[None], self.nuclei[None]])
+        *tissues, brain, nuclei = gaussian(stack, width_mm / FWHM / self.step, every)
+        return Template(self.affine @ np.diag([every, every, every, 1.0]), brain, np.stack(tissues), nuclei)
 
 
 def template_of(atlas: Atlas) -> Template:
@@ -77,7 +71,7 @@ def template_of(atlas: Atlas) -> Template:
     brain = atlas.brain.astype(np.float32)
     fluid = np.clip(brain - sum(atlas.tissues.values(), start=np.float32(0)), 0, 1)
     tissues = (*(image * rest for image in atlas.tissues.values()), fluid * rest, *structures.values())
-    return Template(affine, brain, tuple(t.astype(np.float32) for t in tissues), nuclei)
+    return Template(affine, brain, np.stack(tissues).astype(np.float32), nuclei)
 
 
 def mixing(images: Mapping[str, FloatArray], laid_over: FloatArray, where: BoolArray) -> dict[str, FloatArray]:
@@ -97,11 +91,11 @@ def mixing(images: Mapping[str, FloatArray], laid_over: FloatArray, where: BoolA
     return found
 
 
-def mixed(tissues: FloatArray | tuple[FloatArray, ...], amounts: FloatArray) -> FloatArray:
+def mixed(tissues: FloatArray, amounts: FloatArray) -> FloatArray:
     """The image that has so much of each tissue."""
     return np.asarray(sum(a * t for a, t in zip(amounts, tissues, strict=True)), np.float32)
 
 
-def smoothed(volume: FloatArray, width_mm: float, step: float) -> FloatArray:
-    """Gaussian of a full width at half maximum in mm."""
-    return ndimage.gaussian_filter(volume, width_mm / FWHM / step, truncate=REACH)
+def smoothed(volumes: FloatArray, width_mm: float, step: float) -> FloatArray:
+    """Volumes (n, x, y, z), each with a Gaussian of a full width at half maximum in mm."""
+    return gaussian(volumes, width_mm / FWHM / step)
