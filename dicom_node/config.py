@@ -18,6 +18,7 @@ from dicom_node.errors import InvalidConfiguration
 from dicom_node.lines import Location, line_of, lines_of
 from dicom_node.rules import Contradiction, contradictions
 from dicom_node.settings import (
+    Audit,
     Destination,
     Fetch,
     Group,
@@ -55,6 +56,7 @@ class Config(Table):
     retention: Retention = Retention()
     watch: Watch = Watch()
     notify: Notify = Notify()
+    audit: Audit = Audit()
     log: Log = Log()
 
     @model_validator(mode="after")

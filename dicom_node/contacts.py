@@ -8,7 +8,7 @@ disk keeps no peer waiting.  What was left since the last round of a process tha
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -33,10 +33,9 @@ class Event(StrEnum):
 
 @dataclass(frozen=True)
 class Transfer:
-    """What an association brought of one study.  path: one of its files."""
+    """What an association brought of one study.  sop_classes: how many of each.  path: one of the files."""
 
-    sop_classes: frozenset[str]
-    instances: int
+    sop_classes: Counter[str]
     path: Path
 
 

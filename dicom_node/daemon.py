@@ -30,6 +30,7 @@ from dicom_node.catalogue import Catalogue
 from dicom_node.clock import SteadyClock
 from dicom_node.commit import Commitments, Committer, ask
 from dicom_node.config import Config, recipe_file
+from dicom_node.contacts import Contact
 from dicom_node.convert import describe
 from dicom_node.crontab import Timetable
 from dicom_node.deliver import Courier, SendFunction
@@ -60,10 +61,12 @@ from dicom_node.send import send
 from dicom_node.spool import Spool
 from dicom_node.stow import stow
 from dicom_node.supervise import DICOM, DICOM_TLS, Supervisor, inherited
+from dicom_node.trail import Trail
 from dicom_node.vouch import Vouch
 from dicom_node.wado import Landing
 from dicom_node.watch.watcher import Watcher
 from dicom_node.web import WebService
+from dicom_node.witness import Witness
 
 CLEAN_UP_EVERY = 300.0
 """Seconds."""
@@ -138,6 +141,8 @@ class Daemon:
         self._vouch = vouch = Vouch(
             self.store, peers, calling, config.send, lambda: bool(self.index.pending), clock, lambda: self._stopping
         )
+        self._trail = Trail(config.audit, clock, identity.client if identity else None)
+        self._witness = Witness(exchange.author(config), self._trail, clock)
         self.watcher = Watcher(
             config.watch,
             self.store,
@@ -171,10 +176,10 @@ class Daemon:
             services=[
                 exchange.commitment_service(self._commitments, vouch),
                 exchange.procedure_step_service(ProcedureSteps(self.store, self._clock)),
-                self._answerer.service(),
+                self._witness.service(self._answerer.service()),
             ],
             given=given,
-            on_contact=self.watcher.contact,
+            on_contact=self._contact,
         )
         self._executor = ProcessPerJob(
             config.reconstruct.workers_at_once,
@@ -270,7 +275,7 @@ class Daemon:
                 target,
                 config.send,
                 self._calling,
-                self.watcher.metrics.counting(function, target.name),
+                self._witness.watching(self.watcher.metrics.counting(function, target.name), target),
                 self._jobs_folder,
                 self._clock,
                 lambda: self._stopping,
@@ -300,6 +305,8 @@ class Daemon:
         self.index.start()
         tell({"pid": os.getpid(), "port": self.receiver.port, "started_at": self._clock()})
         self._rounds.start()
+        self._trail.start()
+        self._witness.started()
         log.info("serving", port=self.receiver.port, state_folder=str(self._config.node.state_folder))
         self._supervisor.ready(self._status())
         while not self._stopping:
@@ -308,7 +315,7 @@ class Daemon:
         log.info("stopping")
         self._supervisor.stopping()
         self.receiver.stop()
-        self.watcher.stop()
+        self._guarded("watch", self.watcher.stop)()  # a full disk must keep nothing below from its end
         self.index.stop()
         self._rounds.renew({})
         while "dispatch" in self._rounds.running:  # once it gives out no more, what runs can be handed back
@@ -317,8 +324,10 @@ class Daemon:
         self._rounds.stop()
         if self._damage:
             raise DatabaseDamaged(f"{self.store.path} is damaged: {self._damage}; start again: it is made anew then")
-        self._ledger()
-        self._narrate(())
+        self._guarded("ledger", self._ledger)()
+        self._guarded("narrate", lambda: self._narrate(()))()
+        self._witness.stopping()
+        self._trail.stop()
         log.info("stopped")
 
     def _look_around(self) -> None:
@@ -434,6 +443,10 @@ class Daemon:
     def _stored(self, stored: Stored) -> None:
         self.index.take(stored)
         self.watcher.metrics.stored(stored)
+
+    def _contact(self, contact: Contact) -> None:
+        self.watcher.contact(contact)
+        self._witness.contact(contact)
 
     def _refused(self, refused: Refused) -> None:
         self.index.object_to(refused)

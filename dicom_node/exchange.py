@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -11,6 +12,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import evt
 
 from dicom_node import settings
+from dicom_node.audit import Author
 from dicom_node.call import Destination, SendSettings
 from dicom_node.commit import PUSH_MODEL, Commitments, take_report
 from dicom_node.config import Config
@@ -134,3 +136,10 @@ def commitment_service(commitments: Commitments, vouch: Vouch) -> Service:
 def procedure_step_service(steps: ProcedureSteps) -> Service:
     """What scanners tell of what they have made."""
     return Service({MPPS: UNCOMPRESSED}, [(evt.EVT_N_CREATE, steps.created), (evt.EVT_N_SET, steps.set)])
+
+
+def author(config: Config) -> Author:
+    """Who writes the node's audit messages."""
+    host = socket.gethostname()
+    address = host if config.receive.host in ("0.0.0.0", "::", "") else config.receive.host
+    return Author(config.node.ae_title, address, f"{config.node.ae_title}@{host}", config.audit.site)

@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -163,9 +164,8 @@ class _Open:
 
     def took(self, received: ReceivedObject, path: Path) -> None:
         self.stored += 1
-        before = self.transfers.get(received.study_instance_uid, Transfer(frozenset(), 0, path))
-        sop_classes = before.sop_classes | {received.sop_class_uid}
-        self.transfers[received.study_instance_uid] = Transfer(sop_classes, before.instances + 1, path)
+        transfer = self.transfers.setdefault(received.study_instance_uid, Transfer(Counter(), path))
+        transfer.sop_classes[received.sop_class_uid] += 1
 
 
 class Receiver:

@@ -379,6 +379,20 @@ def _is_here(host: str | None) -> bool:
     return host in ("127.0.0.1", "::1", "localhost")
 
 
+class Audit(Table):
+    """Where audit messages go (PS3.15 A.5), which name patients; see `trail`.
+
+    host: of the repository, "" for none.  certificate: the DNS name in its certificate, where that is not `host`; with
+    [tls] ours is shown and its authorities are believed, else those of the system.  site: AuditEnterpriseSiteID.
+    """
+
+    host: str = ""
+    port: Annotated[int, Field(ge=1, le=65535)] = 6514
+    protocol: Literal["tls", "udp"] = "tls"
+    certificate: str = ""
+    site: str = ""
+
+
 class Log(Table):
     style: Literal["console", "json"] = "console"
     level: Literal["debug", "info", "warning", "error"] = "info"

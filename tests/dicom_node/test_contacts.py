@@ -79,5 +79,5 @@ def test_the_receiver_tells_of_everybody_who_calls(tmp_path: Path) -> None:
         (Event.REJECTED, "", "MR2", "127.0.0.1"),
     ]
     [transfer] = told[1].transfers.values()
-    assert transfer.instances == told[1].stored == 1
+    assert transfer.sop_classes.total() == told[1].stored == 1
     assert transfer.path.is_file()

@@ -18,6 +18,7 @@ from structlog.testing import capture_logs
 from demo.archive import Archive
 from demo.scanner import push
 from dicom_node.call import Destination, SendSettings
+from dicom_node.commands import main
 from dicom_node.config import Config
 from dicom_node.daemon import LOCK_FILE, AlreadyRunning, Daemon, alone_in
 from dicom_node.reconstruct import Recipe
@@ -137,6 +138,24 @@ def test_a_job_that_kills_its_worker_fails_alone(
         failed = daemon.store.jobs(State.FAILED)[0]
         assert "killed by SIGKILL" in failed.reason
         assert "attempt 2 of 2" in failed.reason
+
+
+def test_a_job_is_cancelled_and_taken_up_again_while_the_node_runs(
+    tmp_path: Path, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = a_config(tmp_path, archive)
+    file = tmp_path / "node.toml"
+    file.write_text(f'[node]\nstate_folder = "{config.node.state_folder}"\n')
+    mark = config.node.state_folder / "jobs" / "1" / "pid"
+    with serving(config, monkeypatch, play_slowly) as daemon:
+        send(a_study(tmp_path), daemon)
+        wait_until(lambda: mark.is_file() and mark.read_text(), "the worker works", 60)
+        assert main(["cancel", "1", "--config", str(file)]) == 0
+        wait_until(lambda: is_gone(int(mark.read_text())) and not daemon.dispatch.running, "the worker is stopped", 60)
+        assert (states(daemon), archive.paths) == ([State.CANCELLED], {})
+        assert main(["retry", "1", "--config", str(file)]) == 0
+        wait_for(daemon, State.SENT)
+    assert set(archive.sent.values()) == {1}
 
 
 def test_a_dead_archive_keeps_nothing_from_the_living_one(

@@ -1,0 +1,197 @@
+"""The witness: turns what happens on the node's associations into audit messages and leaves them to the trail.
+
+It stands beside the line: what it is handed, it passes on unchanged, and what it notes never holds anybody up.  Headers
+of files are read when a message is made, on the trail's thread.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_file_meta_info
+from pynetdicom import evt
+
+from dicom_node.audit import Author, Outcome, Party, Patient, Study
+from dicom_node.call import Destination, SendSettings
+from dicom_node.contacts import Contact, Event, Transfer
+from dicom_node.deliver import SendFunction
+from dicom_node.errors import PeerFailure
+from dicom_node.receive import Service
+from dicom_node.send import Delivery
+from dicom_node.trail import Trail
+from dicom_node.web import WebService
+
+_HEADER = ("PatientID", "PatientName", "AccessionNumber", "StudyInstanceUID")
+
+
+class Witness:
+    """clock: s since the epoch."""
+
+    def __init__(self, author: Author, trail: Trail, clock: Callable[[], float]) -> None:
+        self._author = author
+        self._trail = trail
+        self._clock = clock
+
+    def started(self) -> None:
+        at = self._clock()
+        self._trail.tell(lambda: self._author.activity(at, started=True))
+
+    def stopping(self) -> None:
+        at = self._clock()
+        self._trail.tell(lambda: self._author.activity(at, started=False))
+
+    def contact(self, contact: Contact) -> None:
+        """For the receiver's `on_contact`: who was rejected, and what those brought who were not."""
+        caller = Party(contact.calling_ae_title, contact.host)
+        if contact.event is Event.REJECTED:
+            self._trail.tell(lambda: self._author.rejected(contact.at, caller, contact.reason))
+        for uid, transfer in contact.transfers.items():
+            self._trail.tell(partial(self._brought, contact, caller, uid, transfer))
+
+    def _brought(self, contact: Contact, caller: Party, uid: str, transfer: Transfer) -> bytes:
+        header = _header(transfer.path)
+        study = Study(uid, tuple(sorted(transfer.sop_classes.items())), _text(header, "AccessionNumber"))
+        return self._author.transferred(
+            contact.at, caller, self._author.node, study, _patient(header), requestor=caller
+        )
+
+    def watching(self, function: SendFunction, target: Destination | WebService) -> SendFunction:
+        """The same function; what is sent by it is noted, before and after."""
+        destination = _party(target)
+
+        def send(files: Sequence[Path], to: Any, settings: SendSettings) -> Iterator[Delivery]:
+            began, stored, failure = self._clock(), list[Path](), ""
+            self._trail.tell(lambda: self._sends(began, destination, files))
+            try:
+                for delivery in function(files, to, settings):
+                    if delivery.outcome == "stored":
+                        stored.append(delivery.path)
+                    yield delivery
+            except PeerFailure as error:
+                failure = str(error)
+                raise
+            finally:
+                at, missing = self._clock(), len(files) - len(stored)
+                if stored:
+                    self._trail.tell(lambda: self._sent(at, destination, stored, Outcome.SUCCESS, ""))
+                if missing:
+                    why = failure or f"{missing} of {len(files)} instances were not stored"
+                    left = [path for path in files if path not in set(stored)]
+                    self._trail.tell(lambda: self._sent(at, destination, left, Outcome.MINOR_FAILURE, why))
+
+        return send
+
+    def _sends(self, at: float, destination: Party, files: Sequence[Path]) -> bytes:
+        header = _header(files[0])
+        study = Study(_text(header, "StudyInstanceUID"), _classes(files), _text(header, "AccessionNumber"))
+        return self._author.transferring(at, self._author.node, destination, [study], _patient(header))
+
+    def _sent(self, at: float, destination: Party, files: Sequence[Path], outcome: Outcome, description: str) -> bytes:
+        header, node = _header(files[0]), self._author.node
+        study = Study(_text(header, "StudyInstanceUID"), _classes(files), _text(header, "AccessionNumber"))
+        return self._author.transferred(
+            at, node, destination, study, _patient(header), requestor=node, outcome=outcome, description=description
+        )
+
+    def service(self, service: Service) -> Service:
+        """The same service; what is asked and handed out by it (C-FIND, C-GET, C-MOVE) is noted."""
+        noting = {evt.EVT_C_FIND: self._finding, evt.EVT_C_GET: self._handing, evt.EVT_C_MOVE: self._handing}
+        handlers = [
+            (event, noting[event](handler) if event in noting else handler) for event, handler in service.handlers
+        ]
+        return Service(service.contexts, handlers, service.returns)
+
+    def _finding(self, handler: Callable[[evt.Event], Any]) -> Callable[[evt.Event], Any]:
+        def find(event: evt.Event) -> Any:
+            at, caller = self._clock(), _caller(event)
+            request: Any = event.request
+            sop_class, query = str(request.AffectedSOPClassUID), request.Identifier.getvalue()
+            syntax = str(event.context.transfer_syntax)
+            self._trail.tell(lambda: self._author.queried(at, caller, sop_class, query, syntax))
+            return handler(event)
+
+        return find
+
+    def _handing(self, handler: Callable[[evt.Event], Any]) -> Callable[[evt.Event], Any]:
+        """What pynetdicom is given by the handler: for C-MOVE first where to, then a number, then pairs with a data set
+        each, which it sends."""
+
+        def hand(event: evt.Event) -> Any:
+            caller, destination = _caller(event), _caller(event)
+            handed: dict[str, tuple[Dataset, Counter[str]]] = {}
+            try:
+                for item in handler(event):
+                    if isinstance(item, tuple) and len(item) > 1:
+                        if isinstance(item[1], Dataset) and "SOPClassUID" in item[1]:
+                            uid = str(item[1].get("StudyInstanceUID", ""))
+                            handed.setdefault(uid, (_identity(item[1]), Counter()))[1][str(item[1].SOPClassUID)] += 1
+                        elif isinstance(item[0], str) and isinstance(item[1], int):
+                            destination = Party(str(event.move_destination).strip(), item[0])
+                    yield item
+            finally:
+                at = self._clock()
+                for uid, (header, counts) in handed.items():
+                    study = Study(uid, tuple(sorted(counts.items())), _text(header, "AccessionNumber"))
+                    node, patient = self._author.node, _patient(header)
+                    self._trail.tell(
+                        partial(self._author.transferred, at, node, destination, study, patient, requestor=caller)
+                    )
+
+        return hand
+
+
+def _party(target: Destination | WebService) -> Party:
+    if isinstance(target, Destination):
+        return Party(target.ae_title, target.host)
+    return Party("", urlsplit(target.url).hostname or "", target.url)
+
+
+def _caller(event: evt.Event) -> Party:
+    return Party(str(event.assoc.requestor.ae_title).strip(), str(event.assoc.requestor.address))
+
+
+def _header(path: Path) -> Dataset:
+    """Whose images a file holds; nothing where it is gone or cannot be read."""
+    try:
+        return dcmread(path, stop_before_pixels=True, specific_tags=list(_HEADER))
+    except (OSError, InvalidDicomError):
+        return Dataset()
+
+
+def _identity(dataset: Dataset) -> Dataset:
+    """Only what names study and patient of a data set that would keep its pixels in memory."""
+    found = Dataset()
+    for keyword in _HEADER:
+        if keyword in dataset:
+            setattr(found, keyword, dataset[keyword].value)
+    return found
+
+
+def _classes(files: Sequence[Path]) -> tuple[tuple[str, int], ...]:
+    """How many of each SOP class, by the files' meta information."""
+    counts: defaultdict[str, int] = defaultdict(int)
+    for path in files:
+        try:
+            counts[str(read_file_meta_info(path).MediaStorageSOPClassUID)] += 1
+        except (OSError, InvalidDicomError, AttributeError):
+            continue
+    return tuple(sorted(counts.items()))
+
+
+def _patient(header: Dataset) -> Patient:
+    return Patient(_text(header, "PatientID"), _text(header, "PatientName"))
+
+
+def _text(header: Dataset, keyword: str) -> str:
+    try:
+        return str(header.get(keyword, "") or "").strip()
+    except Exception:  # noqa: BLE001 - a value in an undeclared character set must not cost the message
+        return ""
