@@ -1,4 +1,4 @@
-"""`make docs`: docs/methods.md, from docs/methods.in.md and the docstrings of the methods.
+"""`make docs`: docs/methods.md, from docs/methods.in.md and the docstrings of the methods; docs/conformance.md too.
 
     python -m benchmarks.document
 
@@ -13,6 +13,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+from benchmarks import conformance
 from reconstruction import Recipe, stage
 
 ROOT = Path(__file__).parents[1]
@@ -73,8 +74,9 @@ def _toml(value: object) -> str:
 
 
 def main() -> int:
-    PAGE.write_text(page(), encoding="utf-8")
-    print(f"Written: {PAGE.relative_to(ROOT)}")
+    for file, made in ((PAGE, page()), (conformance.PAGE, conformance.page())):
+        file.write_text(made, encoding="utf-8")
+        print(f"Written: {file.relative_to(ROOT)}")
     return 0
 
 
