@@ -19,7 +19,7 @@ from pydicom.filereader import read_file_meta_info
 
 from dicom_node.call import SendSettings
 from dicom_node.errors import UnreadableObject
-from dicom_node.send import Delivery, classify
+from dicom_node.send import MOST_SUSPECTED, Delivery, classify
 from dicom_node.web import OF_THE_PEER, BrokenOff, Visit, WebService
 
 _FAILED, _REFERENCED = "00081198", "00081199"
@@ -36,20 +36,23 @@ _LONGEST_ANSWER, _CHUNK = 2**20, 2**16
 def stow(files: Sequence[Path], destination: WebService, settings: SendSettings) -> Iterator[Delivery]:
     """Yields one Delivery for each file as it is answered, in order; like `send.send`, with the same errors."""
     uids = [_uid(path) for path in files]
-    broke_off = False
+    suspected: list[Delivery] = []
     with Visit(destination, settings) as visit:
         for path, uid in zip(files, uids, strict=True):
             try:
                 delivery = _post(visit, path, uid)
             except BrokenOff as error:
-                # Once may be the doing of this instance; twice in a row is the peer's.
-                if broke_off:
+                if len(suspected) == MOST_SUSPECTED:
                     raise
-                delivery = Delivery(uid, path, _PROCESSING_FAILURE, "retry", f"{error} at instance {uid}")
-                broke_off = True
-            else:
-                broke_off = False
+                suspected.append(Delivery(uid, path, None, "retry", f"{error} at instance {uid}", broke_off=True))
+                continue
+            while suspected:
+                yield suspected.pop(0)
             yield delivery
+        if suspected:
+            with visit.ask("GET", "studies", query={"limit": 1}):
+                pass  # they were the last, and the peer still answers, whatever that is
+            yield from suspected
 
 
 def ask(service: WebService, settings: SendSettings) -> None:

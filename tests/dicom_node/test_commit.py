@@ -12,7 +12,7 @@ from pydicom.uid import MRImageStorage
 
 from dicom_node.call import Destination, SendSettings
 from dicom_node.cleanup import clean_up
-from dicom_node.commit import Commitments, Committer, Report, ask
+from dicom_node.commit import Commitments, Committer, Report, ask, prune
 from dicom_node.errors import PeerFailure
 from dicom_node.exchange import commitment_service
 from dicom_node.outbox import Outbox, Result, Row
@@ -352,3 +352,16 @@ def test_a_destination_without_the_service_says_so(line: Line, tmp_path: Path) -
         Committer(line.commitments, target, SendSettings(), ask, lambda: False)()
     assert "accepted none of the 1 presentation contexts" in line.outbox.of(line.job)[0].comment
     assert line.rows() == [("stored", "due")] * 2
+
+
+def test_answered_transactions_are_forgotten_when_they_are_old_and_open_ones_never(line: Line) -> None:
+    line.deliver()
+    rows = line.outbox.of(line.job)
+    answered, open_ = line.commitments.begin(rows), line.commitments.begin(rows)
+    line.commitments.withdraw(answered, "not answered")
+    assert prune(line.store, line.clock()) == 0
+    line.clock.now += 1
+    assert prune(line.store, line.clock()) == 1
+    assert prune(line.store, line.clock()) == 0
+    assert (line.commitments.answered(open_), line.commitments.answered(answered)) == (False, True)
+    assert not line.commitments.report(answered, "PACS", [], {}), "as of one that we did not begin"

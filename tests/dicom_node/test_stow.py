@@ -16,6 +16,7 @@ from pydicom import dcmread
 from dicom_node.call import SendSettings
 from dicom_node.deliver import Courier
 from dicom_node.errors import PeerFailure, UnreadableObject
+from dicom_node.send import MOST_SUSPECTED
 from dicom_node.settings import Send
 from dicom_node.states import State
 from dicom_node.stow import ask, stow
@@ -123,11 +124,11 @@ UID = mr_image(1).SOPInstanceUID
         (400, b"", "refused", 0xC000),
         (415, b"", "refused", 0x0122),
         (500, b"", "retry", 0x0110),
-        (BREAKS_OFF, b"", "retry", 0x0110),
+        (BREAKS_OFF, b"", "retry", None),
     ],
 )
 def test_what_an_answer_means(
-    server: Server, tmp_path: Path, code: int, body: object, outcome: str, status: int
+    server: Server, tmp_path: Path, code: int, body: object, outcome: str, status: int | None
 ) -> None:
     server.answers = [(code, body)]
     [delivery] = stow(write(tmp_path, mr_image(1)), server.destination, SETTINGS)
@@ -156,19 +157,29 @@ def test_an_instance_that_the_peer_stumbles_over_keeps_no_other(server: Server, 
     assert outcomes == ["retry", "stored", "retry", "stored"]
 
 
-def test_who_breaks_off_twice_in_a_row_is_left_alone(server: Server, tmp_path: Path) -> None:
-    server.answers = [(BREAKS_OFF, b"")] * 3
-    deliveries = stow(write(tmp_path, *(mr_image(n) for n in range(3))), server.destination, SETTINGS)
-    assert next(deliveries).outcome == "retry"
+def test_who_breaks_off_at_one_after_the_other_is_left_alone_and_none_of_them_is_blamed(
+    server: Server, tmp_path: Path
+) -> None:
+    server.answers = [(200, {}), *[(BREAKS_OFF, b"")] * 6]
+    deliveries = stow(write(tmp_path, *(mr_image(n) for n in range(7))), server.destination, SETTINGS)
+    assert next(deliveries).outcome == "stored"
     with pytest.raises(PeerFailure, match="broke off"):
         next(deliveries)
-    assert len(server.got) == 2
+    assert len(server.got) == 2 + MOST_SUSPECTED
+
+
+def test_who_breaks_off_at_a_few_and_answers_then_has_trouble_with_those(server: Server, tmp_path: Path) -> None:
+    server.answers = [(200, {}), *[(BREAKS_OFF, b"")] * MOST_SUSPECTED]
+    files = write(tmp_path, *(mr_image(n) for n in range(1 + MOST_SUSPECTED)))
+    deliveries = list(stow(files, server.destination, SETTINGS))
+    assert [delivery.path for delivery in deliveries] == files
+    assert [delivery.broke_off for delivery in deliveries] == [False, *[True] * MOST_SUSPECTED]
 
 
 def test_half_an_answer_is_none(server: Server, tmp_path: Path) -> None:
     server.answers, server.withheld = [(200, b"")], 10
     [delivery] = stow(write(tmp_path, mr_image(1)), server.destination, SETTINGS)
-    assert (delivery.outcome, delivery.status) == ("retry", 0x0110)
+    assert (delivery.outcome, delivery.status, delivery.broke_off) == ("retry", None, True)
 
 
 def test_words_of_the_peer_are_kept_from_the_log(server: Server, tmp_path: Path) -> None:
