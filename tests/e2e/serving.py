@@ -48,13 +48,14 @@ class Serving:
         self.module = module
         self._process: subprocess.Popen[bytes] | None = None
         self._log = (folder / "node.log").open("ab")
-        settings = {
+        settings: dict[str, dict[str, Any]] = {
             "node": {"state_folder": str(self.state_folder), "tick": 0.2},
             "receive": {"port": self.port},
             "group": {"quiet_time": 3.0},
             "send": {"first_pause": 0.2, "response_timeout": 5.0},
-            **tables,
         }
+        for table, keys in tables.items():
+            settings[table] = settings.get(table, {}) | keys
         lines = []
         for table, keys in settings.items():
             lines += [f"[{table}]", *(f"{key} = {json.dumps(value)}" for key, value in keys.items())]
@@ -107,6 +108,11 @@ class Serving:
         assert self._process is not None
         self._process.terminate()
         return self._process.wait(PATIENCE)
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     @property
     def ended(self) -> bool:
