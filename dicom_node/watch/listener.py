@@ -93,8 +93,8 @@ class _Server(TCPServer):
         self.names = names
         self.respond = respond
         self._room = threading.Semaphore(WORKERS + MOST_WAITING)
+        self._workers = ThreadPoolExecutor(WORKERS, "watch")  # before the port, which may be taken: that closes it
         super().__init__((host, port), _Handler)
-        self._workers = ThreadPoolExecutor(WORKERS, "watch")
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if not self._room.acquire(blocking=False):
