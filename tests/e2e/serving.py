@@ -51,6 +51,7 @@ class Serving:
         settings: dict[str, dict[str, Any]] = {
             "node": {"state_folder": str(self.state_folder), "tick": 0.2},
             "receive": {"port": self.port},
+            "watch": {"host": ""},
             "group": {"quiet_time": 3.0},
             "send": {"first_pause": 0.2, "response_timeout": 5.0},
         }
