@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
 from functools import partial
 
 import structlog
@@ -38,6 +39,8 @@ _IMAGE_KEYS = (
 )
 _DECIMAL = re.compile(r" *[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)? *")
 """The value representation DS (PS3.5 6.2); archives tell other things too."""
+_MANY = 100
+"""Studies in one answer from which on it may have been cut short; archives stop at some hundreds."""
 _FEWEST_SLICES = 4
 """As many as the node reconstructs; fewer are localisers."""
 
@@ -89,14 +92,11 @@ def seek(
         if isinstance(archive, WebService)
         else _finding(archive, settings, stopping)
     ) as find:
-        dates = f"{wanted.since}-{wanted.until}" if wanted.since or wanted.until else ""
         keys = {
             **_STUDY_KEYS,
-            **{"PatientID": wanted.patient, "StudyInstanceUID": wanted.study},
-            **{"AccessionNumber": wanted.accession, "StudyDate": dates},
+            **{"PatientID": wanted.patient, "StudyInstanceUID": wanted.study, "AccessionNumber": wanted.accession},
         }
-        # All of them before the next question: one association answers one question at a time.
-        for study in _named(find("STUDY", keys), "StudyInstanceUID"):
+        for study in _studies(find, keys, wanted.since, wanted.until):
             for candidate in _study(find, study):
                 is_named = candidate.against == UNTOLD and wanted.study
                 yield replace(candidate, against="") if is_named else candidate
@@ -121,6 +121,26 @@ def judge(series: Mapping[str, Sequence[Dataset]]) -> dict[str, str]:
         elif len(own) < 2 and len(echoes_of_size[len(images)]) < 2:
             against[uid] = f"one echo, {next(iter(own))} ms"
     return against
+
+
+def _studies(find: Find, keys: Mapping[str, str], since: str, until: str) -> Iterator[Dataset]:
+    """Those of a range of dates, of which a long one is asked for in halves: archives cut long answers short, and need
+    not say so."""
+    dates = f"{since}-{until}" if since or until else ""
+    # All of them before the next question: one association answers one question at a time.
+    found = _named(find("STUDY", {**keys, "StudyDate": dates}), "StudyInstanceUID")
+    first = _day(since)
+    last = _day(until) or date.today()
+    if len(found) < _MANY or first is None or first >= last:
+        yield from found
+        return
+    middle = first + (last - first) // 2
+    yield from _studies(find, keys, since, f"{middle:%Y%m%d}")
+    yield from _studies(find, keys, f"{middle + timedelta(days=1):%Y%m%d}", until)
+
+
+def _day(value: str) -> date | None:
+    return datetime.strptime(value, "%Y%m%d").date() if value else None
 
 
 def _study(find: Find, study: Dataset) -> Iterator[Candidate]:

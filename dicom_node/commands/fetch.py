@@ -13,7 +13,7 @@ from datetime import date
 from dicom_node import config as configuration
 from dicom_node import log
 from dicom_node.commands._common import DONE, Subparsers, state_folder_of
-from dicom_node.errors import InvalidConfiguration
+from dicom_node.errors import InvalidConfiguration, PeerFailure
 
 _STATES = ("found", "fetched", "done", "stopped", "refused")
 """Those of `fetches.LISTED`, which is not imported for a parser."""
@@ -84,7 +84,10 @@ def _run(options: argparse.Namespace) -> int:
         print(f"{counts.total()} series found, {counts['good']} of them to be fetched")
         return DONE
     store = Store(state_folder_of(options.config) / "node.db", owner=False)
-    new = Fetches(store).add(name, told(), time.time(), again=options.again)
+    try:
+        new = Fetches(store).add(name, told(), time.time(), again=options.again)
+    except PeerFailure as error:
+        raise PeerFailure(f"{error}; what was found before is kept ({counts.total()} series), ask again") from error
     left_alone = counts["good"] - new
     print(
         f"{counts.total()} series found, {counts['good']} good ones, {left_alone} of these known, here or made before\n"

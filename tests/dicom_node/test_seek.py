@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, timedelta
 
 import pytest
 from pydicom.dataelem import RawDataElement
@@ -14,7 +15,7 @@ from pynetdicom import AE, evt
 
 from dicom_node.call import Destination, SendSettings
 from dicom_node.errors import PeerFailure
-from dicom_node.seek import FIND, UNTOLD, Wanted, _readable, judge, seek
+from dicom_node.seek import FIND, UNTOLD, Wanted, _readable, _studies, judge, seek
 from tests.peers import free_port
 
 
@@ -154,3 +155,32 @@ def test_a_node_that_stops_does_not_wait_for_a_slow_archive() -> None:
                 list(seek(Wanted(), archive.destination, SendSettings(), lambda: archive.asked > 0))
         finally:
             over.set()
+
+
+def test_no_study_is_missed_where_the_archive_cuts_long_answers_short() -> None:
+    """It holds a study a day for a year and a half, and tells at most 120 at once."""
+    days = [date(2023, 1, 1) + timedelta(days=number) for number in range(550)]
+    asked = []
+
+    def find(level: str, keys: Mapping[str, str]) -> list[Dataset]:
+        asked.append(keys["StudyDate"])
+        since, until = keys["StudyDate"].split("-")
+        held = [day for day in days if since <= f"{day:%Y%m%d}" <= (until or "9")]
+        return [an_answer(StudyInstanceUID=f"1.2.{day:%Y%m%d}") for day in held[:120]]
+
+    found = [str(one.StudyInstanceUID) for one in _studies(find, {}, "20230101", "")]
+    assert found == [f"1.2.{day:%Y%m%d}" for day in days], "each once"
+    assert len(asked) < 40
+    assert [str(one.StudyInstanceUID) for one in _studies(find, {}, "20230101", "20230101")] == ["1.2.20230101"]
+
+
+def test_one_day_that_is_too_long_is_asked_for_once() -> None:
+    asked = []
+
+    def find(level: str, keys: Mapping[str, str]) -> list[Dataset]:
+        asked.append(keys["StudyDate"])
+        return [an_answer(StudyInstanceUID=f"1.2.{number}") for number in range(500)]
+
+    assert len(list(_studies(find, {}, "20240101", "20240101"))) == 500
+    assert len(list(_studies(find, {"PatientID": "P"}, "", ""))) == 500, "no range to be parted"
+    assert asked == ["20240101-20240101", ""]
