@@ -154,6 +154,7 @@ class Daemon:
             trouble=lambda: self._trouble(STUCK_AFTER),
             enough=config.retention.minimum_free_bytes,
             clock=clock,
+            audit=lambda: {"sent": self._trail.sent, "lost": self._trail.lost},
         )
         self._notifiers = {
             f"notify by {way}": Notifier(
@@ -220,6 +221,7 @@ class Daemon:
             "dispatch": (self.dispatch, config.node.tick),
             "narrate": (lambda: self._narrate(self.dispatch.running), config.node.tick),
             "vouch": (self._vouch, config.node.tick),
+            "settle": (self._settle_anew, config.node.tick),
             "watch": (self.watcher, config.node.tick),
             "ledger": (self._ledger, EVERY),
             "clean up": (
@@ -334,22 +336,22 @@ class Daemon:
         if self._reload_asked:
             self._reload_asked = False
             self.reload()
+        trouble = self._trouble(self._supervisor.patience / 2) if self._supervisor.patience else ""
+        self._supervisor.status(f"Stuck: {trouble}" if trouble else self._status())
+        self._supervisor.feed(trouble)
+
+    def _settle_anew(self) -> None:
+        """After a reload, once nobody sends any more to destinations that are gone."""
         if self._to_settle and self._rounds.settled:
             self._settle()
-        self._supervisor.status(self._status())
-        if self._supervisor.patience:
-            self._supervisor.feed(self._trouble(self._supervisor.patience / 2))
 
     def _settle(self) -> None:
-        """What lies in the outbox for destinations that are gone, and what is still asked of those that are here.
-
-        After a reload once nobody sends to them any more.
-        """
-        self._to_settle = False
+        """What lies in the outbox for destinations that are gone, and what is still asked of those that are here."""
         self._outbox.refuse_unknown(exchange.destination_names(self._config), self._clock())
         self._outbox.ask_no_more(self._clock())
         self._commitments.take_up()
         self._outbox.settle(self._clock())
+        self._to_settle = False
 
     def _status(self) -> str:
         """One line for the service manager."""
@@ -381,7 +383,7 @@ class Daemon:
         try:
             changed = change(self._config, self._read())
             self._renew(changed.config)
-        except NodeError as error:
+        except (NodeError, OSError) as error:
             log.error(
                 "configuration_refused",
                 error=str(error),

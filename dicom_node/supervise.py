@@ -54,16 +54,15 @@ class Supervisor:
             self._tell(f"STATUS={words}")
 
     def feed(self, trouble: str) -> None:
-        """The sign of life, three times as often as is asked for; not given where there is trouble.
+        """The sign of life, three times as often as is asked for.
 
-        trouble: why the line is not alive, "" where it is.
+        trouble: why the line is not alive, "" where it is; with it no sign is given.
         """
         if not self.patience or time.monotonic() < self._fed_at + self.patience / 3:
             return
         self._fed_at = time.monotonic()
         if trouble:
             log.error("line_is_stuck", trouble=trouble, do="the service manager restarts the node; tell of it")
-            self._tell(f"STATUS=Stuck: {trouble}")
         else:
             self._tell("WATCHDOG=1")
 

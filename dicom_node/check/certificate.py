@@ -54,7 +54,7 @@ def _ending(what: str, who: str, ends_at: str, file: Path, now: float) -> Findin
     return Finding("good", what, f"{who}, ends in {days:.0f} days")
 
 
-def _shown(files: Files, believed: Path, *, partial: bool = False) -> dict[str, object]:
+def _shown(files: Files, believed: Path, *, partial: bool = False) -> ssl._PeerCertRetDictType:
     """What our certificate says, as a client sees it that believes `believed`: told by a hand-shake with ourselves.
 
     partial: what is believed need be no authority.  Raises UnusableCertificate.
@@ -79,4 +79,4 @@ def _shown(files: Files, believed: Path, *, partial: bool = False) -> dict[str, 
             raise UnusableCertificate(f"{files.certificate} is not valid: {error}") from error
     shown = there.getpeercert()
     assert shown, "the hand-shake is over"
-    return dict(shown)
+    return shown
