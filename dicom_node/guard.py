@@ -14,6 +14,7 @@ import select
 import socket
 import ssl
 import struct
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ def install_guard(association: Association, limits: Limits, begin: Begin | None 
     stock = dul.socket
     assert stock is not None
     guard = GuardedSocket(stock, limits, Messages(association, limits.object, begin))
-    dul.to_provider_queue = _Waking(dul.to_provider_queue, guard.wake)
+    dul.to_provider_queue = _Waking(dul.to_provider_queue, guard.wake, dul)
     dul.socket = guard
     dul._run_loop_delay = 0.0  # the guard waits instead
     association.bind(evt.EVT_CONN_CLOSE, lambda event: guard.done())
@@ -71,15 +72,17 @@ def install_guard(association: Association, limits: Limits, begin: Begin | None 
 class _Waking(queue.Queue[Any]):
     """What is to be sent; its reader is woken, wherever it sleeps."""
 
-    def __init__(self, waiting: queue.Queue[Any], wake: Callable[[], None]) -> None:
+    def __init__(self, waiting: queue.Queue[Any], wake: Callable[[], None], reader: threading.Thread) -> None:
         super().__init__()
         self._wake = wake
+        self._reader = reader
         while not waiting.empty():
             self.put(waiting.get())
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
         super().put(item, block, timeout)
-        self._wake()
+        if threading.current_thread() is not self._reader:
+            self._wake()
 
 
 class GuardedSocket(AssociationSocket):

@@ -30,6 +30,9 @@ BATCH = 200
 """Images in one transaction: under load one fsync serves many, at leisure each has its own."""
 LOST = "its file is gone, and the node did not remove it: restore it from a backup, or send it again"
 CHANGED = "its file is not what was taken in: see qsm-node verify"
+LULL, PATIENCE = 0.1, 10.0
+"""Seconds without an image after which those that have come are described, and how long the first of them waits for
+that at most: describing takes the interpreter away from whoever receives."""
 RETRY_PAUSE = 1.0
 """Seconds until a batch that the database could not take (no room, locked) is tried again."""
 
@@ -137,23 +140,31 @@ class Index:
             raise sqlite3.OperationalError(f"the database {self._store.path} takes no rows: see the log")
 
     def _run(self) -> None:
-        while batch := self._next_batch():
-            entries = [self._read(stored) for stored in batch]
-            while not self._write(entries) and not self._stopping.wait(RETRY_PAUSE):
-                pass
-            with self._pending_lock:
-                self._pending -= Counter(stored.association for stored in batch)  # in place it drops what is zero
+        while waiting := self._await():
+            for start in range(0, len(waiting), BATCH):
+                batch = waiting[start : start + BATCH]
+                entries = [self._read(stored) for stored in batch]
+                while not self._write(entries) and not self._stopping.wait(RETRY_PAUSE):
+                    pass
+                with self._pending_lock:
+                    self._pending -= Counter(stored.association for stored in batch)  # in place it drops what is zero
 
-    def _next_batch(self) -> list[Stored]:
-        """Waits for one and takes all that are there with it; empty when it is time to end."""
-        batch: list[Stored] = []
-        while (item := self._queue.get()) is not None:
-            batch.append(item)
-            if len(batch) == BATCH or self._queue.empty():
-                return batch
-        if batch:
-            self._queue.put(None)
-        return batch
+    def _await(self) -> list[Stored]:
+        """What has come when nothing more comes, or when the first has waited long; empty when it is time to end."""
+        item = self._queue.get()
+        waiting: list[Stored] = []
+        deadline = time.monotonic() + PATIENCE
+        while item is not None:
+            waiting.append(item)
+            try:
+                item = self._queue.get(timeout=LULL)
+            except queue.Empty:
+                return waiting
+            if time.monotonic() > deadline:
+                break
+        if waiting:
+            self._queue.put(item)  # the end, or the first of those who wait next
+        return waiting
 
     def _write(self, entries: list[Instance | Objection]) -> bool:
         return self._in_one(lambda: [self._add(entry) for entry in entries], len(entries))

@@ -6,9 +6,9 @@ cost the disk nothing before they are known to be wanted.
 
 from __future__ import annotations
 
+import itertools
 import mmap
 import os
-import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +20,14 @@ IN_MEMORY = 2**20
 """Bytes; most single images of MR are smaller, every enhanced object is larger."""
 ROOM_EVERY = 2**24
 """Bytes of a large object between two looks whether the disk has room for more."""
+
+
+_numbers = itertools.count()
+
+
+def part_in(folder: Path) -> Path:
+    """A file that nobody else in this process writes; those of earlier ones were swept."""
+    return folder / f"{next(_numbers)}.part"
 
 
 class Part:
@@ -86,7 +94,7 @@ class Part:
 
     def _open(self) -> None:
         self._require_room(ROOM_EVERY)
-        path = self._folder / f"{secrets.token_hex(16)}.part"
+        path = part_in(self._folder)
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
         self.path = path
         _write(self._descriptor, self._meta)

@@ -29,7 +29,7 @@ import structlog
 
 from dicom_node.errors import NodeError
 from dicom_node.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from dicom_node.part import Part
+from dicom_node.part import Part, part_in
 from dicom_node.room import Room
 from dicom_node.structure import Encoded
 
@@ -246,7 +246,7 @@ class Spool:
         meta = file_meta(
             received.sop_class_uid, received.sop_instance_uid, received.transfer_syntax_uid, received.source_ae
         )
-        part = received.part or self.receiving / f"{secrets.token_hex(16)}.part"
+        part = received.part or part_in(self.receiving)
         try:
             if received.part is None:
                 self._require_room(len(meta) + len(received.encoded))
