@@ -21,7 +21,7 @@ from dicom_node.survey import SECTIONS, Line, Section
 from dicom_node.table import Column, table, wrapped
 
 LOW_SPACE = 2**30
-"""Free bytes below which people are warned: about three studies from senders being told 0xA700."""
+"""Free bytes below which people are warned that senders are told 0xA700, unless the configuration says otherwise."""
 NEWEST_OBJECTIONS = 20
 NEWEST_DONE = 10
 NEWEST_CALLERS = 20
@@ -33,10 +33,10 @@ _TARGETS = (Column("DESTINATION", 16), Column("STORED", 10), Column("WAITING", 7
 _CALLERS = (Column("CALLER", 16), Column("FROM", 15), Column("LAST", 10), Column("STORED", 7, ">"), Column("TROUBLE"))
 
 
-def status(state_folder: Path, now: float) -> dict[str, Any]:
+def status(state_folder: Path, now: float, minimum_free_bytes: int = LOW_SPACE) -> dict[str, Any]:
     """Plain data for `--json`.  Needs no running node, but one that was started once.
 
-    Raises UnknownSchema if that was another version of this software.
+    minimum_free_bytes: of the configuration.  Raises UnknownSchema if that was another version of this software.
     """
     store = Store(state_folder / "node.db", owner=False)
     states = [state for state in State if state is not State.FOREIGN]
@@ -48,6 +48,7 @@ def status(state_folder: Path, now: float) -> dict[str, Any]:
             "state_folder": str(state_folder),
             "free_bytes": disk.free,
             "size_bytes": disk.size,
+            "minimum_free_bytes": minimum_free_bytes,
             **process(state_folder / "node.lock"),
         },
         "queue": {"length": len(ready), "oldest": max((now - line.changed_at for line in ready), default=0.0)},
@@ -75,9 +76,10 @@ def _lines(found: dict[str, Any], now: float, width: int) -> Iterator[str]:
     running = f"running as process {node['pid']} on port {node['port']}" if node["running"] else "not running"
     yield f"node: {running}"
     yield f"state: {node['state_folder']}"
-    if node["free_bytes"] < LOW_SPACE:
+    if node["free_bytes"] < node["minimum_free_bytes"]:
+        needed = f"{node['minimum_free_bytes'] / 2**20:.0f} MiB are needed"
         yield from wrapped(
-            f"disk: {node['free_bytes'] / 2**20:.0f} MB free; senders are told 0xA700 when it is full: make room", width
+            f"disk: {node['free_bytes'] / 2**20:.0f} MiB free, {needed}: senders are told 0xA700, make room", width
         )
     else:
         yield f"disk: {node['free_bytes'] / 2**30:.0f} of {node['size_bytes'] / 2**30:.0f} GiB free"

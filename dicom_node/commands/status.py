@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+from dicom_node import config as configuration
 from dicom_node.commands._common import DONE, Subparsers, state_folder_of
 
 EVERY = 2.0
@@ -27,19 +28,20 @@ def register(commands: Subparsers) -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace) -> int:
     state_folder = state_folder_of(options.config)
-    print(_look(state_folder, options.json))
+    enough = configuration.load(options.config).retention.minimum_free_bytes
+    print(_look(state_folder, enough, options.json))
     while options.watch:
         time.sleep(EVERY)
-        said = _look(state_folder, options.json)
+        said = _look(state_folder, enough, options.json)
         print(_over(said) if sys.stdout.isatty() and not options.json else said, flush=True)
     return DONE
 
 
-def _look(state_folder: Path, as_json: bool) -> str:
+def _look(state_folder: Path, enough: int, as_json: bool) -> str:
     from dicom_node.status import in_words, status
 
     now = time.time()
-    found = status(state_folder, now)
+    found = status(state_folder, now, enough)
     return json.dumps(found, indent=1) if as_json else in_words(found, now, shutil.get_terminal_size().columns)
 
 
