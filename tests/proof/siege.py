@@ -58,7 +58,7 @@ may = ["store", "query", "retrieve", "commit"]
 """
 _FRAME = re.compile(r'File "([^"]+)"')
 """Of a traceback.  pynetdicom tells with one of every PDU that it cannot decode, and aborts the association."""
-_TOO_LATE = "pynetdicom.fsm.InvalidEventError: Invalid event 'Evt9' for the current state 'Sta13'"
+_TOO_LATE = re.compile(r"pynetdicom\.fsm\.InvalidEventError: Invalid event 'Evt\d+' for the current state 'Sta13'")
 """An answer that was ready when the association had been ended already: pynetdicom's thread for it ends in this way."""
 _AT_ONCE = 4
 """Attackers."""
@@ -301,7 +301,7 @@ def _told(log: Path) -> tuple[list[str], list[str]]:
             escaped.append(line)
         elif line.startswith("Traceback"):  # of a thread that ended
             last = next((one for one in lines if not one.startswith(" ")), "")
-            if not last.startswith(_TOO_LATE):
+            if not _TOO_LATE.match(last):
                 surprises.append(last)
         elif '"exception"' in line:
             told = json.loads(line)
