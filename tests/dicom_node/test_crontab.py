@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from dicom_node.crontab import trigger
+from dicom_node.crontab import Timetable, trigger
 
 
 def due(line: str, days: int = 31) -> list[datetime]:
@@ -62,3 +62,15 @@ def test_the_other_fields() -> None:
 def test_what_is_no_line_of_crontab(line: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         trigger(line)
+
+
+def test_times_that_went_by_count_as_one() -> None:
+    begin = datetime(2024, 1, 1, 1, 30).timestamp()
+    timetable = Timetable("0 2 * * *", begin)
+    assert not timetable.is_due(begin)
+    assert not timetable.is_due(begin + 1799)
+    assert timetable.is_due(begin + 1800)
+    assert not timetable.is_due(begin + 1800), "once for each time"
+    assert timetable.is_due(begin + 1800 + 5 * 86400), "the node was away for days"
+    assert not timetable.is_due(begin + 1800 + 5 * 86400 + 3600)
+    assert timetable.is_due(begin + 1800 + 6 * 86400)
