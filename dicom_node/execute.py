@@ -131,7 +131,7 @@ class ProcessPerJob(Executor):
 
     def _over(self, call: Future[Any]) -> None:
         with self._lock:
-            self._calls.discard(call)  # type: ignore[arg-type]  # every future of this executor is a Call
+            self._calls.discard(call)
 
     def _answer(self, call: Call[Any], content: bytes) -> None:
         if not call.set_running_or_notify_cancel():

@@ -31,7 +31,7 @@ def _run(options: argparse.Namespace) -> int:
     from dicom_node.outbox import Outbox
     from dicom_node.store import Store
 
-    names = [one.name for one in (*config.destinations, *config.web_destinations)]
+    names = exchange.destination_names(config)
     if options.to is not None and options.to not in names:
         raise InvalidConfiguration(
             f"--to {options.to!r} is no destination; expected one of {', '.join(names) or '(none)'}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
 from dicom_node.encode.identity import plain
@@ -25,5 +26,8 @@ def set_aside(datasets: Iterable[Dataset], recipe: Recipe, place: int) -> None:
     """Renumbers and renames the series.  place: 1 for the first other recipe, 2 for the next, …"""
     for dataset in datasets:
         number = int(dataset.SeriesNumber) % STEP + place * STEP
-        dataset.SeriesNumber = number if number <= LARGEST else int(dataset.SeriesNumber)
-        dataset.SeriesDescription = f"{dataset.SeriesDescription}, recipe {plain(recipe.name)}"[:LONGEST_DESCRIPTION]
+        words = f"{dataset.SeriesDescription}, recipe {plain(recipe.name)}"[:LONGEST_DESCRIPTION]
+        # New elements: the images of a series share those they have.
+        dataset["SeriesDescription"] = DataElement("SeriesDescription", "LO", words)
+        if number <= LARGEST:
+            dataset["SeriesNumber"] = DataElement("SeriesNumber", "IS", number)

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom import dcmread
 
 from dicom_node import reconstruct
 from dicom_node.errors import InvalidConfiguration, NotConvertible
@@ -225,3 +227,16 @@ def _configure(job: Path, settings: dict[str, object]) -> None:
 
 def _never(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
+
+
+def test_another_recipe_makes_other_objects_that_say_so(tmp_path: Path) -> None:
+    images = write_study(tmp_path / "images")
+    first = reconstruct_job(_job(tmp_path / "1", images), recipe())
+    second = reconstruct_job(_job(tmp_path / "2", images, reprocessed=1), replace(recipe(), name="other", atlas="x"))
+    one, other = ([dcmread(path) for path in sorted((made / "dicom").iterdir())] for made in (first, second))
+    assert len(one) == len(other)
+    for keyword in ("SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription"):
+        assert {str(image[keyword].value) for image in one}.isdisjoint(str(image[keyword].value) for image in other)
+    assert {image.StudyInstanceUID for image in one} == {image.StudyInstanceUID for image in other}
+    told = json.loads((second / "report.json").read_text())["outputs"]
+    assert all(output["series_description"].endswith(", recipe other") for output in told)

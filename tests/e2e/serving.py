@@ -163,8 +163,8 @@ def die_at(state: State) -> None:
             reach(store, State.RECONSTRUCTING)
         return claimed
 
-    def open_and_die(store: Store, *arguments: Any) -> Any:
-        job = open_job(store, *arguments)
+    def open_and_die(store: Store, *arguments: Any, **named: Any) -> Any:
+        job = open_job(store, *arguments, **named)
         reach(store, State.WAITING)
         return job
 
