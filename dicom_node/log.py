@@ -59,8 +59,6 @@ def configure(style: Literal["console", "json"] = "console", level: str = "info"
     # pynetdicom tells of every PDU, highdicom of every module it copies, numba of every pass: only troubles are news
     for chatty in ("pynetdicom", "highdicom", "numba"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
-    # apscheduler warns whenever a round takes longer than a tick, which a delivery may
-    logging.getLogger("apscheduler").setLevel(logging.ERROR)
     # pydicom quotes values where it warns and where it logs, and a value may be a name
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module=r"pydicom\b")
