@@ -240,7 +240,7 @@ class Daemon:
         archives = exchange.sources(config)
         if not archives:
             return {}
-        landing = Landing(self.receiver.brings, config.receive.maximum_object_bytes)
+        landing = Landing(self.receiver.brings, config.receive.maximum_object_bytes, self._fetches.absent)
         arrivals = Arrivals(self.receiver.begin, self.receiver.hears, landing)
         fetcher = Fetcher(
             self._fetches,

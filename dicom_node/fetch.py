@@ -25,7 +25,7 @@ from dicom_node.errors import NotTaken, PeerFailure, Unreachable
 from dicom_node.fetches import Fetch, Fetches
 from dicom_node.messages import Begin, StoreRequest, Taking
 from dicom_node.settings import Send
-from dicom_node.wado import Landing, retrieve
+from dicom_node.wado import Landing, retrieve, retrieve_rest
 from dicom_node.web import WebService
 
 MOVE, GET = "1.2.840.10008.5.1.4.1.2.2.2", "1.2.840.10008.5.1.4.1.2.2.3"
@@ -132,7 +132,8 @@ def retriever(by: Literal["move", "get"], arrivals: Arrivals, stopping: Callable
 
     def web(fetch: Fetch, archive: WebService, settings: SendSettings) -> None:
         uids = fetch.study_instance_uid, fetch.series_instance_uid
-        came = retrieve(*uids, archive, settings, arrivals.landing, stopping)
+        bring = retrieve_rest if fetch.attempts else retrieve
+        came = bring(*uids, archive, settings, arrivals.landing, stopping)
         if came < max(fetch.images, 1):
             raise PeerFailure(f"{archive.words} sent {came} images, and holds {fetch.images}")
 

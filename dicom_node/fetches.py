@@ -77,6 +77,10 @@ class Fetches:
             return "fetched", f"was made before, as job {made[-1].id}"
         return "found", ""
 
+    def absent(self, uids: Sequence[str]) -> list[str]:
+        """Those SOP Instance UIDs of which no image is here."""
+        return [uid for uid in uids if not self._store.paths([uid])]
+
     def waiting_jobs(self) -> int:
         """How many jobs wait for a worker."""
         return int(self._store.rows("SELECT COUNT(*) AS jobs FROM jobs WHERE state = 'ready'")[0]["jobs"])

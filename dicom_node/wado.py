@@ -6,7 +6,7 @@ piece of it at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from io import BytesIO
@@ -22,6 +22,7 @@ from requests import Response
 from dicom_node.call import SendSettings
 from dicom_node.errors import NotTaken, PeerFailure, Unreachable
 from dicom_node.messages import Taking
+from dicom_node.qido import querying
 from dicom_node.receive import AGAIN_LATER, SUCCESS, Bring
 from dicom_node.spool import UID_PATTERN
 from dicom_node.web import OF_THE_PEER, Visit, WebService
@@ -43,10 +44,14 @@ _META_BEGINS = b"DICM\x02\0\0\0UL\x04\0"
 
 @dataclass(frozen=True)
 class Landing:
-    """Where objects come down.  brings: `Receiver.brings`.  maximum_bytes: of one object."""
+    """Where objects come down.  brings: `Receiver.brings`.  maximum_bytes: of one object.
+
+    absent: which of some SOP Instance UIDs are not here yet.
+    """
 
     brings: Callable[[str], AbstractContextManager[Bring]]
     maximum_bytes: int
+    absent: Callable[[Sequence[str]], list[str]]
 
 
 def retrieve(
@@ -57,21 +62,47 @@ def retrieve(
     stopping: then it is broken off.  Raises NotTaken for objects that the node does not take, PeerFailure for a series
     that does not come, Unreachable for what says nothing of this series.
     """
-    path = f"studies/{study}/series/{series}"
+    return _retrieve([f"studies/{study}/series/{series}"], service, settings, landing, stopping)
+
+
+def retrieve_rest(
+    study: str, series: str, service: WebService, settings: SendSettings, landing: Landing, stopping: Callable[[], bool]
+) -> int:
+    """What is not here yet of a series that broke off before, object by object; how many are here then.
+
+    One that breaks off each time would never come as a whole.  Raises what `retrieve` does.
+    """
+    keys = {"StudyInstanceUID": study, "SeriesInstanceUID": series, "SOPInstanceUID": ""}
+    with querying(service, settings, stopping) as find:
+        told = [str(one.get("SOPInstanceUID") or "") for one in find("IMAGE", keys)]
+    uids = [uid for uid in told if UID_PATTERN.fullmatch(uid)]
+    absent = landing.absent(uids)
+    paths = [f"studies/{study}/series/{series}/instances/{uid}" for uid in absent]
+    return len(uids) - len(absent) + _retrieve(paths, service, settings, landing, stopping)
+
+
+def _retrieve(
+    paths: Sequence[str], service: WebService, settings: SendSettings, landing: Landing, stopping: Callable[[], bool]
+) -> int:
     with Visit(service, settings) as visit, landing.brings(service.name) as bring:
         arrivals = _Arrivals(service, landing.maximum_bytes, bring)
-        for accept in (_AS_HELD, _AS_THEY_LIKE):
-            with visit.ask("GET", path, accept=accept) as answer:
-                if answer.status_code in _NOT_ACCEPTABLE and accept == _AS_HELD:
-                    continue
-                if answer.status_code != 200:
-                    raise _failure(visit, service, answer)
-                _take_apart(answer, arrivals, service, stopping)
-                break
+        for path in paths:
+            _get(path, visit, service, arrivals, stopping)
     if arrivals.refused:
         some, reason = len(arrivals.refused), next(iter(arrivals.refused.values()))
         raise NotTaken(f"{some} of {some + len(arrivals.taken)} objects were not taken: {reason}")
     return len(arrivals.taken)
+
+
+def _get(path: str, visit: Visit, service: WebService, arrivals: _Arrivals, stopping: Callable[[], bool]) -> None:
+    for accept in (_AS_HELD, _AS_THEY_LIKE):
+        with visit.ask("GET", path, accept=accept) as answer:
+            if answer.status_code in _NOT_ACCEPTABLE and accept == _AS_HELD:
+                continue
+            if answer.status_code != 200:
+                raise _failure(visit, service, answer)
+            _take_apart(answer, arrivals, service, stopping)
+            return
 
 
 def _failure(visit: Visit, service: WebService, answer: Response) -> PeerFailure:
@@ -84,6 +115,7 @@ def _failure(visit: Visit, service: WebService, answer: Response) -> PeerFailure
 
 
 def _take_apart(answer: Response, arrivals: _Arrivals, service: WebService, stopping: Callable[[], bool]) -> None:
+    arrivals.is_over = False
     kind, options = parse_options_header(answer.headers.get("Content-Type", ""))
     boundary = options.get(b"boundary", b"")
     if kind.lower() != b"multipart/related" or not boundary:

@@ -45,7 +45,7 @@ def _take_nothing(*_: object) -> Taking:
     raise AssertionError("nothing is sent here")
 
 
-NO_LANDING = Landing(lambda source: contextlib.nullcontext(_take_nothing), 2**31)
+NO_LANDING = Landing(lambda source: contextlib.nullcontext(_take_nothing), 2**31, list)
 
 
 def an_arrival() -> Arrivals:

@@ -14,7 +14,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RLELossless
 from dicom_node.call import SendSettings
 from dicom_node.errors import NotTaken, PeerFailure, Unreachable
 from dicom_node.spool import data_set_digest
-from dicom_node.wado import Landing, retrieve
+from dicom_node.wado import Landing, retrieve, retrieve_rest
 from dicom_node.web import WebService
 from tests.objects import mr_image, with_meta, write
 from tests.peers import Node, running_node
@@ -49,9 +49,9 @@ def fetched(
     answer: Answer | Callable[[Asked], Answer],
     *,
     stopping: Callable[[], bool] = lambda: False,
-    **limits: Any,
+    maximum_bytes: int = 2**31,
 ) -> tuple[int, list[Asked]]:
-    landing = replace(Landing(node.receiver.brings, 2**31), **limits)
+    landing = Landing(node.receiver.brings, maximum_bytes, list)
     with serving(answer if callable(answer) else lambda asked: answer) as served:
         service = WebService("web", f"{served.url}/dicom-web")
         came = retrieve("1.2", "1.2.3", service, SETTINGS, landing, stopping)
@@ -182,3 +182,32 @@ def test_a_node_that_stops_hears_no_more(node: Node, tmp_path: Path) -> None:
         fetched(node, an_answer([file.read_bytes() for file in files]), stopping=lambda: next(looks))
     assert len(node.stored) < 4
     assert parts_left(node) == []
+
+
+def test_a_series_that_breaks_off_each_time_comes_object_by_object(node: Node, tmp_path: Path) -> None:
+    images = [mr_image(number, rows=256, columns=256) for number in range(4)]
+    files = dict(zip([str(image.SOPInstanceUID) for image in images], write(tmp_path / "files", *images), strict=True))
+    uids = list(files)
+
+    def answer(asked: Asked) -> Answer:
+        if asked.path.endswith("/instances"):
+            page = (
+                [{"00080018": {"vr": "UI", "Value": [uid]}} for uid in uids] if asked.query["offset"] == ["0"] else []
+            )
+            return Answer(200, page)
+        if asked.path == PATH:
+            cut = an_answer([file.read_bytes() for file in files.values()])
+            return replace(cut, body=cut.body[: len(cut.body) // 2], short=10)
+        return an_answer([files[asked.path.rpartition("/")[2]].read_bytes()])
+
+    with pytest.raises(PeerFailure, match="broke off"):
+        fetched(node, answer)
+    here = [str(dcmread(path).SOPInstanceUID) for path in node.spool.images()]
+    assert 0 < len(here) < 4
+    landing = Landing(node.receiver.brings, 2**31, lambda asked: [uid for uid in asked if uid not in here])
+    with serving(answer) as served:
+        service = WebService("web", f"{served.url}/dicom-web")
+        assert retrieve_rest("1.2", "1.2.3", service, SETTINGS, landing, lambda: False) == 4
+        asked = [one.path.rpartition("/")[2] for one in served.asked]
+    assert asked == ["instances", *(uid for uid in uids if uid not in here)]
+    assert len(list(node.spool.images())) == 4
