@@ -76,6 +76,16 @@ def dcm2pnm_command() -> Path:
     return _command("dcm2pnm")
 
 
+@pytest.fixture(scope="session")
+def chromium_command() -> Path:
+    return _command("chromium")
+
+
+@pytest.fixture(scope="session")
+def chromedriver_command() -> Path:
+    return _command("chromedriver")
+
+
 def _real_data(name: str) -> Path:
     folder = REAL_DATA / name
     if not folder.is_dir():

@@ -8,7 +8,7 @@ themselves.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,10 @@ UNKNOWN = "unknown"
 
 
 class Metrics:
-    """What is counted, and what is asked.  destinations, peers: names, so that their series begin at zero."""
+    """What is counted, and what is asked.  destinations, peers: names, so that their series begin at zero.
+
+    audit: how many audit messages were sent and how many lost.
+    """
 
     def __init__(
         self,
@@ -43,6 +46,7 @@ class Metrics:
         destinations: Callable[[], Sequence[str]],
         peers: Sequence[str],
         clock: Callable[[], float],
+        audit: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         self._jobs_folder = jobs_folder
         self.registry = CollectorRegistry()
@@ -85,7 +89,7 @@ class Metrics:
             self._associations.labels(peer, "rejected")
         for peer in peers:
             self._associations.labels(peer, "accepted")
-        self.registry.register(_Asked(store, jobs_folder.parent, pulse, destinations, clock))
+        self.registry.register(_Asked(store, jobs_folder.parent, pulse, destinations, clock, audit))
 
     def encoded(self, accept: str) -> tuple[bytes, str]:
         """All of them in the format that a scraper accepts, and its content type."""
@@ -141,7 +145,9 @@ class _Asked(Collector):
         pulse: Pulse,
         destinations: Callable[[], Sequence[str]],
         clock: Callable[[], float],
+        audit: Callable[[], Mapping[str, int]],
     ) -> None:
+        self._audit = audit
         self._store = store
         self._state_folder = state_folder
         self._pulse = pulse
@@ -160,6 +166,10 @@ class _Asked(Collector):
         for state, number in survey.fetches(self._store).items():
             fetches.add_metric([state], number)
         yield fetches
+        audit = CounterMetricFamily("qsm_node_audit_messages", "Audit messages: sent, or lost.", labels=["outcome"])
+        for outcome, number in self._audit().items():
+            audit.add_metric([outcome], number)
+        yield audit
         failures = CounterMetricFamily("qsm_node_round_failures", "Rounds that failed, by part.", labels=["part"])
         ended = GaugeMetricFamily(
             "qsm_node_round_last_success_timestamp_seconds", "When a round last ended well, by part.", labels=["part"]

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from pydicom import dcmread
+from pydicom.errors import InvalidDicomError
 from scipy import ndimage
 
 from dicom_node.encode.quantity import QSM
@@ -96,8 +97,8 @@ def _series(outputs: list[dict[str, str]]) -> list[dict[str, Any]]:
 def _unless_unreadable(make: Callable[[], bytes | None]) -> bytes | None:
     try:
         return make()
-    except (OSError, AttributeError, ValueError, TypeError):  # no picture is no reason to show no figures
-        return None
+    except (OSError, InvalidDicomError, AttributeError, ValueError, TypeError, LookupError, RuntimeError):
+        return None  # that there is no picture is shown, and no reason to show no figures
 
 
 def thumbnail(images: Path) -> bytes | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import structlog
@@ -46,12 +46,13 @@ class Watcher:
         trouble: Callable[[], str],
         enough: int,
         clock: Callable[[], float] = time.time,
+        audit: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         self._settings = settings
         self._store = store
         self._contacts = Contacts(store)
         self.pulse = Pulse(clock)
-        self.metrics = Metrics(store, jobs_folder, self.pulse, destinations, peers, clock)
+        self.metrics = Metrics(store, jobs_folder, self.pulse, destinations, peers, clock, audit)
         health = Health(self.pulse, trouble, store.path, jobs_folder.parent, enough)
         about = About(ae_title, port, clock(), destinations)
         self._site = Site(store, jobs_folder, health, self.metrics, about, clock)
