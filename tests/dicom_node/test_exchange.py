@@ -13,6 +13,7 @@ from dicom_node.fetches import Fetches
 from dicom_node.peers import Right
 from dicom_node.send import send
 from dicom_node.store import Store
+from dicom_node.web import WebService
 from tests.e2e.phantom import simple_head
 from tests.simulation.siemens import write_siemens
 
@@ -47,3 +48,21 @@ def test_looking_by_schedule_writes_down_what_is_new_and_recent(tmp_path: Path) 
         none = Fetches(Store(tmp_path / "other.db"))
         exchange.look(recent, none, SendSettings(), time.time())
         assert none.listed() == []
+
+
+def test_what_may_be_fetched_from_and_who_we_are_there() -> None:
+    web = {
+        "name": "web",
+        "url": "https://a/b",
+        "user": "node",
+        "secret_file": "s",
+        "token_url": "https://t",
+        "scope": "x",
+    }
+    config = Config.model_validate(
+        {"peer": [{**PEER, "port": 104}, {**PEER, "name": "mr", "ae_title": "MR"}], "web_source": [web]}
+    )
+    assert exchange.sources(config) == {
+        "pacs": exchange.Destination("pacs", "10.0.0.1", 104, "PACS"),
+        "web": WebService("web", "https://a/b", "node", "s", "https://t", "x"),
+    }

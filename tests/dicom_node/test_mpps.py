@@ -8,11 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pynetdicom.association import Association
 from pynetdicom.presentation import build_context
 
-from dicom_node.call import SendSettings, associate
+from dicom_node.call import Destination, SendSettings, associate
+from dicom_node.config import Config
 from dicom_node.exchange import procedure_step_service
 from dicom_node.gate import NOT_AUTHORISED
 from dicom_node.group import group
@@ -35,11 +37,15 @@ from dicom_node.mpps import (
 )
 from dicom_node.peers import Peer, Peers, Right
 from dicom_node.regroup import regroup
+from dicom_node.send import send
 from dicom_node.states import State
 from dicom_node.store import Store
 from tests.dicom_node.instances import CLASSIC, FOR_EACH_ECHO, scan
 from tests.dicom_node.making import STUDY, Clock, an_instance
-from tests.peers import Node, running_node
+from tests.dicom_node.test_daemon import a_config, serving
+from tests.e2e.phantom import simple_head
+from tests.peers import Node, running_node, wait_until
+from tests.simulation.siemens import write_siemens
 
 QUIET = 60.0
 AT_ONCE, LATER = 1.0, 1000.0
@@ -119,9 +125,11 @@ class Modality:
     def __init__(self, association: Association) -> None:
         self._association = association
 
-    def create(self, uid: str = "1.2.9", status: str | None = "IN PROGRESS", *series: Dataset) -> Dataset:
+    def create(
+        self, uid: str = "1.2.9", status: str | None = "IN PROGRESS", *series: Dataset, study: str = STUDY
+    ) -> Dataset:
         step, scheduled = Dataset(), Dataset()
-        scheduled.StudyInstanceUID = STUDY
+        scheduled.StudyInstanceUID = study
         step.ScheduledStepAttributesSequence = [scheduled]
         step.PatientName = "Doe^Jane"
         if status is not None:
@@ -249,3 +257,32 @@ def test_a_step_that_ends_has_its_study_looked_at_again(tmp_path: Path, store: S
         scanner.create()
         scanner.set("1.2.9", "COMPLETED", a_series(f"{STUDY}.4"))
     assert [study for study, _ in store.open_studies()] == [STUDY]
+
+
+def test_a_scan_of_which_the_end_is_missing_is_not_made_before_it_has_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without its step, what has come looks whole, is made, and made again when the rest comes."""
+    whole = write_siemens(simple_head(1, shape=(8, 8, 5)), tmp_path / "study")
+    headers = {path: dcmread(path, stop_before_pixels=True) for path in whole}
+    end = max(header.SliceLocation for header in headers.values())
+    first = [path for path in whole if headers[path].SliceLocation < end]
+    assert 0 < len(first) < len(whole)
+    config = a_config(tmp_path, quiet_time=600.0)
+    peer = {"name": "scanner", "ae_title": "SCANNER", "address": "127.0.0.1", "may": ["store", "mpps"]}
+    config = Config.model_validate({**config.model_dump(by_alias=True), "peer": [peer]})
+    with serving(config, monkeypatch) as daemon:
+        us = Destination("node", "127.0.0.1", daemon.receiver.port, "QSMNODE")
+        made: dict[str, list[str]] = {}
+        for header in headers.values():
+            made.setdefault(header.SeriesInstanceUID, []).append(header.SOPInstanceUID)
+        with associate([build_context(MPPS)], us, SendSettings("SCANNER")) as association:
+            scanner = Modality(association)
+            scanner.create(study=next(iter(headers.values())).StudyInstanceUID)
+            assert scanner.set("1.2.9", "COMPLETED", *(a_series(uid, *of) for uid, of in made.items())).Status == 0
+        list(send(first, us, SendSettings("SCANNER")))
+        wait_until(lambda: [job.state for job in daemon.store.jobs()] == [State.WAITING], "what came waits")
+        list(send([path for path in whole if path not in first], us, SendSettings("SCANNER")))
+        wait_until(lambda: [job.state for job in daemon.store.jobs()] == [State.RECONSTRUCTED], "it is made", 60)
+        [job] = daemon.store.jobs()
+        assert (job.revision, len(job.images)) == (1, len(whole))
