@@ -6,16 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom import dcmread
+from pynetdicom.presentation import build_context
 from structlog.testing import capture_logs
 
 from demo.archive import Archive
+from dicom_node.call import Destination, SendSettings, associate, echo
 from dicom_node.config import Config
-from dicom_node.errors import InvalidConfiguration
+from dicom_node.errors import InvalidConfiguration, Unreachable
 from dicom_node.reload import AT_ONCE, change
 from dicom_node.states import State
 from tests.certificates import Authority
 from tests.dicom_node.plays import play_when_told
 from tests.dicom_node.test_daemon import a_config, a_study, send, serving, states, wait_for
+from tests.objects import mr_image, write
 from tests.peers import wait_until
 
 PEER = {"name": "a", "ae_title": "A", "address": "10.0.0.1"}
@@ -108,6 +112,27 @@ def test_a_node_goes_on_with_what_it_has_begun_and_follows_the_new_configuration
         assert set(first.sent.values()) == set(second.sent.values()) == {1}
         assert '"name": "default"' in recipes[0]
         assert '"name": "fast"' in recipes[1]
+
+
+def test_an_association_goes_on_with_what_it_was_let_in_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where its peer is one no longer; who comes next is judged by the new configuration."""
+
+    def letting_in(title: str) -> Config:
+        peer = {"name": "scanner", "ae_title": title, "address": "127.0.0.1"}
+        return a_config(tmp_path).model_copy(update={"peers": config(peer=[peer]).peers})
+
+    with serving(letting_in("OLD"), monkeypatch, read=lambda: letting_in("NEW")) as daemon:
+        here = Destination("node", "127.0.0.1", daemon.receiver.port, "QSMNODE")
+        [file] = write(tmp_path / "scan", mr_image(1))
+        image = dcmread(file)
+        contexts = [build_context(image.SOPClassUID, image.file_meta.TransferSyntaxUID)]
+        with associate(contexts, here, SendSettings("OLD", 5, 5, 5, 5)) as open_before:
+            daemon.reload()
+            assert open_before.send_c_store(image).Status == 0x0000
+            echo(here, SendSettings("NEW", 5, 5, 5, 5))
+            with pytest.raises(Unreachable, match="rejected the association"):
+                echo(here, SendSettings("OLD", 5, 5, 5, 5))
+            assert open_before.send_c_store(image).Status == 0x0000
 
 
 def test_what_waits_for_a_destination_that_is_gone_is_told_at_once(
