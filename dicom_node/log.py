@@ -57,10 +57,12 @@ def configure(style: Literal["console", "json"] = "console", level: str = "info"
     root.handlers = [handler]
     root.setLevel(level.upper())
     # pynetdicom tells of every PDU, highdicom of every module it copies, numba of every pass: only troubles are news
-    for chatty in ("pynetdicom", "highdicom", "numba"):
+    for chatty in ("pynetdicom", "highdicom", "numba", "python_multipart"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
     # pydicom quotes values where it warns and where it logs, and a value may be a name
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+    # urllib3 quotes the address that was asked, whose query may name a patient
+    logging.getLogger("urllib3").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module=r"pydicom\b")
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

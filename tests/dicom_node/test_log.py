@@ -10,6 +10,10 @@ import structlog
 from pydicom.dataset import Dataset
 
 from dicom_node import log
+from dicom_node.call import SendSettings
+from dicom_node.seek import Wanted, seek
+from dicom_node.web import WebService
+from tests.web import Answer, serving
 
 
 @pytest.fixture(autouse=True)
@@ -70,3 +74,11 @@ def test_values_that_pydicom_warns_of_are_not_printed(capsys: pytest.CaptureFixt
     dataset = Dataset()
     dataset.PatientBirthDate = "Doe, long before"
     assert "Doe" not in capsys.readouterr().err
+
+
+def test_a_query_by_web_is_in_no_log_however_talkative(capsys: pytest.CaptureFixture[str]) -> None:
+    log.configure("console", "debug")
+    with serving(lambda asked: Answer(200, [])) as archive:
+        assert list(seek(Wanted(patient="Doe123"), WebService("web", archive.url), SendSettings())) == []
+    assert "Doe123" in str(archive.asked)
+    assert "Doe123" not in capsys.readouterr().err
