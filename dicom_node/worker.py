@@ -13,6 +13,8 @@ import time
 import traceback
 from pathlib import Path
 
+from dicom_node import heap
+
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 OOM_SCORE = 500
 """Half of the memory's worth more likely to be killed."""
@@ -23,6 +25,7 @@ PARENT_CHECK = 0.2
 def main() -> int:
     _end_with_parent(int(sys.argv[1]))
     _go_first_when_memory_ends()
+    heap.keep()
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints must not be taken for the answer
     with answers:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from dicom_node import config as configuration
-from dicom_node import log
+from dicom_node import heap, log
 from dicom_node.commands._common import Subparsers
 from dicom_node.errors import InvalidConfiguration
 
@@ -36,6 +36,7 @@ def _run(options: argparse.Namespace) -> int:
     config = configuration.load(options.config)
     recipe_file = configuration.recipe_file(options.recipe or config.reconstruct.recipe)
     log.configure(config.log.style, "warning")
+    heap.keep()
     from dicom_node.desk import reconstruct_folder
     from dicom_node.reconstruct import check_device, read_recipe
 
