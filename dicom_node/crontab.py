@@ -24,10 +24,14 @@ class Timetable:
 
     def __init__(self, line: str, now: float) -> None:
         self._trigger = trigger(line)
+        self._asked = now
         self._next = self._after(now)
 
     def is_due(self, now: float) -> bool:
-        """Whether one of its times has come."""
+        """Whether one of its times has come; a date that was set back counts anew."""
+        if now < self._asked:
+            self._next = self._after(now)
+        self._asked = now
         if self._next is None or now < self._next:
             return False
         self._next = self._after(now)

@@ -74,6 +74,8 @@ LOOK_AROUND = 0.2
 """Seconds between two looks at whether the node is to stop."""
 STUCK_AFTER = 180.0
 """Seconds without a round of what never waits for a peer, after which the node calls itself stuck."""
+TOLD_AFRESH = 1.0
+"""Seconds by which our clock and the machine's have come nearer or parted until that is told afresh."""
 LOCK_FILE = "node.lock"
 LOCK_PATIENCE, LOCK_PAUSE = 1.0, 0.05
 """Seconds to wait for the lock, and between two tries: `status` holds it for the moment in which it looks."""
@@ -124,6 +126,8 @@ class Daemon:
         self._clock = clock = clock or SteadyClock()
         self._stopping = False
         self._damage: sqlite3.Error | None = None
+        self._ahead = self._started_at = 0.0
+        self._tell: Callable[[dict[str, float]], None] = lambda content: None
         root = config.node.state_folder
         jobs_folder = root / "jobs"
         jobs_folder.mkdir(parents=True, exist_ok=True)
@@ -254,12 +258,12 @@ class Daemon:
         )
         parts: dict[str, tuple[Callable[[], None], float]] = {"fetch": (fetcher, config.node.tick)}
         if config.fetch.schedule:
-            timetable = Timetable(config.fetch.schedule, self._clock())
+            timetable = Timetable(config.fetch.schedule, time.time())  # by the date, not by our clock
             parts["look"] = (lambda: self._look(timetable), config.node.tick)
         return parts
 
     def _look(self, timetable: Timetable) -> None:
-        if timetable.is_due(self._clock()):
+        if timetable.is_due(time.time()):
             exchange.look(self._config, self._fetches, self._calling, self._clock(), lambda: self._stopping)
 
     def _delivering(self) -> dict[str, tuple[Callable[[], None], float]]:
@@ -305,7 +309,8 @@ class Daemon:
         self._settle()
         self.receiver.start()
         self.index.start()
-        tell({"pid": os.getpid(), "port": self.receiver.port, "started_at": self._clock()})
+        self._tell, self._started_at = tell, self._clock()
+        self._introduce()
         self._rounds.start()
         self._trail.start()
         self._witness.started()
@@ -332,7 +337,21 @@ class Daemon:
         self._trail.stop()
         log.info("stopped")
 
+    def _introduce(self) -> None:
+        """Tells who serves, and how far our clock is from the machine's: the commands go by ours."""
+        self._ahead = self._clock() - time.time()
+        self._tell(
+            {
+                "pid": os.getpid(),
+                "port": self.receiver.port,
+                "started_at": self._started_at,
+                "clock_ahead": round(self._ahead, 1),
+            }
+        )
+
     def _look_around(self) -> None:
+        if abs(self._clock() - time.time() - self._ahead) > TOLD_AFRESH:
+            self._introduce()
         if self._reload_asked:
             self._reload_asked = False
             self.reload()

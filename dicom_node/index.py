@@ -125,7 +125,12 @@ class Index:
 
     def _describe_anew(self, batch: list[Stored]) -> bool:
         entries = [(str(stored.path), self._read(stored)) for stored in batch]
-        return self._in_one(lambda: [self._replace(path, entry) for path, entry in entries], len(entries))
+
+        def replace() -> None:
+            for path, entry in entries:
+                self._replace(path, entry)
+
+        return self._in_one(replace, len(entries))
 
     def _replace(self, path: str, entry: Instance | Objection) -> None:
         if isinstance(entry, Objection):
@@ -167,7 +172,11 @@ class Index:
         return waiting
 
     def _write(self, entries: list[Instance | Objection]) -> bool:
-        return self._in_one(lambda: [self._add(entry) for entry in entries], len(entries))
+        def add() -> None:
+            for entry in entries:
+                self._add(entry)
+
+        return self._in_one(add, len(entries))
 
     def _add(self, entry: Instance | Objection) -> None:
         if isinstance(entry, Instance):
@@ -175,7 +184,7 @@ class Index:
         else:
             self._store.object_to(entry)
 
-    def _in_one(self, call: Callable[[], object], images: int) -> bool:
+    def _in_one(self, call: Callable[[], None], images: int) -> bool:
         """One transaction; False if the database does not take it."""
         try:
             with self._store.transaction():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import time
 from pathlib import Path
 from typing import TypeAlias
 
@@ -21,3 +22,12 @@ def state_folder_of(config: Path | None) -> Path:
     if not (folder / "node.db").is_file():
         raise NodeError(f"no node was ever started in {folder}: start one with qsm-node serve, or name its --config")
     return folder
+
+
+def time_of(state_folder: Path) -> float:
+    """Seconds since the epoch as the node that serves there counts them: its clock goes on evenly where the machine's
+    was set, and what is asked for at once must not lie in its future.
+    """
+    from dicom_node.status import process
+
+    return time.time() + float(process(state_folder / "node.lock").get("clock_ahead", 0.0))

@@ -6,7 +6,7 @@ import argparse
 import time
 from typing import TYPE_CHECKING
 
-from dicom_node.commands._common import Subparsers, state_folder_of
+from dicom_node.commands._common import Subparsers, state_folder_of, time_of
 from dicom_node.commands._jobs import NothingToDo, add_jobs, each, who
 from dicom_node.states import CANCELLABLE, State
 
@@ -28,7 +28,7 @@ def _run(options: argparse.Namespace) -> int:
     from dicom_node.store import Store
 
     store = Store(state_folder_of(options.config) / "node.db", owner=False)
-    return each(store, options.jobs, lambda job: cancel(store, job, time.time()))
+    return each(store, options.jobs, lambda job: cancel(store, job, time_of(store.path.parent)))
 
 
 def cancel(store: Store, job: Job, now: float) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -12,7 +11,7 @@ from datetime import date
 
 from dicom_node import config as configuration
 from dicom_node import log
-from dicom_node.commands._common import DONE, Subparsers, state_folder_of
+from dicom_node.commands._common import DONE, Subparsers, state_folder_of, time_of
 from dicom_node.errors import InvalidConfiguration, PeerFailure
 
 _STATES = ("found", "fetched", "done", "stopped", "refused")
@@ -85,7 +84,7 @@ def _run(options: argparse.Namespace) -> int:
         return DONE
     store = Store(state_folder_of(options.config) / "node.db", owner=False)
     try:
-        new = Fetches(store).add(name, told(), time.time(), again=options.again)
+        new = Fetches(store).add(name, told(), time_of(store.path.parent), again=options.again)
     except PeerFailure as error:
         raise PeerFailure(f"{error}; what was found before is kept ({counts.total()} series), ask again") from error
     left_alone = counts["good"] - new
@@ -101,8 +100,9 @@ def _list(options: argparse.Namespace, config: configuration.Config) -> int:
     from dicom_node.fetches import Fetches
     from dicom_node.store import Store
 
-    now = time.time()
-    found = Fetches(Store(state_folder_of(options.config) / "node.db", owner=False)).listed()
+    folder = state_folder_of(options.config)
+    now = time_of(folder)
+    found = Fetches(Store(folder / "node.db", owner=False)).listed()
     chosen = [fetch for fetch in found if options.list in ("", "all", fetch.state)]
     if options.json:
         print(json.dumps([asdict(fetch) for fetch in chosen], indent=1))

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import time
 
 from dicom_node import config as configuration
-from dicom_node.commands._common import Subparsers, state_folder_of
+from dicom_node.commands._common import Subparsers, state_folder_of, time_of
 from dicom_node.commands._jobs import add_jobs, asked, each
 
 
@@ -31,7 +30,7 @@ def _run(options: argparse.Namespace) -> int:
     store = Store(state_folder_of(options.config) / "node.db", owner=False)
 
     def do(job: Job) -> str:
-        now = time.time()
+        now = time_of(store.path.parent)
         reason = f"{asked(now)}: job {job.id} once more, with the recipe {recipe.name}"
         made, is_new = reprocess(store, job, recipe, own, now, reason)
         return (

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dicom_node import config as configuration
-from dicom_node.commands._common import Subparsers, state_folder_of
+from dicom_node.commands._common import Subparsers, state_folder_of, time_of
 from dicom_node.commands._jobs import NothingToDo, add_jobs, asked, each, require_images
 from dicom_node.errors import InvalidConfiguration
 
@@ -41,7 +40,7 @@ def _run(options: argparse.Namespace) -> int:
     store = Store(state_folder_of(options.config) / "node.db", owner=False)
     outbox = Outbox(store, frozenset(exchange.committing(config)))
     wanted = [options.to] if options.to else names
-    return each(store, options.jobs, lambda job: resend(store, outbox, job, wanted, time.time()))
+    return each(store, options.jobs, lambda job: resend(store, outbox, job, wanted, time_of(store.path.parent)))
 
 
 def resend(store: Store, outbox: Outbox, job: Job, destinations: Sequence[str], now: float) -> str:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import time
 from typing import TYPE_CHECKING
 
-from dicom_node.commands._common import DONE, Subparsers, state_folder_of
+from dicom_node.commands._common import DONE, Subparsers, state_folder_of, time_of
 from dicom_node.commands._jobs import NothingToDo, add_jobs, asked, each, require_images
 from dicom_node.errors import InvalidConfiguration
 from dicom_node.states import State
@@ -37,7 +36,7 @@ def _run(options: argparse.Namespace) -> int:
 
     store = Store(state_folder_of(options.config) / "node.db", owner=False)
     outbox = Outbox(store)
-    now = time.time()
+    now = time_of(store.path.parent)
     numbers = options.jobs or [job.id for job in store.jobs(options.all)]
     if not numbers:
         print(f"no job is {options.all}")

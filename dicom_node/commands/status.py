@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from dicom_node import config as configuration
-from dicom_node.commands._common import DONE, Subparsers, state_folder_of
+from dicom_node.commands._common import DONE, Subparsers, state_folder_of, time_of
 
 EVERY = 2.0
 """Seconds between two looks of `--watch`."""
@@ -40,7 +40,7 @@ def _run(options: argparse.Namespace) -> int:
 def _look(state_folder: Path, enough: int, as_json: bool) -> str:
     from dicom_node.status import in_words, status
 
-    now = time.time()
+    now = time_of(state_folder)
     found = status(state_folder, now, enough)
     return json.dumps(found, indent=1) if as_json else in_words(found, now, shutil.get_terminal_size().columns)
 

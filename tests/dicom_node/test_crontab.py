@@ -74,3 +74,11 @@ def test_times_that_went_by_count_as_one() -> None:
     assert timetable.is_due(begin + 1800 + 5 * 86400), "the node was away for days"
     assert not timetable.is_due(begin + 1800 + 5 * 86400 + 3600)
     assert timetable.is_due(begin + 1800 + 6 * 86400)
+
+
+def test_a_date_that_was_set_back_misses_no_night() -> None:
+    begin = datetime(2024, 1, 3, 1, 30).timestamp()
+    timetable = Timetable("0 2 * * *", begin)
+    assert timetable.is_due(begin + 1800)
+    assert not timetable.is_due(begin - 2 * 86400)
+    assert timetable.is_due(begin - 2 * 86400 + 1800)

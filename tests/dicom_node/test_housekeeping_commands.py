@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from dicom_node.commands import main
+from dicom_node.commands._common import time_of
 from dicom_node.convert import describe
 from dicom_node.daemon import alone_in
 from dicom_node.index import Index
@@ -72,3 +74,12 @@ def test_rebuild_makes_the_database_anew_while_nobody_serves(config: Path, capsy
     with closing(Store(config.parent / "state" / "node.db")) as store:
         assert store.rows("SELECT sop_instance_uid, digest FROM instances ORDER BY 1") == known
     assert main(["verify", "--config", str(config)]) == 0
+
+
+@pytest.mark.parametrize("ahead", [86400.0, -86400.0])
+def test_what_is_asked_for_goes_by_the_clock_of_the_node_that_serves(tmp_path: Path, ahead: float) -> None:
+    assert time_of(tmp_path) == pytest.approx(time.time(), abs=5)
+    with alone_in(tmp_path) as tell:
+        tell({"pid": 1, "port": 2, "clock_ahead": ahead})
+        assert time_of(tmp_path) == pytest.approx(time.time() + ahead, abs=5)
+    assert time_of(tmp_path) == pytest.approx(time.time(), abs=5)
