@@ -202,6 +202,7 @@ class Receiver:
         self._clock = clock
         self._open: dict[object, _Open] = {}
         self._open_lock = threading.Lock()
+        self._opened = threading.Condition(self._open_lock)
         self._peers = peers or Peers(anybody=ANYBODY)
         self._secure = secure
         self._services = services
@@ -334,8 +335,9 @@ class Receiver:
     def _established(self, event: evt.Event) -> None:
         requestor, peer = event.assoc.requestor, self._gate.peer(event.assoc).name
         sender = _Open(calling_ae_title=str(requestor.ae_title).strip(), peer=peer, host=str(requestor.address))
-        with self._open_lock:
+        with self._opened:
             self._open[event.assoc] = sender
+            self._opened.notify_all()
         log.info(
             "association_opened",
             association=sender.id,
@@ -375,7 +377,9 @@ class Receiver:
 
     def begin(self, association: Association, request: StoreRequest) -> Taking:
         """Begins to take what a C-STORE request brings, over an association of a peer or within `hears`."""
-        sender = self._open[association]
+        with self._opened:  # the peer may be faster than the thread that tells of its association
+            self._opened.wait_for(lambda: association in self._open, self._settings.association_timeout)
+            sender = self._open[association]
         if association.is_acceptor and Right.STORE not in (peer := self._gate.peer(association)).may:
             log.warning("not_authorised", peer=peer.name, asked_for="C-STORE", right=Right.STORE.value)
             return _NotAuthorised()
