@@ -20,7 +20,7 @@ from tests.certificates import Authority
 from tests.dicom_node.plays import play_when_told
 from tests.dicom_node.test_daemon import a_config, a_study, send, serving, states, wait_for
 from tests.objects import mr_image, write
-from tests.peers import wait_until
+from tests.peers import free_port, wait_until
 
 PEER = {"name": "a", "ae_title": "A", "address": "10.0.0.1"}
 
@@ -86,9 +86,10 @@ def test_a_node_goes_on_with_what_it_has_begun_and_follows_the_new_configuration
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Archive(tmp_path / "first") as first, Archive(tmp_path / "second") as second:
-        old, new = a_config(tmp_path, first), a_config(tmp_path, first, second)
-        new = new.model_copy(update={"reconstruct": new.reconstruct.model_copy(update={"recipe": "fast"})})
-        read = [InvalidConfiguration("it is broken"), new]
+        dead = Archive(tmp_path / "dead", port=free_port())
+        wider, last = a_config(tmp_path, first, second, dead), a_config(tmp_path, first, second)
+        fast = {"reconstruct": last.reconstruct.model_copy(update={"recipe": "fast"})}
+        read = [InvalidConfiguration("it is broken"), wider.model_copy(update=fast), last.model_copy(update=fast)]
 
         def next_one() -> Config:
             found = read.pop(0)
@@ -96,7 +97,10 @@ def test_a_node_goes_on_with_what_it_has_begun_and_follows_the_new_configuration
                 raise found
             return found
 
-        with capture_logs() as told, serving(old, monkeypatch, play_when_told, read=next_one) as daemon:
+        with (
+            capture_logs() as told,
+            serving(a_config(tmp_path, first), monkeypatch, play_when_told, read=next_one) as daemon,
+        ):
             send(a_study(tmp_path, 1), daemon)
             wait_until(lambda: states(daemon) == [State.RECONSTRUCTING], "a job runs", 60)
             daemon.reload()
@@ -104,10 +108,15 @@ def test_a_node_goes_on_with_what_it_has_begun_and_follows_the_new_configuration
             daemon.reload()
             assert states(daemon) == [State.RECONSTRUCTING]
             (tmp_path / "go").touch()
-            wait_for(daemon, State.SENT)
-            assert set(first.paths) == set(second.paths), "destinations are those of the time when there is a result"
+            wait_until(
+                lambda: len(first.paths) == len(second.paths) == 2, "both have it: they are destinations by now", 60
+            )
+            assert states(daemon) == [State.SENDING]
+            daemon.reload()
+            wait_for(daemon, State.REFUSED)
+            assert "no longer configured" in daemon.store.jobs()[0].reason
             send(a_study(tmp_path, 2), daemon)
-            wait_for(daemon, State.SENT, State.SENT)
+            wait_for(daemon, State.REFUSED, State.SENT)
             recipes = [(tmp_path / "state" / "jobs" / job / "job.json").read_text() for job in "12"]
         assert set(first.sent.values()) == set(second.sent.values()) == {1}
         assert '"name": "default"' in recipes[0]
@@ -133,19 +142,6 @@ def test_an_association_goes_on_with_what_it_was_let_in_for(tmp_path: Path, monk
             with pytest.raises(Unreachable, match="rejected the association"):
                 echo(here, SendSettings("OLD", 5, 5, 5, 5))
             assert open_before.send_c_store(image).Status == 0x0000
-
-
-def test_what_waits_for_a_destination_that_is_gone_is_told_at_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with Archive(tmp_path / "dead") as dead:
-        old = a_config(tmp_path, dead)
-    with serving(old, monkeypatch, read=lambda: a_config(tmp_path)) as daemon:
-        send(a_study(tmp_path), daemon)
-        wait_for(daemon, State.SENDING)
-        daemon.reload()
-        wait_for(daemon, State.REFUSED)
-        assert "no longer configured" in daemon.store.jobs()[0].reason
 
 
 def test_other_certificate_files_hold_for_the_next_association_or_the_old_ones_stay(
