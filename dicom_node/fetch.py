@@ -25,7 +25,7 @@ from dicom_node.errors import NotTaken, PeerFailure, Unreachable
 from dicom_node.fetches import Fetch, Fetches
 from dicom_node.messages import Begin, StoreRequest, Taking
 from dicom_node.settings import Send
-from dicom_node.wado import Landing, retrieve, retrieve_rest
+from dicom_node.wado import RETRIEVE_TIMEOUT, Landing, retrieve, retrieve_rest
 from dicom_node.web import WebService
 
 MOVE, GET = "1.2.840.10008.5.1.4.1.2.2.2", "1.2.840.10008.5.1.4.1.2.2.3"
@@ -43,9 +43,6 @@ class Arrivals:
     hears: Callable[[Association, str], AbstractContextManager[None]]
     landing: Landing
 
-
-RETRIEVE_TIMEOUT = 1800.0
-"""Seconds without a word from the archive: it need not tell how far it is (PS3.4 C.4.2.3)."""
 
 Archive = Destination | WebService
 Retrieve = Callable[[Fetch, Any, SendSettings], None]

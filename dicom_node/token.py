@@ -15,7 +15,7 @@ from dicom_node.errors import PeerFailure
 
 MARGIN = 30.0
 """Seconds before its end from which a token is renewed: a request takes its time, and clocks differ."""
-_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
+TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 """What a bearer token may be (RFC 6750 2.1)."""
 _ERROR = re.compile(r"[a-z_]{1,40}")
 """The error codes of RFC 6749 5.2, and such as were added; descriptions are not repeated."""
@@ -78,6 +78,6 @@ def granted(
     if code != 200:
         named = f" ({error})" if _ERROR.fullmatch(error) else ""
         raise PeerFailure(f"{url} answered HTTP {code}{named}; are user, secret and scope right?")
-    if kind.lower() != "bearer" or not _TOKEN.fullmatch(token):
+    if kind.lower() != "bearer" or not TOKEN.fullmatch(token):
         raise PeerFailure(f"{url} granted no bearer token (RFC 6750)")
     return token, seconds

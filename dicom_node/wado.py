@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from requests import Response
 
 from dicom_node.call import SendSettings
 from dicom_node.errors import NotTaken, PeerFailure, Unreachable
+from dicom_node.hearing import Hearing
 from dicom_node.messages import Taking
 from dicom_node.qido import querying
 from dicom_node.receive import AGAIN_LATER, SUCCESS, Bring
@@ -33,8 +35,10 @@ if TYPE_CHECKING:
 _AS_HELD = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 _AS_THEY_LIKE = 'multipart/related; type="application/dicom"'
 """For a service that knows no wild card (PS3.18 8.7.3.5.2): Explicit VR Little Endian, or whatever else it has."""
+RETRIEVE_TIMEOUT = 1800.0
+"""Seconds without a word from the archive: what it holds may have to come from far, and it need not tell how far it is
+(PS3.4 C.4.2.3)."""
 _NOT_ACCEPTABLE = (400, 406)
-_CHUNK = 2**16
 _LARGEST_META = 2**16
 """Bytes; File Meta Information has about ten elements."""
 _PREAMBLE = 128 + 4 + 12
@@ -84,7 +88,8 @@ def retrieve_rest(
 def _retrieve(
     paths: Sequence[str], service: WebService, settings: SendSettings, landing: Landing, stopping: Callable[[], bool]
 ) -> int:
-    with Visit(service, settings) as visit, landing.brings(service.name) as bring:
+    patient = replace(settings, response_timeout=RETRIEVE_TIMEOUT)
+    with Visit(service, patient) as visit, landing.brings(service.name) as bring:
         arrivals = _Arrivals(service, landing.maximum_bytes, bring)
         for path in paths:
             _get(path, visit, service, arrivals, stopping)
@@ -96,12 +101,12 @@ def _retrieve(
 
 def _get(path: str, visit: Visit, service: WebService, arrivals: _Arrivals, stopping: Callable[[], bool]) -> None:
     for accept in (_AS_HELD, _AS_THEY_LIKE):
-        with visit.ask("GET", path, accept=accept) as answer:
-            if answer.status_code in _NOT_ACCEPTABLE and accept == _AS_HELD:
+        with Hearing(partial(visit.ask, "GET", path, accept=accept), stopping) as hearing:
+            if hearing.answer.status_code in _NOT_ACCEPTABLE and accept == _AS_HELD:
                 continue
-            if answer.status_code != 200:
-                raise _failure(visit, service, answer)
-            _take_apart(answer, arrivals, service, stopping)
+            if hearing.answer.status_code != 200:
+                raise _failure(visit, service, hearing.answer)
+            _take_apart(hearing, arrivals, service)
             return
 
 
@@ -114,17 +119,15 @@ def _failure(visit: Visit, service: WebService, answer: Response) -> PeerFailure
     return PeerFailure(f"{service.words} answered HTTP {code} to a request for a series")
 
 
-def _take_apart(answer: Response, arrivals: _Arrivals, service: WebService, stopping: Callable[[], bool]) -> None:
+def _take_apart(hearing: Hearing, arrivals: _Arrivals, service: WebService) -> None:
     arrivals.is_over = False
-    kind, options = parse_options_header(answer.headers.get("Content-Type", ""))
+    kind, options = parse_options_header(hearing.answer.headers.get("Content-Type", ""))
     boundary = options.get(b"boundary", b"")
     if kind.lower() != b"multipart/related" or not boundary:
         raise PeerFailure(f"{service.words} answered with {kind.decode('latin-1')!r}, expected multipart/related")
     try:
         parser = MultipartParser(boundary, arrivals.callbacks)
-        for chunk in answer.raw.stream(_CHUNK, decode_content=True):
-            if stopping():
-                raise PeerFailure(f"{service.words} is listened to no further: the node stops")
+        for chunk in hearing.chunks():
             parser.write(chunk)
     except FormParserError as error:
         raise PeerFailure(f"{service.words} sent what is no multipart message: {type(error).__name__}") from error

@@ -21,7 +21,7 @@ from urllib3.exceptions import HTTPError, MaxRetryError, ProtocolError
 from dicom_node.call import SendSettings
 from dicom_node.errors import PeerFailure, Unreachable
 from dicom_node.tls import bare_context
-from dicom_node.token import Token, granted
+from dicom_node.token import TOKEN, Token, granted
 
 DICOM_JSON = "application/dicom+json"
 OF_THE_PEER = {401, 403, 404, 405, 407, 429, 502, 503, 504, 507}
@@ -196,6 +196,8 @@ def _authorization(service: WebService, settings: SendSettings) -> dict[str, str
     if service.user:
         credentials = base64.b64encode(f"{service.user}:{secret}".encode()).decode()  # UTF-8 (RFC 7617 2.1)
         return {"Authorization": f"Basic {credentials}"}
+    if not TOKEN.fullmatch(secret):
+        raise PeerFailure(f"{service.secret_file} of {service.name} holds no bearer token (RFC 6750)")
     return {"Authorization": f"Bearer {secret}"}
 
 

@@ -203,6 +203,10 @@ def test_credentials_come_from_a_file_that_may_change(server: Server, tmp_path: 
     user = WebService("web", server.destination.url, user="node", secret_file=str(secret))
     with pytest.raises(PeerFailure, match="secret of web cannot be read"):
         list(stow(files, token, SETTINGS))
+    for content in ("", "two words", "tökén"):
+        secret.write_text(content, encoding="utf-8")
+        with pytest.raises(PeerFailure, match="holds no bearer token"):
+            list(stow(files, token, SETTINGS))
     for content, destination in (("one\n", token), ("two\n", token), ("Pässword", user)):
         secret.write_text(content, encoding="utf-8")
         list(stow(files, destination, SETTINGS))

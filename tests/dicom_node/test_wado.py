@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -50,11 +51,15 @@ def fetched(
     *,
     stopping: Callable[[], bool] = lambda: False,
     maximum_bytes: int = 2**31,
+    over: Callable[[], None] = lambda: None,
 ) -> tuple[int, list[Asked]]:
     landing = Landing(node.receiver.brings, maximum_bytes, list)
     with serving(answer if callable(answer) else lambda asked: answer) as served:
         service = WebService("web", f"{served.url}/dicom-web")
-        came = retrieve("1.2", "1.2.3", service, SETTINGS, landing, stopping)
+        try:
+            came = retrieve("1.2", "1.2.3", service, SETTINGS, landing, stopping)
+        finally:
+            over()
         return came, served.asked
 
 
@@ -211,3 +216,18 @@ def test_a_series_that_breaks_off_each_time_comes_object_by_object(node: Node, t
         asked = [one.path.rpartition("/")[2] for one in served.asked]
     assert asked == ["instances", *(uid for uid in uids if uid not in here)]
     assert len(list(node.spool.images())) == 4
+
+
+def test_a_node_that_stops_does_not_wait_for_a_slow_archive(node: Node, tmp_path: Path) -> None:
+    asked, over = threading.Event(), threading.Event()
+
+    def dawdle(request: Asked) -> Answer:
+        asked.set()
+        over.wait(20)
+        return Answer(404)
+
+    try:
+        with pytest.raises(PeerFailure, match="the node stops"):
+            fetched(node, dawdle, stopping=asked.is_set, over=over.set)
+    finally:
+        over.set()
