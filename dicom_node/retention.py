@@ -163,9 +163,12 @@ class Sweeper:
     def _remove(self, study: str, fate: Fate, now: float, age: float, reason: str) -> None:
         with self._store.transaction():
             due = self._due(study, fate, now - age)  # judged and removed in one: nobody takes up a job in between
+            stats = {one.image.path: one.image.path.stat() for one in due if one.image.path.exists()}
+            again = {path for path, stat in stats.items() if stat.st_mtime > now - age}  # each repeat touches its file
+            due = [one for one in due if one.image.path not in again]
+            stats = {path: stat for path, stat in stats.items() if path not in again}
             if not due:
                 return
-            stats = {one.image.path: one.image.path.stat() for one in due if one.image.path.exists()}
             size = sum(stat.st_size for stat in stats.values())
             self._holdings.forget_images([one.image.sop_instance_uid for one in due])
             if fate == "unused":

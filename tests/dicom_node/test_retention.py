@@ -260,6 +260,19 @@ def test_what_comes_again_while_it_is_removed_stays(house: House, monkeypatch: p
     assert (path.is_file(), house.held) == (True, 1)
 
 
+def test_what_came_again_has_its_time_once_more(house: House) -> None:
+    [path] = house.take(1)
+    house.job(State.SENT, 1)
+    house.clock.now += 6 * DAY
+    os.utime(path, (house.clock(), house.clock()))  # as `Spool.keep` does for one that it has
+    house.clock.now += 2 * DAY
+    house.sweep(sources=7)
+    assert house.held == 1
+    house.clock.now += 6 * DAY
+    house.sweep(sources=7)
+    assert house.held == 0
+
+
 def test_a_loss_is_told_and_a_removal_is_not(house: House) -> None:
     house.take(1)
     house.job(State.SENT, 1)
