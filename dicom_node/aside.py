@@ -26,7 +26,7 @@ from dicom_node.checkpoint import Checkpoint
 from dicom_node.errors import PeerFailure
 
 LOOK_AROUND = 0.05
-"""Seconds between two looks whether whoever waits for an answer is to go on."""
+"""Seconds between two looks whether whoever waits is to go on."""
 
 
 def install_aside(event: evt.Event) -> None:
@@ -42,17 +42,30 @@ def aside(association: Association) -> Aside:
 
 
 class Aside(Checkpoint):
-    """The association's own thread passes here between two requests of the peer, never within one."""
+    """The association's own thread passes here between two requests of the peer, never within one.
+
+    It waits here until something comes; in pynetdicom 3.0.4 each association looks for that a thousand times a second.
+    """
 
     def __init__(self, association: Association) -> None:
+        self._bell = threading.Event()
         super().__init__(association)
         self._numbers = itertools.count()
         self._to_send: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._awaited: dict[int, queue.SimpleQueue[N_EVENT_REPORT]] = {}
         self._one_at_a_time = threading.Lock()
-        association.dimse.msg_queue = _Inbox(self._awaited)
+        association.dimse.msg_queue = _Inbox(self._awaited, self._bell)
+        association.dul.to_user_queue = _Rung(self._bell)
+
+    def set(self) -> None:
+        super().set()
+        self._bell.set()
 
     def wait(self, timeout: float | None = None) -> bool:
+        association = self._association
+        if association.dimse.msg_queue.empty() and association.dul.to_user_queue.empty() and self._to_send.empty():
+            self._bell.wait(LOOK_AROUND)
+        self._bell.clear()
         passed = super().wait(timeout)
         while not self._to_send.empty():
             self._to_send.get()()
@@ -84,6 +97,7 @@ class Aside(Checkpoint):
                     association.dimse.send_msg(request, context)
 
             self._to_send.put(send)
+            self._bell.set()
             deadline = time.monotonic() + patience
             try:
                 while association.is_established and not stopping() and time.monotonic() < deadline:
@@ -99,11 +113,23 @@ class Aside(Checkpoint):
         raise PeerFailure(f"it {why}")
 
 
-class _Inbox(queue.Queue[Any]):
+class _Rung(queue.Queue[Any]):
+    """Whatever is put here is told of."""
+
+    def __init__(self, bell: threading.Event) -> None:
+        super().__init__()
+        self._bell = bell
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        super().put(item, block, timeout)
+        self._bell.set()
+
+
+class _Inbox(_Rung):
     """Where pynetdicom puts what comes, and whoever waits takes the next; answers go to who asked."""
 
-    def __init__(self, awaited: dict[int, queue.SimpleQueue[N_EVENT_REPORT]]) -> None:
-        super().__init__()
+    def __init__(self, awaited: dict[int, queue.SimpleQueue[N_EVENT_REPORT]], bell: threading.Event) -> None:
+        super().__init__(bell)
         self._awaited = awaited
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
