@@ -6,11 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dicom_node.call import SendSettings
 from dicom_node.errors import PeerFailure, Unreachable
-from dicom_node.qido import PAGE
-from dicom_node.seek import UNTOLD, Candidate, Wanted, seek
+from dicom_node.qido import PAGE, _dataset
+from dicom_node.seek import _IMAGE_KEYS, UNTOLD, Candidate, Wanted, judge, seek
 from dicom_node.web import WebService
 from tests.web import Answer, Asked, Served, serving
 
@@ -150,3 +152,21 @@ def test_a_node_that_stops_asks_no_further() -> None:
     with serving(archive.answer) as served, pytest.raises(PeerFailure, match="the node stops"):
         list(seek(Wanted(since="20240101"), WebService("web", served.url), SETTINGS, lambda: len(served.asked) >= 2))
     assert len(served.asked) == 2
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=70),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["vr", "Value", "a"]), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+TAGS = st.sampled_from([STUDY, SERIES, INSTANCE, ECHO_TIME, KIND, NUMBER, "00180020", "00189008", "00080016"])
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@settings(deadline=None)
+@given(st.lists(JSON | st.dictionaries(TAGS, JSON | st.fixed_dictionaries({"vr": JSON, "Value": JSON})), max_size=6))
+def test_whatever_an_archive_answers_is_judged_or_left(answers: list[Any]) -> None:
+    images = [_dataset(item, dict.fromkeys(_IMAGE_KEYS, "")) for item in answers]
+    assert isinstance(judge({"1.2": images})["1.2"], str)

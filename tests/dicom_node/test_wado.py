@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -9,13 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydicom import dcmread
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RLELossless
+from requests import Response
 
 from dicom_node.call import SendSettings
 from dicom_node.errors import NotTaken, PeerFailure, Unreachable
 from dicom_node.spool import data_set_digest
-from dicom_node.wado import Landing, retrieve, retrieve_rest
+from dicom_node.wado import Landing, _Arrivals, _take_apart, retrieve, retrieve_rest
 from dicom_node.web import WebService
 from tests.objects import mr_image, with_meta, write
 from tests.peers import Node, running_node
@@ -231,3 +235,35 @@ def test_a_node_that_stops_does_not_wait_for_a_slow_archive(node: Node, tmp_path
             fetched(node, dawdle, stopping=asked.is_set, over=over.set)
     finally:
         over.set()
+
+
+class Heard:
+    """An answer that was heard, in pieces."""
+
+    def __init__(self, body: bytes, piece: int) -> None:
+        self.answer = Response()
+        self.answer.headers["Content-Type"] = f"multipart/related; boundary={BOUNDARY}"
+        self._pieces = [body[start : start + piece] for start in range(0, len(body), piece)]
+
+    def chunks(self) -> Iterator[bytes]:
+        return iter(self._pieces)
+
+
+def test_whatever_is_sent_is_taken_refused_or_told(node: Node, tmp_path: Path) -> None:
+    whole = multipart([file.read_bytes() for file in write(tmp_path / "files", mr_image(1), mr_image(2))])
+    service = WebService("web", "https://archive.example")
+
+    @settings(deadline=None, max_examples=150)
+    @given(st.integers(0, len(whole)), st.integers(0, 400), st.binary(max_size=40), st.integers(1, len(whole)))
+    def try_one(start: int, gone: int, instead: bytes, piece: int) -> None:
+        mutated = whole[:start] + instead + whole[start + gone :]
+        with node.receiver.brings("web") as bring:
+            arrivals = _Arrivals(service, 2**31, bring)
+            with contextlib.suppress(PeerFailure):
+                _take_apart(Heard(mutated, piece), arrivals, service)  # type: ignore[arg-type]
+        assert len(arrivals.taken) + len(arrivals.refused) <= 2 + instead.count(b"--")
+        assert parts_left(node) == []
+
+    try_one()
+    for path in node.spool.images():
+        dcmread(path)
