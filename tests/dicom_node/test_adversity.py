@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sqlite3
 import threading
 import time
@@ -18,6 +19,8 @@ from dicom_node.backup import back_up
 from dicom_node.clock import SteadyClock
 from dicom_node.daemon import Daemon
 from dicom_node.rebuild import DatabaseDamaged
+from dicom_node.retention import Sweeper
+from dicom_node.settings import Retention
 from dicom_node.states import State
 from tests.dicom_node.plays import play
 from tests.dicom_node.test_daemon import a_config, a_study, send, serving, wait_for
@@ -158,3 +161,42 @@ def test_a_backup_of_a_busy_node_serves_elsewhere(
         wait_for(daemon, State.SENT)
         assert daemon.store.objections() == []
     assert (len(dead.paths), set(archive.sent.values())) == (2, {1})
+
+
+@pytest.mark.slow
+def test_a_study_that_was_removed_and_comes_again_in_any_order_makes_no_second_result(
+    tmp_path: Path, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = a_config(tmp_path, archive, quiet_time=1.0)
+    images = config.node.state_folder / "images"
+    study = a_study(tmp_path)
+    with serving(config, monkeypatch) as daemon:
+        send(study, daemon)
+        wait_for(daemon, State.SENT)
+        later = Retention(results=1.0, sources=1.0)
+        Sweeper(
+            daemon.store,
+            daemon._spool,
+            daemon._jobs_folder,
+            later,
+            lambda: time.time() + 2 * DAY,
+            daemon.index.restore,
+        )()
+        assert not list(images.rglob("*.dcm"))
+        assert not list(daemon._jobs_folder.iterdir())
+        random.Random(1).shuffle(study)
+        send(study[:5], daemon)
+        wait_until(lambda: not daemon.store.open_studies() and len(daemon.store.indexed()) == 5, "some are looked at")
+        send(study[5:], daemon)
+        wait_until(lambda: not daemon.store.open_studies() and len(daemon.store.indexed()) == 24, "all are looked at")
+        assert states_of(daemon) == [State.SENT]
+        assert set(archive.sent.values()) == {1}
+        [job] = daemon.store.jobs()
+        assert daemon.store.run_again(job, daemon._clock())  # as `retry` does
+        wait_until(lambda: set(archive.sent.values()) == {2}, "it is made again, to the same UIDs", 60)
+        wait_for(daemon, State.SENT)
+    assert len(archive.paths) == 2
+
+
+def states_of(daemon: Daemon) -> list[State]:
+    return [job.state for job in daemon.store.jobs()]

@@ -29,7 +29,7 @@ STEPS = {
     "watching": "e4779c7f2bf8",
     "procedure_steps": "c096fc357d50",
 }
-"""A digest of the schema that each step leads to.  A new step adds its own; a changed one is of a step that was edited."""
+"""A digest of the schema that each step leads to; a changed one is of a step that was edited."""
 
 names = [step.name for step in migrations.migrations.pending(Database(memory=True))]
 
