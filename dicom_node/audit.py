@@ -168,11 +168,13 @@ class Author:
 
     def _finished(self, message: ET.Element, objects: Iterable[ET.Element]) -> bytes:
         """Source and objects come last (A.5.1)."""
-        site = {"AuditEnterpriseSiteID": self._site} if self._site else {}
-        source = ET.SubElement(message, "AuditSourceIdentification", AuditSourceID=self._source, **site)
+        source = ET.SubElement(message, "AuditSourceIdentification", AuditSourceID=self._source)
+        if self._site:
+            source.set("AuditEnterpriseSiteID", self._site)
         ET.SubElement(source, "AuditSourceTypeCode", {"csd-code": "4"})  # application server process
         message.extend(objects)
-        return ET.tostring(message, encoding="UTF-8", xml_declaration=True)
+        encoded: bytes = ET.tostring(message, encoding="UTF-8", xml_declaration=True)
+        return encoded
 
 
 def _participant(message: ET.Element, party: Party, role: Code, *, is_requestor: bool) -> None:

@@ -1,0 +1,193 @@
+"""What happens on associations becomes audit messages that follow the schema, and is changed by it in nothing."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from lxml import etree
+from pydicom.dataset import Dataset
+from pydicom.uid import ImplicitVRLittleEndian, MRImageStorage
+from pynetdicom import evt
+
+from dicom_node.audit import Author
+from dicom_node.call import Destination, SendSettings
+from dicom_node.contacts import Contact, Event, Transfer
+from dicom_node.errors import PeerFailure
+from dicom_node.receive import Service
+from dicom_node.send import Delivery
+from dicom_node.settings import Audit
+from dicom_node.trail import Compose, Trail
+from dicom_node.web import WebService
+from dicom_node.witness import Witness
+from tests.dicom_node.test_audit import SCHEMA
+from tests.e2e.phantom import simple_head
+from tests.simulation.siemens import write_siemens
+
+SCANNER, PACS = "MR1", Destination("pacs", "10.1.2.9", 104, "PACS")
+
+
+class Heard(Trail):
+    """Makes each message at once, and keeps it."""
+
+    def __init__(self) -> None:
+        super().__init__(Audit())
+        self.messages: list[Any] = []
+
+    def tell(self, compose: Compose) -> None:
+        message = etree.fromstring(compose())
+        SCHEMA.assertValid(message)
+        self.messages.append(message)
+
+    def told(self, *names: str) -> list[tuple[str | None, ...]]:
+        """Of each message the event, and the values of these attributes wherever they stand."""
+        return [
+            (
+                message.find("EventIdentification/EventID").get("csd-code"),
+                *(self._found(message, name) for name in names),
+            )
+            for message in self.messages
+        ]
+
+    @staticmethod
+    def _found(message: Any, name: str) -> str:
+        return " ".join(found.get(name) for found in message.iter() if found.get(name) is not None)
+
+
+@pytest.fixture
+def heard() -> Heard:
+    return Heard()
+
+
+@pytest.fixture
+def witness(heard: Heard) -> Witness:
+    return Witness(Author("QSMNODE", "10.1.2.1", "QSMNODE@node"), heard, lambda: 1000.0)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return write_siemens(simple_head(1, shape=(8, 8, 4)), tmp_path_factory.mktemp("study"))[:3]
+
+
+def test_starting_and_stopping_are_told(heard: Heard, witness: Witness) -> None:
+    witness.started()
+    witness.stopping()
+    kinds = [message.find("EventIdentification/EventTypeCode").get("csd-code") for message in heard.messages]
+    assert kinds == ["110120", "110121"]
+
+
+def test_a_stranger_is_an_alert_and_an_association_that_brought_nothing_is_none(heard: Heard, witness: Witness) -> None:
+    witness.contact(Contact(Event.OPENED, "mr1", SCANNER, "10.1.2.3", 1.0))
+    witness.contact(Contact(Event.CLOSED, "mr1", SCANNER, "10.1.2.3", 2.0))
+    witness.contact(Contact(Event.REJECTED, "", "NOBODY", "10.9.9.9", 3.0, "no peer has this AE title"))
+    assert heard.told("EventOutcomeIndicator") == [("110113", "4")]
+
+
+def test_what_an_association_brought_is_a_message_for_each_study(
+    heard: Heard, witness: Witness, study: list[Path], tmp_path: Path
+) -> None:
+    transfers = {
+        "1.2.3": Transfer(Counter({MRImageStorage: 12}), study[0]),
+        "1.2.4": Transfer(Counter({MRImageStorage: 3}), tmp_path / "gone.dcm"),
+    }
+    witness.contact(Contact(Event.CLOSED, "mr1", SCANNER, "10.1.2.3", 2.0, stored=15, transfers=transfers))
+    found = heard.told("EventActionCode", "NumberOfInstances", "AlternativeUserID")
+    assert found == [
+        ("110104", "C", "12", "AETITLES=MR1 AETITLES=QSMNODE"),
+        ("110104", "C", "3", "AETITLES=MR1 AETITLES=QSMNODE"),
+    ]
+    whose = [
+        message.findall("ParticipantObjectIdentification")[1].get("ParticipantObjectID") for message in heard.messages
+    ]
+    assert whose[0] not in ("", "unknown")
+    assert whose[1] == "unknown"
+
+
+def answering(*outcomes: str, failure: str = "") -> Any:
+    def send(files: Sequence[Path], to: Any, settings: SendSettings) -> Iterator[Delivery]:
+        for path, outcome in zip(files, outcomes, strict=False):
+            yield Delivery("1", path, 0, outcome, "")  # type: ignore[arg-type]  # one of its literals
+        if failure:
+            raise PeerFailure(failure)
+
+    return send
+
+
+def test_what_is_sent_is_told_before_and_after(heard: Heard, witness: Witness, study: list[Path]) -> None:
+    send = witness.watching(answering("stored", "stored", "stored"), PACS)
+    assert [delivery.path for delivery in send(study, PACS, SendSettings())] == study
+    found = heard.told("EventActionCode", "EventOutcomeIndicator", "NumberOfInstances", "NetworkAccessPointID")
+    assert found == [("110102", "E", "0", "3", "10.1.2.1 10.1.2.9"), ("110104", "R", "0", "3", "10.1.2.1 10.1.2.9")]
+
+
+def test_what_was_stored_and_what_was_not_are_told_apart(heard: Heard, witness: Witness, study: list[Path]) -> None:
+    send = witness.watching(answering("stored", "refused", failure="it broke off"), PACS)
+    with pytest.raises(PeerFailure, match="it broke off"):
+        list(send(study, PACS, SendSettings()))
+    assert heard.told("EventOutcomeIndicator", "NumberOfInstances")[1:] == [("110104", "0", "1"), ("110104", "4", "2")]
+    assert heard.messages[2].findtext("EventIdentification/EventOutcomeDescription") == "it broke off"
+
+
+def test_a_web_archive_is_told_by_its_address(heard: Heard, witness: Witness, study: list[Path]) -> None:
+    web = WebService("web", "https://archive.example/dicom-web")
+    list(witness.watching(answering("stored"), web)(study[:1], web, SendSettings()))
+    assert heard.told("NetworkAccessPointID")[-1] == ("110104", "10.1.2.1 archive.example")
+
+
+def an_event(**more: Any) -> Any:
+    requestor = SimpleNamespace(ae_title="WORKSTATION ", address="10.1.2.7")
+    return SimpleNamespace(assoc=SimpleNamespace(requestor=requestor), **more)
+
+
+def an_image(number: int) -> Dataset:
+    image = Dataset()
+    image.SOPClassUID, image.SOPInstanceUID, image.StudyInstanceUID = MRImageStorage, f"1.2.{number}", "1.2"
+    image.PatientID, image.PatientName = "4711", "Doe^Jane"
+    return image
+
+
+def test_a_query_is_told_and_answered_as_before(heard: Heard, witness: Witness) -> None:
+    answers = [(0xFF00, Dataset())]
+    service = witness.service(Service({}, [(evt.EVT_C_FIND, lambda event: iter(answers))]))
+    [(_, handler)] = service.handlers
+    request = SimpleNamespace(AffectedSOPClassUID="1.2.840.10008.5.1.4.1.2.2.1", Identifier=io.BytesIO(b"\x10\x00"))
+    event = an_event(request=request, context=SimpleNamespace(transfer_syntax=ImplicitVRLittleEndian))
+    assert list(handler(event)) == answers
+    assert heard.told("AlternativeUserID") == [("110112", "AETITLES=WORKSTATION AETITLES=QSMNODE")]
+
+
+@pytest.mark.parametrize(
+    ("event", "before", "to"),
+    [
+        (evt.EVT_C_GET, [], "10.1.2.7"),
+        (evt.EVT_C_MOVE, [("10.1.2.8", 104, {"contexts": []})], "10.1.2.8"),
+    ],
+)
+def test_what_is_handed_out_is_told_with_where_it_went(
+    heard: Heard, witness: Witness, event: Any, before: list[Any], to: str
+) -> None:
+    items = [*before, 2, (0xFF00, an_image(1)), (0xFF00, an_image(2))]
+    [(_, handler)] = witness.service(Service({}, [(event, lambda event: iter(items))])).handlers
+    assert list(handler(an_event(move_destination="OTHER"))) == items
+    assert heard.told("NumberOfInstances", "NetworkAccessPointID") == [("110104", "2", f"10.1.2.1 {to}")]
+
+
+def test_what_is_broken_off_tells_what_had_gone(heard: Heard, witness: Witness) -> None:
+    items = [2, (0xFF00, an_image(1)), (0xFF00, an_image(2))]
+    [(_, handler)] = witness.service(Service({}, [(evt.EVT_C_GET, lambda event: iter(items))])).handlers
+    handing = handler(an_event())
+    next(handing)
+    next(handing)
+    handing.close()
+    assert heard.told("NumberOfInstances") == [("110104", "1")]
+
+
+def test_other_services_are_left_as_they_are(witness: Witness) -> None:
+    handlers = [(evt.EVT_N_ACTION, print)]
+    service = Service({"1.2": ()}, handlers, {"1.3": ()})
+    assert witness.service(service) == service
