@@ -171,7 +171,8 @@ class Store:
         values["description"] = _DESCRIPTION.dump_json(instance).decode()
         with self.transaction() as database:
             [found] = self.rows(
-                """UPDATE instances SET software = :software, description = :description
+                """UPDATE instances SET software = :software,
+                    description = json_set(:description, '$.digest', digest)
                 WHERE sop_instance_uid = :uid RETURNING digest, study_instance_uid""",
                 values,
             )

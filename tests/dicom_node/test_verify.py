@@ -14,7 +14,7 @@ from dicom_node.outbox import Outbox, Result
 from dicom_node.states import State
 from dicom_node.verify import as_data, in_words, verify
 from tests.dicom_node import test_index
-from tests.dicom_node.making import a_file, the_job
+from tests.dicom_node.making import STUDY, a_file, the_job
 from tests.dicom_node.test_retention import House
 
 
@@ -64,6 +64,8 @@ def test_the_digest_of_intake_outlives_an_update_of_the_software(house: House) -
     Index(house.store, house.spool, describe).reconcile()  # type: ignore[arg-type]  # it gives an Instance
     assert found(house) == [("image changed", path.name)]
     assert [objection.path for objection in house.store.objections()] == [str(path)]
+    changed = next(one for one in house.store.instances(STUDY) if one.path == path)
+    assert changed.digest != hashlib.sha256(path.read_bytes()).hexdigest(), "nobody is told that we hold it"
 
 
 def test_a_missing_file_a_stranger_and_a_leftover_are_found(house: House) -> None:
