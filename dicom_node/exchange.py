@@ -62,7 +62,7 @@ def web_service(configured: settings.WebService) -> WebService:
 
 
 def destination_names(config: Config) -> list[str]:
-    return [one.name for one in (*config.destinations, *config.web_destinations)]
+    return [*(one.name for one in config.destinations), *(one.name for one in config.web_destinations)]
 
 
 def committing(config: Config) -> dict[str, str]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from dicom_node.lines import Location
-from dicom_node.settings import network
+from dicom_node.settings import Destination, Peer, network
 
 if TYPE_CHECKING:
     from dicom_node.config import Config
@@ -63,7 +63,8 @@ def _ports_differ(config: Config) -> Iterator[Contradiction]:
 
 
 def _certificates_can_be_checked(config: Config) -> Iterator[Contradiction]:
-    for table, named in (("destination", config.destinations), ("peer", config.peers)):
+    tables: dict[str, Sequence[Destination | Peer]] = {"destination": config.destinations, "peer": config.peers}
+    for table, named in tables.items():
         for place, entry in enumerate(named):
             if entry.certificate and not config.tls.certificate:
                 yield (
