@@ -8,22 +8,18 @@ fails in one round is there again in the next.
 
 from __future__ import annotations
 
-import fcntl
-import json
 import os
 import signal
 import socket
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import IO
 
 import structlog
 
 from dicom_node import exchange
+from dicom_node.alone import alone_in
 from dicom_node.answer import Answerer
 from dicom_node.call import Destination
 from dicom_node.catalogue import Catalogue
@@ -76,9 +72,6 @@ STUCK_AFTER = 180.0
 """Seconds without a round of what never waits for a peer, after which the node calls itself stuck."""
 TOLD_AFRESH = 1.0
 """Seconds by which our clock and the machine's have come nearer or parted until that is told afresh."""
-LOCK_FILE = "node.lock"
-LOCK_PATIENCE, LOCK_PAUSE = 1.0, 0.05
-"""Seconds to wait for the lock, and between two tries: `status` holds it for the moment in which it looks."""
 log = structlog.get_logger(__name__)
 
 
@@ -94,10 +87,6 @@ def serve(config: Config, read: Callable[[], Config]) -> None:
         daemon = Daemon(config, read=read, supervisor=supervisor, given=given)
         daemon.heed_signals()
         daemon.run(tell)
-
-
-class AlreadyRunning(NodeError):
-    """Another process serves this state folder."""
 
 
 class Daemon:
@@ -498,36 +487,3 @@ class Daemon:
                 self.watcher.pulse.ended(name)
 
         return round_
-
-
-def _has_locked(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-@contextmanager
-def alone_in(state_folder: Path) -> Iterator[Callable[[dict[str, float]], None]]:
-    """Holds the lock of a state folder, which the system frees with the process, and tells in it who serves.
-
-    Raises AlreadyRunning.
-    """
-    state_folder.mkdir(parents=True, exist_ok=True)
-    with (state_folder / LOCK_FILE).open("a+") as lock:
-        deadline = time.monotonic() + LOCK_PATIENCE
-        while not _has_locked(lock):
-            if time.monotonic() > deadline:
-                raise AlreadyRunning(
-                    f"another process serves {state_folder}: stop it, or give this node another state_folder"
-                )
-            time.sleep(LOCK_PAUSE)
-
-        def tell(content: dict[str, float]) -> None:
-            lock.truncate(0)
-            lock.write(json.dumps(content) + "\n")
-            lock.flush()
-
-        yield tell
-        lock.truncate(0)

@@ -19,8 +19,8 @@ def register(commands: Subparsers) -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace) -> int:
     config = configuration.load(options.config)
     log.configure(config.log.style, "warning")
+    from dicom_node.alone import alone_in
     from dicom_node.convert import describe
-    from dicom_node.daemon import alone_in
     from dicom_node.index import Index
     from dicom_node.rebuild import DATABASE, rebuild
     from dicom_node.spool import Spool

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from dicom_node.alone import alone_in
 from dicom_node.commands import main
-from dicom_node.daemon import alone_in
 from dicom_node.states import State
 from dicom_node.store import Objection, Store
 from tests.dicom_node.making import a_ready_job, the_job

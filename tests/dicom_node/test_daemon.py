@@ -17,10 +17,11 @@ from structlog.testing import capture_logs
 
 from demo.archive import Archive
 from demo.scanner import push
+from dicom_node.alone import LOCK_FILE, AlreadyRunning, alone_in
 from dicom_node.call import Destination, SendSettings
 from dicom_node.commands import main
 from dicom_node.config import Config
-from dicom_node.daemon import LOCK_FILE, AlreadyRunning, Daemon, alone_in
+from dicom_node.daemon import Daemon
 from dicom_node.reconstruct import Recipe
 from dicom_node.send import Delivery
 from dicom_node.states import State

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from dicom_node.alone import alone_in
 from dicom_node.commands import main
 from dicom_node.commands._common import time_of
 from dicom_node.convert import describe
-from dicom_node.daemon import alone_in
 from dicom_node.index import Index
 from dicom_node.spool import Spool
 from dicom_node.store import Store
