@@ -14,6 +14,8 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
+from dicom_node.convert import convert
+from dicom_node.model import Group
 from reconstruction import Recipe
 from tests.dicom_node.making import a_report
 
@@ -47,3 +49,29 @@ def expected(sop_instance_uids: Iterable[str]) -> set[str]:
 
 def digest_of(sop_instance_uids: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(sorted(map(str, sop_instance_uids))).encode()).hexdigest()
+
+
+def measure(job_folder: Path, recipe: Recipe) -> Path:
+    """One result whose comment is the fingerprint of the acquisition that the images were converted to."""
+    from dicom_node.reconstruct import _sole_acquisition
+
+    paths = [Path(path) for path in json.loads((job_folder / "job.json").read_text())["instances"]]
+    header = dcmread(paths[0], stop_before_pixels=True)
+    found = fingerprint(_sole_acquisition(paths))
+    result = Dataset()
+    result.SOPClassUID, result.SOPInstanceUID = MRImageStorage, generate_uid(entropy_srcs=[found])
+    result.StudyInstanceUID, result.SeriesInstanceUID = header.StudyInstanceUID, generate_uid(entropy_srcs=[found, "s"])
+    result.ImageComments = found
+    result.file_meta = FileMetaDataset()
+    result.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    folder = job_folder / "result" / "dicom"
+    folder.mkdir(parents=True, exist_ok=True)
+    result.save_as(folder / "measured.dcm", enforce_file_format=True)
+    return a_report(job_folder / "result")
+
+
+def fingerprint(acquired: Group) -> str:
+    """Of every voxel of every echo, their order and their places."""
+    acquisition, source = convert(acquired)
+    parts = [acquisition.magnitude.tobytes(), acquisition.phase.tobytes(), repr(acquisition.echo_times).encode()]
+    return hashlib.sha256(b"".join([*parts, source.affine.round(3).tobytes()])).hexdigest()
