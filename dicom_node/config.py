@@ -104,8 +104,8 @@ def load(path: Path | None) -> Config:
         return Config.model_validate(content)
     except ValidationError as error:
         lines = lines_of(text)
-        told = [told for detail in error.errors(include_url=False) for told in _faults(detail)]
-        told = [(line_of(location, lines) or 0, message) for location, message in told]
+        found = [fault for detail in error.errors(include_url=False) for fault in _faults(detail)]
+        told = [(line_of(location, lines) or 0, message) for location, message in found]
         faults = [f"  line {line}: {message}" if line else f"  {message}" for line, message in sorted(told)]
         raise InvalidConfiguration(
             "\n".join([f"{path or 'the default'} has {len(faults)} fault(s):", *faults])

@@ -155,6 +155,7 @@ class _Server(ThreadedAssociationServer):
     def server_bind(self) -> None:
         if self._given is None:
             return super().server_bind()
+        assert self.socket is not None, "the base constructor makes one"
         self.socket.close()
         self.socket = self._given
         self.socket.settimeout(self.ae.network_timeout)
@@ -168,7 +169,7 @@ class _Server(ThreadedAssociationServer):
     def server_close(self) -> None:
         if self._given is None:
             super().server_close()
-        else:
+        elif self.socket is not None:
             self.socket.close()
 
     def service_actions(self) -> None:

@@ -239,7 +239,8 @@ class Receiver:
                     entity.add_supported_context(abstract, list(transfers), scu_role=False, scp_role=True)
             handlers += service.handlers
         limits = Limits(settings.maximum_pdu, settings.maximum_object_bytes, settings.pdu_timeout)
-        connections = tuple(many * settings.maximum_associations for many in (_CONNECTIONS, _CONNECTIONS_OF_ADDRESS))
+        most = settings.maximum_associations
+        connections = (_CONNECTIONS * most, _CONNECTIONS_OF_ADDRESS * most)
         for port, tls in self._ports():
             secure = tls is not None
             given = self._given.get(secure)

@@ -40,7 +40,9 @@ class Change:
 
 def change(old: Config, new: Config) -> Change:
     """From one configuration to another, as far as a running node can go."""
-    renewed, kept, tables = [], [], {}
+    renewed: list[str] = []
+    kept: list[str] = []
+    tables: dict[str, Any] = {}
     for attribute, field in Config.model_fields.items():
         name = field.alias or attribute
         before, after = getattr(old, attribute), getattr(new, attribute)

@@ -16,8 +16,6 @@ from dicom_node.status import process
 from dicom_node.table import Column, table
 from dicom_node.tls import UnusableCertificate
 
-FAILURE = "FAILURE"
-
 
 def check(config: Config, now: float, *, settings_only: bool = False) -> Iterator[Finding]:
     """Each finding as it is made: the last ones take as long as peers take to answer.
@@ -27,12 +25,11 @@ def check(config: Config, now: float, *, settings_only: bool = False) -> Iterato
     """
     yield from _recipe(config)
     identity = None
-    if config.tls.certificate:
-        try:
-            identity = exchange.identity(config)
+    try:
+        if identity := exchange.identity(config):
             yield from certificate(identity.files, now)
-        except UnusableCertificate as error:
-            yield Finding(FAILURE, "certificate", str(error), "mend the files of [tls]; they are read anew")
+    except UnusableCertificate as error:
+        yield Finding("FAILURE", "certificate", str(error), "mend the files of [tls]; they are read anew")
     if settings_only:
         return
     yield from state_folder(config.node.state_folder, config.retention)
@@ -48,7 +45,7 @@ def check(config: Config, now: float, *, settings_only: bool = False) -> Iterato
 
 
 def has_failed(findings: list[Finding]) -> bool:
-    return any(finding.verdict == FAILURE for finding in findings)
+    return any(finding.verdict == "FAILURE" for finding in findings)
 
 
 def in_words(findings: list[Finding], width: int = 120) -> str:
@@ -68,9 +65,9 @@ def _recipe(config: Config) -> Iterator[Finding]:
         read_recipe(recipe_file(name))
         yield Finding("good", "recipe", f"{name} can be read")
     except (NodeError, OSError, ValueError) as error:
-        yield Finding(FAILURE, "recipe", str(error), "mend it, or take another: [reconstruct] recipe")
+        yield Finding("FAILURE", "recipe", str(error), "mend it, or take another: [reconstruct] recipe")
     try:
         check_device(config.reconstruct.device)
         yield Finding("good", "device", config.reconstruct.device)
     except NodeError as error:
-        yield Finding(FAILURE, "device", str(error))
+        yield Finding("FAILURE", "device", str(error))
