@@ -9,7 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dicom_node.store import Objection, Store
+from dicom_node.store import Job, Objection, Store
+
+Stand = tuple[float | None, ...]
+"""What changes whenever images of a study or the states of its jobs do."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +43,21 @@ class Holdings:
     def __init__(self, store: Store) -> None:
         self.store = store
 
-    def studies(self, before: float) -> list[str]:
-        """Studies that hold an image received before then, those of the oldest image first."""
+    def studies(self, before: float) -> dict[str, Stand]:
+        """Studies that hold an image received before then, those of the oldest image first, and how they stand."""
         found = self.store.rows(
-            """SELECT study_instance_uid FROM instances GROUP BY study_instance_uid
-            HAVING MIN(received_at) <= :before ORDER BY MIN(received_at)""",
+            """SELECT * FROM (SELECT study_instance_uid, COUNT(*) AS images, MAX(received_at) AS newest,
+                MIN(received_at) AS oldest FROM instances GROUP BY study_instance_uid)
+            LEFT JOIN (SELECT study_instance_uid, COUNT(*) AS jobs, MAX(changed_at) AS changed
+                FROM jobs GROUP BY study_instance_uid) USING (study_instance_uid)
+            WHERE oldest <= :before ORDER BY oldest""",
             {"before": before},
         )
-        return [row["study_instance_uid"] for row in found]
+        return {row.pop("study_instance_uid"): tuple(row.values()) for row in found}
+
+    def jobs(self, study: str) -> list[Job]:
+        numbers = self.store.rows("SELECT id FROM jobs WHERE study_instance_uid = :study ORDER BY id", {"study": study})
+        return [job for row in numbers if (job := self.store.job(row["id"])) is not None]
 
     def images(self, study: str) -> list[Image]:
         found = self.store.rows(

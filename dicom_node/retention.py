@@ -16,7 +16,8 @@ from, no job is made of it (`regroup`); `retry` makes the old one again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -24,7 +25,7 @@ from typing import Literal
 import structlog
 
 from dicom_node import cleanup
-from dicom_node.holdings import Holdings, Image, Removal
+from dicom_node.holdings import Holdings, Image, Removal, Stand
 from dicom_node.room import free_bytes
 from dicom_node.settings import Retention
 from dicom_node.spool import Spool
@@ -99,12 +100,14 @@ class Sweeper:
         self._clock = clock
         self._restore = restore
         self._free = free
+        self._looked_at: dict[tuple[str, Fate], tuple[Stand, float]] = {}
+        """How a study stood when it was judged, and since when the first of its images are so."""
 
     def __call__(self) -> None:
         now, keep = self._clock(), self._retention
         cleanup.clean_up(self._store, self._jobs_folder, keep, now)
         if keep.sources:
-            for study in self._holdings.studies(now - keep.sources * DAY):
+            for study in self._studies("delivered", now - keep.sources * DAY):
                 self._remove(study, "delivered", now, keep.sources * DAY, f"delivered for over {keep.sources:g} days")
         if keep.unused:
             self._unused(now, keep.unused * DAY)
@@ -120,7 +123,7 @@ class Sweeper:
 
     def _make_room(self, now: float) -> None:
         cleanup.make_room(self._store, self._jobs_folder, now, self._has_room)
-        for study in self._holdings.studies(now - EARLIEST):
+        for study in self._studies("delivered", now - EARLIEST):
             if self._has_room():
                 return
             self._remove(study, "delivered", now, EARLIEST, "delivered, and the disk is filling")
@@ -131,7 +134,7 @@ class Sweeper:
         """Announces what will go, and removes what was announced long enough ago."""
         notice = min(NOTICE, age / 2)
         announced = self._holdings.objections_about(ANNOUNCEMENT)
-        for study in self._holdings.studies(now - age + notice):
+        for study in self._studies("unused", now - age + notice):
             folders = {str(one.image.path.parent) for one in self._due(study, "unused", now - age + notice)}
             for folder in folders:
                 if folder not in announced:
@@ -151,8 +154,18 @@ class Sweeper:
         self._store.object_to(Objection(now, folder, "", reason))
         log.warning("unused_images_announced", study=study, days=notice / DAY)
 
+    def _studies(self, fate: Fate, before: float) -> Iterator[str]:
+        """Those with images that have been so since before then; one that has not changed is not judged again."""
+        for study, stand in self._holdings.studies(before).items():
+            known, first = self._looked_at.get((study, fate), (None, math.inf))
+            if known != stand:
+                first = min((one.since for one in self._due(study, fate, math.inf)), default=math.inf)
+                self._looked_at[study, fate] = stand, first
+            if first <= before:
+                yield study
+
     def _due(self, study: str, fate: Fate, since: float) -> list[Judged]:
-        jobs = self._store.jobs(study=study)
+        jobs = self._holdings.jobs(study)
         awaiting = frozenset(job.id for job in jobs if self._holdings.awaits_commitment(job.id))
         return [
             one

@@ -14,7 +14,7 @@ from dicom_node.holdings import Holdings, Image
 from dicom_node.index import LOST, Index
 from dicom_node.outbox import Outbox, Result
 from dicom_node.regroup import place
-from dicom_node.retention import ANNOUNCEMENT, DAY, EARLIEST, NOT_USED, NOTICE, Sweeper, judge
+from dicom_node.retention import ANNOUNCEMENT, DAY, EARLIEST, NOT_USED, NOTICE, Judged, Sweeper, judge
 from dicom_node.settings import Retention
 from dicom_node.spool import Kept, ReceivedObject, Spool
 from dicom_node.states import State
@@ -194,6 +194,31 @@ def test_what_is_used_after_all_is_announced_no_more(house: House) -> None:
     house.clock.now += 1000 * DAY
     house.sweep(unused=180)
     assert house.held == 1
+
+
+def test_a_study_that_has_not_changed_is_not_judged_again(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    judged: list[int] = []
+
+    def counted(images: Sequence[Image], jobs: Sequence[Job], awaiting: frozenset[int]) -> list[Judged]:
+        judged.append(len(images))
+        return judge(images, jobs, awaiting)
+
+    monkeypatch.setattr("dicom_node.retention.judge", counted)
+    settings = Retention(results=0, sources=7, unused=0, quarantine=0, free_bytes=0)
+    sweep = Sweeper(house.store, house.spool, house.folder / "jobs", settings, house.clock, house.index.restore)
+    house.take(1, 2)
+    job = house.job(State.SENDING, 1, 2)
+    house.clock.now += 2 * WEEK
+    for _ in range(3):
+        sweep()
+    assert judged == [2]
+    house.store.advance(job, State.SENDING, State.SENT, house.clock())
+    for _ in range(3):
+        sweep()
+    assert judged == [2, 2]
+    house.clock.now += WEEK + 1
+    sweep()
+    assert house.held == 0
 
 
 def test_a_disk_that_fills_gets_room_oldest_first(house: House) -> None:
