@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 from typing import Any
 
 from sqlite_utils import Database
@@ -54,16 +53,28 @@ class Fetches:
 
         What was refused before and is wanted now is found anew; what was fetched stays so, unless it has grown.  What
         is here already, or was made into a map before, needs no fetching; again: only what is here needs none.
-        Each study is written down before the next is looked at: if the archive breaks off, those before it stay.
+        candidates: study by study, as `seek` yields them: when it looks at the next study, all of the one before is
+        told.  So if the archive breaks off, what was found stays.
         """
         new = 0
-        for _, of_study in groupby(candidates, key=lambda one: one.study_instance_uid):
-            # All of it before the lock is taken: the candidates come from an archive, one answer after another.
-            found = list(of_study)
-            with self._store.transaction() as database:
-                for one in found:
-                    state, reason = ("refused", one.against) if one.against else self._known(one, again)
-                    new += _add(database, peer, one, state, reason, now, again)
+        of_study: list[Candidate] = []
+        try:
+            for one in candidates:
+                if of_study and one.study_instance_uid != of_study[0].study_instance_uid:
+                    new += self._add_study(peer, of_study, now, again)
+                    of_study = []
+                of_study.append(one)
+        finally:
+            new += self._add_study(peer, of_study, now, again)
+        return new
+
+    def _add_study(self, peer: str, found: Sequence[Candidate], now: float, again: bool) -> int:
+        # In one go, and not while the candidates come: they come from an archive, one answer after another.
+        new = 0
+        with self._store.transaction() as database:
+            for one in found:
+                state, reason = ("refused", one.against) if one.against else self._known(one, again)
+                new += _add(database, peer, one, state, reason, now, again)
         return new
 
     def _known(self, one: Candidate, again: bool) -> tuple[str, str]:
@@ -72,7 +83,8 @@ class Fetches:
             return "found", ""
         if len(self._store.paths(sorted(one.instances))) == len(one.instances):
             return "fetched", "was here already"
-        made = [job for job in self._store.jobs(*_MADE, study=one.study_instance_uid) if one.instances <= {*job.images}]
+        # Of a series with more than the acquisition (real and imaginary parts besides, say) a job uses some.
+        made = [job for job in self._store.jobs(*_MADE, study=one.study_instance_uid) if one.instances & {*job.images}]
         if made and not again:
             return "fetched", f"was made before, as job {made[-1].id}"
         return "found", ""

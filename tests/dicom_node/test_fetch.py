@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,6 +17,7 @@ from pynetdicom import AE, evt
 from pynetdicom.presentation import build_context
 
 from dicom_node.call import Destination, SendSettings
+from dicom_node.commands import main
 from dicom_node.errors import NotTaken, PeerFailure, Unreachable
 from dicom_node.fetch import GET, MOST_WAITING, MOVE, Arrivals, Fetcher, retriever
 from dicom_node.fetch_text import listed_in_words, summed_up
@@ -28,6 +30,7 @@ from dicom_node.store import Store
 from dicom_node.wado import Landing
 from tests.dicom_node.making import STUDY, Clock, a_ready_job, an_instance
 from tests.peers import free_port
+from tests.web import Answer, Asked, serving
 
 PAUSES = Send(first_pause=5, pause_factor=2, longest_pause=60)
 PACS = Destination("pacs", "127.0.0.1", 1, "PACS")
@@ -130,7 +133,7 @@ def test_nobody_is_locked_out_while_the_archive_answers_and_what_was_found_stays
 
     with pytest.raises(PeerFailure):
         line.fetches.add("pacs", breaking_off(), line.clock())
-    assert set(line.states()) == {"1.2.8.1", "1.2.8.2"}, "of a study whole, or nothing"
+    assert set(line.states()) == {"1.2.8.1", "1.2.8.2", "1.2.9.1", "1.2.9.2"}
 
 
 def test_a_restart_goes_on_with_what_is_left(line: Line) -> None:
@@ -398,3 +401,43 @@ def test_a_cohort_of_thousands_is_summed_up_before_it_is_listed() -> None:
         "4.0",
         "ms",
     ]
+
+
+def test_what_a_broken_search_has_found_is_kept_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def tag(name: str, value: object) -> dict[str, object]:
+        return {name: {"vr": "DS" if name == "00180081" else "UI", "Value": [value]}}
+
+    def answer(asked: Asked) -> Answer:
+        if int(asked.query["offset"][0]):
+            return Answer(204)
+        if asked.path.endswith("/studies"):
+            return Answer(200, [tag("0020000D", "1.2.8"), tag("0020000D", "1.2.9")])
+        if "1.2.9" in asked.path:
+            return Answer(503)
+        if asked.path.endswith("/series"):
+            return Answer(200, [tag("0020000E", "1.2.8.1"), tag("0020000E", "1.2.8.2")])
+        echoes = (4.0, 8.0) if "1.2.8.1/" in asked.path else (4.0,)
+        images = [(f"1.2.{number}.{echo:.0f}", echo) for number in range(5) for echo in echoes]
+        return Answer(200, [tag("00080018", uid) | tag("00180081", echo) for uid, echo in images])
+
+    state = tmp_path / "state"
+    state.mkdir()
+    Store(state / "node.db").close()
+    with serving(answer) as served:
+        config = tmp_path / "node.toml"
+        config.write_text(
+            f'[node]\nstate_folder = "{state}"\n[[web_source]]\nname = "web"\nurl = "{served.url}"\n'
+            '[fetch]\npeer = "web"\n'
+        )
+        assert main(["fetch", "--config", str(config), "--since", "2024-01-01"]) == 1
+        told = capsys.readouterr()
+        assert "series     ?     10 images" in told.out
+        assert "left: one echo, 4.0 ms" in told.out
+        assert "HTTP 503; it is asked again later; what was found before is kept (2 series), ask again" in told.err
+    assert main(["fetch", "--config", str(config), "--list", "refused"]) == 0
+    told = capsys.readouterr()
+    assert told.out.splitlines()[0] == "1 found, 0 fetched, 0 done, 0 stopped, 1 refused"
+    assert "series 1.2.8.2  one echo, 4.0 ms" in told.out
+    assert "series 1.2.8.1 " not in told.out
+    assert main(["fetch", "--config", str(config), "--list", "all", "--json"]) == 0
+    assert [one["state"] for one in json.loads(capsys.readouterr().out)] == ["found", "refused"]
