@@ -73,11 +73,11 @@ class Fetches:
         new = 0
         with self._store.transaction() as database:
             for one in found:
-                state, reason = ("refused", one.against) if one.against else self._known(one, again)
+                state, reason = ("refused", one.against) if one.against else self._known(peer, one, again)
                 new += _add(database, peer, one, state, reason, now, again)
         return new
 
-    def _known(self, one: Candidate, again: bool) -> tuple[str, str]:
+    def _known(self, peer: str, one: Candidate, again: bool) -> tuple[str, str]:
         """State and reason of a series that is wanted."""
         if not one.instances:
             return "found", ""
@@ -85,7 +85,13 @@ class Fetches:
             return "fetched", "was here already"
         # Of a series with more than the acquisition (real and imaginary parts besides, say) a job uses some.
         made = [job for job in self._store.jobs(*_MADE, study=one.study_instance_uid) if one.instances & {*job.images}]
-        if made and not again:
+        has_grown = bool(
+            self._store.rows(
+                "SELECT 1 FROM fetches WHERE peer = :peer AND series_instance_uid = :series AND images < :images",
+                {"peer": peer, "series": one.series_instance_uid, "images": one.images},
+            )
+        )
+        if made and not again and not has_grown:
             return "fetched", f"was made before, as job {made[-1].id}"
         return "found", ""
 
