@@ -188,7 +188,7 @@ class Messages:
 
     def _pass_on(self, context: int, control: int, fragment: bytes) -> None:
         primitive = P_DATA()
-        primitive.presentation_data_value_list = [[context, bytes([control]) + fragment]]
+        primitive.presentation_data_value_list.append((context, bytes([control]) + fragment))
         self._association.dimse.receive_primitive(primitive)
 
     def _refuse_more(self) -> None:
@@ -272,5 +272,5 @@ def _fragments(context: int, command: bytes, longest_pdu: int) -> Iterator[P_DAT
     for begin in range(0, len(command), room):
         control = _COMMAND | (_LAST if begin + room >= len(command) else 0)
         primitive = P_DATA()
-        primitive.presentation_data_value_list = [[context, bytes([control]) + command[begin : begin + room]]]
+        primitive.presentation_data_value_list.append((context, bytes([control]) + command[begin : begin + room]))
         yield primitive

@@ -138,7 +138,7 @@ def test_other_messages_are_passed_on_as_they_came() -> None:
     (expected,) = message.encode_msg(CONTEXT, 0)
     ((_, content),) = expected.presentation_data_value_list
     line.hear((content[0], content[1:]))
-    assert [primitive.presentation_data_value_list for primitive in line.passed] == [[[CONTEXT, content]]]
+    assert [primitive.presentation_data_value_list for primitive in line.passed] == [[(CONTEXT, content)]]
     assert line.objects == []
 
 
