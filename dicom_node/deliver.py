@@ -66,12 +66,12 @@ class Courier:
         try:
             for delivery in self.send(list(left), self.destination, self.settings):
                 if len(left) == len(rows):
-                    self.outbox.take_up(self.destination.name, self.clock())
+                    self.outbox.take_up(self.destination.name)
                 self._write_down(left.pop(delivery.path), delivery)
                 if self.stopping() or not self.outbox.is_sending(job):
                     return
         except Unreachable as error:
-            self._put_off(rows, str(error))
+            self._put_off(list(left.values()), str(error))
         except PeerFailure as error:
             self._postpone(list(left.values()), str(error))
         except UnreadableObject as error:
@@ -122,8 +122,9 @@ class Courier:
     def _put_off(self, rows: list[Row], reason: str) -> None:
         """Other jobs are not to wait for a dead peer's time-outs, one after the other."""
         now = self.clock()
-        pause = self.pauses.pause(max(row.attempts for row in rows) + 1)
-        self.outbox.put_off(self.destination.name, now, comment=reason, due_at=now + pause)
+        pause = self.outbox.put_off(self.destination.name, now, self.pauses)
+        log.warning("postponed", destination=self.destination.name, seconds=pause, reason=reason)
+        self.outbox.postpone(rows, now, comment=reason, due_at=now)
 
     def _make_anew(self, job: int, reason: str) -> None:
         make_anew(self.store, self.jobs_folder, job, State.SENDING, self.clock(), reason)

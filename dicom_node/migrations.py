@@ -238,11 +238,16 @@ def callers(database: Database) -> None:
 
 @migrations()
 def queue(database: Database) -> None:
-    """Who goes first; a recipe of a job's own, "" for the node's; what keeps an instance from its destination."""
+    """Who goes first; a recipe of a job's own, "" for the node's; how often a destination broke off at an instance; which
+    destinations cannot be had."""
     database.execute("ALTER TABLE jobs ADD COLUMN priority INTEGER NOT NULL DEFAULT 1")
     database.execute("ALTER TABLE jobs ADD COLUMN recipe TEXT NOT NULL DEFAULT ''")
     database.execute("ALTER TABLE deliveries ADD COLUMN broken_off INTEGER NOT NULL DEFAULT 0")
-    database.execute("ALTER TABLE deliveries ADD COLUMN unreached INTEGER NOT NULL DEFAULT 0")
+    database.execute("""CREATE TABLE pauses (
+        destination TEXT PRIMARY KEY,
+        attempts INTEGER NOT NULL,
+        due_at REAL NOT NULL
+    ) WITHOUT ROWID""")
 
 
 @migrations()
@@ -299,6 +304,12 @@ def procedure_steps(database: Database) -> None:
         PRIMARY KEY (series_instance_uid, step)
     ) WITHOUT ROWID""")
     database.execute("CREATE INDEX series_of_step ON performed_series (step)")
+
+
+@migrations()
+def jobs_of_study(database: Database) -> None:
+    """House-keeping looks at every study, and at the jobs of those that have changed."""
+    database.execute("CREATE INDEX jobs_of_study ON jobs (study_instance_uid, changed_at)")
 
 
 class UnknownSchema(NodeError):

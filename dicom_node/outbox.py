@@ -7,11 +7,12 @@ nothing up but its own rows.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dicom_node.settings import Send
 from dicom_node.states import State
 from dicom_node.store import Job, Store
 
@@ -34,7 +35,6 @@ class Row:
 
     commitment: none (not asked of this destination), due, asked (under transaction_uid) or given.
     broken_off: how often the destination broke off at this instance, while it took others.
-    unreached: whether it waits because the destination could not be had.
     """
 
     job: int
@@ -51,7 +51,6 @@ class Row:
     commitment: str = "none"
     transaction_uid: str | None = None
     broken_off: int = 0
-    unreached: bool = False
 
 
 class Outbox:
@@ -88,25 +87,34 @@ class Outbox:
                     for result in results
                 ],
             )
+            self._call_soon(job.id, now)
         return True
 
     def next_due(self, destination: str, now: float, but_not: Collection[int] = ()) -> list[Row]:
-        """What of one job may be sent to a destination now; nothing if there is no such job.
+        """What of one job may be sent to a destination now; nothing if there is no such job, or the destination pauses.
 
         The job is the first in the order of the queue: today's patient waits for no cohort.
         """
+        values = {"destination": destination, "now": now, "but_not": json.dumps(sorted(but_not))}
+        if not self._store.rows(
+            """SELECT 1 FROM deliveries WHERE destination = :destination AND outcome = 'pending' AND due_at <= :now
+            AND NOT EXISTS (SELECT 1 FROM pauses WHERE destination = :destination AND due_at > :now) LIMIT 1""",
+            values,
+        ):
+            return []
+        # The signs keep SQLite to the rows of the job: what is due may be all of a cohort, and is not looked through.
         found = self._store.rows(
             """SELECT j.id FROM jobs j WHERE j.state = 'sending' AND j.id NOT IN (SELECT value FROM json_each(:but_not))
             AND EXISTS (SELECT 1 FROM deliveries d WHERE d.job = j.id AND d.destination = :destination
-                AND d.outcome = 'pending' AND d.due_at <= :now)
+                AND +d.outcome = 'pending' AND +d.due_at <= :now)
             ORDER BY j.priority, j.id LIMIT 1""",
-            {"destination": destination, "now": now, "but_not": json.dumps(sorted(but_not))},
+            values,
         )
         if not found:
             return []
         return self.rows(
-            """SELECT * FROM deliveries WHERE job = :job AND destination = :destination AND outcome = 'pending'
-            AND due_at <= :now ORDER BY path""",
+            """SELECT * FROM deliveries WHERE job = :job AND destination = :destination AND +outcome = 'pending'
+            AND +due_at <= :now ORDER BY path""",
             job=found[0]["id"],
             destination=destination,
             now=now,
@@ -133,7 +141,7 @@ class Outbox:
         """
         self._store.database.execute(
             """UPDATE deliveries SET outcome = :outcome, attempts = attempts + 1, status = :status, comment = :comment,
-                due_at = :due, changed_at = :now, broken_off = broken_off + :broke_off, unreached = 0
+                due_at = :due, changed_at = :now, broken_off = broken_off + :broke_off
             WHERE job = :job AND destination = :destination AND sop_instance_uid = :uid AND outcome = 'pending'""",
             {
                 "outcome": outcome,
@@ -154,50 +162,65 @@ class Outbox:
             for row in rows:
                 database.execute(
                     """UPDATE deliveries SET attempts = attempts + 1, status = NULL, comment = ?, due_at = ?,
-                        changed_at = ?, unreached = 0
+                        changed_at = ?
                     WHERE job = ? AND destination = ? AND sop_instance_uid = ? AND outcome = 'pending'""",
                     [comment, due_at, now, row.job, row.destination, row.sop_instance_uid],
                 )
 
-    def put_off(self, destination: str, now: float, *, comment: str, due_at: float) -> None:
-        """The peer cannot be had: all that is due to it again at `due_at`, whatever job it is of."""
-        self._store.database.execute(
-            """UPDATE deliveries SET attempts = attempts + 1, status = NULL, comment = :comment, due_at = :due_at,
-                changed_at = :now, unreached = 1
-            WHERE destination = :destination AND outcome = 'pending' AND due_at <= :now""",
-            {"destination": destination, "now": now, "comment": comment, "due_at": due_at},
-        )
-
-    def take_up(self, destination: str, now: float) -> None:
-        """The peer answers again: what waited for that is due."""
-        waiting = "destination = :destination AND outcome = 'pending' AND unreached"
-        values = {"destination": destination, "now": now}
-        if self._store.rows(f"SELECT 1 FROM deliveries WHERE {waiting} LIMIT 1", values):
-            self._store.database.execute(
-                f"UPDATE deliveries SET due_at = MIN(due_at, :now), unreached = 0 WHERE {waiting}", values
+    def put_off(self, destination: str, now: float, pauses: Send) -> float:
+        """The peer cannot be had: nothing of any job goes to it for a time, which is returned, in s, and grows."""
+        with self._store.transaction() as database:
+            [found] = self._store.rows(
+                "SELECT COALESCE(MAX(attempts), 0) AS attempts FROM pauses WHERE destination = :destination",
+                {"destination": destination},
             )
+            pause = pauses.pause(found["attempts"] + 1)
+            database.execute(
+                """INSERT INTO pauses (destination, attempts, due_at) VALUES (?, ?, ?)
+                ON CONFLICT (destination) DO UPDATE SET attempts = excluded.attempts, due_at = excluded.due_at""",
+                [destination, found["attempts"] + 1, now + pause],
+            )
+        return pause
+
+    def take_up(self, destination: str) -> None:
+        """The peer answers again."""
+        if self._store.rows("SELECT 1 FROM pauses WHERE destination = :name", {"name": destination}):
+            self._store.database.execute("DELETE FROM pauses WHERE destination = ?", [destination])
+
+    def _call_soon(self, job: int, now: float) -> None:
+        """Somebody waits for this job: the destinations that cannot be had are tried once more."""
+        self._store.database.execute(
+            """UPDATE pauses SET due_at = MIN(due_at, :now) WHERE destination IN
+                (SELECT destination FROM deliveries WHERE job = :job AND outcome = 'pending')""",
+            {"job": job, "now": now},
+        )
 
     def settle(self, now: float) -> None:
         """Moves on every sending job that has nothing left to send.
 
-        In one transaction, as what was stored may be asked for again meanwhile.  The reason is told in the log: of a
-        refusal it has the status, not the peer's words, which may quote a patient.
+        In one transaction each, as what was stored may be asked for again meanwhile.  The reason is told in the log: of
+        a refusal it has the status, not the peer's words, which may quote a patient.
         """
-        over = """SELECT j.id, COUNT(d.job) AS total, TOTAL(d.outcome = 'refused') AS refused,
-                MIN(d.destination || ': ' || IIF(d.status IS NULL, d.comment, printf('answered 0x%04X', d.status)))
-                    FILTER (WHERE d.outcome = 'refused') AS example
-            FROM jobs j LEFT JOIN deliveries d ON d.job = j.id WHERE j.state = 'sending'
-            GROUP BY j.id HAVING TOTAL(d.outcome = 'pending') = 0"""
-        if not self._store.rows(over):
-            return
-        with self._store.transaction():
-            for found in self._store.rows(over):
-                if found["refused"]:
-                    reason = f"{found['refused']:.0f} of {found['total']} turned down, such as by {found['example']}"
-                    self._store.advance(found["id"], State.SENDING, State.REFUSED, now, reason)
-                else:
-                    self._store.advance(found["id"], State.SENDING, State.SENT, now)
-                    self.archive(found["id"], now)
+        over = """j.state = 'sending' AND NOT EXISTS
+            (SELECT 1 FROM deliveries d WHERE d.job = j.id AND +d.outcome = 'pending')"""
+        for job in self._store.rows(f"SELECT j.id FROM jobs j WHERE {over}"):
+            with self._store.transaction():
+                for found in self._store.rows(
+                    f"""SELECT j.id, COUNT(d.job) AS total, TOTAL(d.outcome = 'refused') AS refused,
+                        MIN(d.destination || ': ' || IIF(d.status IS NULL, d.comment,
+                            printf('answered 0x%04X', d.status))) FILTER (WHERE d.outcome = 'refused') AS example
+                    FROM jobs j LEFT JOIN deliveries d ON d.job = j.id WHERE j.id = :id AND {over} GROUP BY j.id""",
+                    job,
+                ):
+                    self._end(found, now)
+
+    def _end(self, found: Mapping[str, Any], now: float) -> None:
+        if found["refused"]:
+            reason = f"{found['refused']:.0f} of {found['total']} turned down, such as by {found['example']}"
+            self._store.advance(found["id"], State.SENDING, State.REFUSED, now, reason)
+        else:
+            self._store.advance(found["id"], State.SENDING, State.SENT, now)
+            self.archive(found["id"], now)
 
     def archive(self, job: int, now: float) -> bool:
         """Moves a sent job on to archived, if every destination that is asked for it has committed itself."""
@@ -236,10 +259,11 @@ class Outbox:
             if not self._store.advance(job, State.REFUSED, State.SENDING, now, reason):
                 return False
             database.execute(
-                """UPDATE deliveries SET outcome = 'pending', attempts = 0, broken_off = 0, unreached = 0, due_at = ?
+                """UPDATE deliveries SET outcome = 'pending', attempts = 0, broken_off = 0, due_at = ?
                 WHERE job = ? AND outcome = 'refused'""",
                 [now, job],
             )
+            self._call_soon(job, now)
         return True
 
     def resend(self, job: int, destinations: Sequence[str], now: float, reason: str = "") -> int:
@@ -266,19 +290,22 @@ class Outbox:
                     VALUES (:job, :destination, :uid, :path, :now, :now, :class, :commitment)
                     ON CONFLICT (job, destination, sop_instance_uid) DO UPDATE SET outcome = 'pending', attempts = 0,
                         due_at = :now, status = NULL, comment = '', changed_at = :now, commitment = :commitment,
-                        transaction_uid = NULL, broken_off = 0, unreached = 0""",
+                        transaction_uid = NULL, broken_off = 0""",
                     [
                         row | {"job": job, "destination": destination, "now": now, "commitment": commitment}
                         for row in known
                     ],
                 )
+            self._call_soon(job, now)
         return len(known)
 
     def hurry(self, job: int, now: float) -> int:
         """Ends the pause of what is pending; how many rows."""
-        return self._store.database.execute(
-            "UPDATE deliveries SET due_at = ? WHERE job = ? AND outcome = 'pending'", [now, job]
-        ).rowcount
+        with self._store.transaction() as database:
+            self._call_soon(job, now)
+            return database.execute(
+                "UPDATE deliveries SET due_at = ? WHERE job = ? AND outcome = 'pending'", [now, job]
+            ).rowcount
 
     def of(self, job: int) -> list[Row]:
         return self.rows("SELECT * FROM deliveries WHERE job = :job ORDER BY destination, path", job=job)

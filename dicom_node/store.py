@@ -397,7 +397,7 @@ class Store:
     def hasten(self, now: float, longest: float) -> None:
         """For the start: what waits for longer than anything may was put off by a clock that was ahead.  It is due."""
         with self.transaction() as database:
-            for table in ("jobs", "deliveries", "pledges", "fetches"):
+            for table in ("jobs", "deliveries", "pledges", "fetches", "pauses"):
                 database.execute(f"UPDATE {table} SET due_at = ? WHERE due_at > ?", [now, now + longest])
             database.execute("UPDATE transactions SET given_up_at = ? WHERE given_up_at > ?", [now, now + longest])
 

@@ -298,7 +298,8 @@ def _deliveries(store: Store, jobs: Sequence[int]) -> dict[int, list[Delivery]]:
         """SELECT job, destination, SUM(outcome = 'pending') AS pending, SUM(outcome = 'stored') AS stored,
             SUM(outcome = 'refused') AS refused, SUM(commitment = 'given') AS committed,
             SUM(outcome = 'stored' AND commitment IN ('due', 'asked')) AS awaited, MAX(attempts) AS attempts,
-            MIN(due_at) FILTER (WHERE outcome = 'pending') AS next_at
+            MAX(MIN(due_at) FILTER (WHERE outcome = 'pending'),
+                COALESCE((SELECT due_at FROM pauses p WHERE p.destination = deliveries.destination), 0)) AS next_at
         FROM deliveries WHERE job IN (SELECT value FROM json_each(:jobs)) GROUP BY job, destination""",
         values,
     ):

@@ -336,9 +336,11 @@ def test_a_dead_peer_is_called_once_for_all_jobs_and_when_it_is_back_all_are_due
         line.clock.now += 61
     assert peer.associations == 3, "each job waited for the time-out of its own call"
     line.round(peer)
+    assert peer.associations == 4
+    line.round(peer)
+    assert peer.associations == 4, "its pause had not ended"
     newcomer = line.a_sending_job("newcomer")
     peer.is_there = True
-    line.round(peer)
     line.round(peer)
     assert {the_job(line.store, job).state for job in (*jobs, newcomer)} == {State.SENT}, "their pauses had not ended"
 

@@ -24,10 +24,11 @@ STEPS = {
     "catalogue": "ca91a0d44e83",
     "fetches": "ab6d307fdfde",
     "callers": "7c2e1ea961d1",
-    "queue": "11374967612b",
-    "housekeeping": "3820a446e112",
-    "watching": "e4779c7f2bf8",
-    "procedure_steps": "c096fc357d50",
+    "queue": "e9161e46244e",
+    "housekeeping": "c6afea4ec8d0",
+    "watching": "87147ec73fab",
+    "procedure_steps": "5408ba05acae",
+    "jobs_of_study": "23de9148a986",
 }
 """A digest of the schema that each step leads to; a changed one is of a step that was edited."""
 
