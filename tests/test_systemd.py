@@ -121,6 +121,7 @@ def test_the_node_serves_reloads_and_stops_under_its_system_calls(analyze: Path,
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_map_is_made_under_the_node_s_system_calls_kernels_compiled_anew(analyze: Path, tmp_path: Path) -> None:
     write_siemens(simple_head(1, shape=(48, 48, 32)), tmp_path / "study")
     command = [NODE, "reconstruct", tmp_path / "study", "--out", tmp_path / "out", "--recipe", "fast"]
