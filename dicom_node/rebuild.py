@@ -75,7 +75,7 @@ def open_store(state_folder: Path, now: float) -> Store:
         relocate(store, state_folder)
         return store
     except sqlite3.OperationalError as error:
-        raise DatabaseUnusable(_remedy(path, error)) from error
+        raise DatabaseUnusable(remedy(error, path)) from error
 
 
 def damage(path: Path) -> str:
@@ -135,8 +135,11 @@ def _has_memory(state_folder: Path) -> bool:
     return damaged or any((state_folder / LEDGER).glob("*.json")) or any((state_folder / "jobs").glob("*/job.json"))
 
 
-def _remedy(path: Path, error: sqlite3.OperationalError) -> str:
+def remedy(error: sqlite3.Error, path: Path | str = "the database") -> str:
+    """What went wrong, and what to do."""
     code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY
+    if is_damage(error):
+        return f"{path} is damaged: {error}; start the node again, which makes it anew, or see qsm-node rebuild"
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return f"another program holds {path} locked: end it (fuser -v {path} names it), and start the node again"
     if code == sqlite3.SQLITE_FULL:

@@ -6,6 +6,7 @@ import os
 import pwd
 import re
 import socket
+import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 from dicom_node.check.finding import Finding
 from dicom_node.errors import NodeError
 from dicom_node.memory import GB, estimate, room
+from dicom_node.rebuild import damage, remedy
 from dicom_node.room import free_bytes
 from dicom_node.settings import Reconstruct, Retention
 from dicom_node.spool import write_durably
@@ -58,11 +60,19 @@ def state_folder(folder: Path, retention: Retention) -> Iterator[Finding]:
     yield _space(there, retention)
     yield _durability(there)
     if (folder / "node.db").is_file():
-        try:
-            Store(folder / "node.db", owner=False).close()
-            yield Finding("good", "database", "of this version")
-        except NodeError as error:
-            yield Finding("warning", "database", str(error))
+        yield _database(folder / "node.db")
+
+
+def _database(path: Path) -> Finding:
+    try:
+        if trouble := damage(path):
+            return Finding("warning", "database", f"{trouble}: the node sets it aside at its start, and makes it anew")
+        Store(path, owner=False).close()
+    except NodeError as error:
+        return Finding("warning", "database", str(error))
+    except sqlite3.Error as error:
+        return Finding("FAILURE", "database", remedy(error, path))
+    return Finding("good", "database", "sound, and of this version")
 
 
 def file_system(folder: Path) -> str:

@@ -62,8 +62,12 @@ def main(arguments: list[str] | None = None) -> int:
         code: int = options.command(options)
     except InvalidConfiguration as error:
         return _complain(error, WRONG_USAGE)
-    except (NodeError, OSError, sqlite3.Error) as error:
+    except (NodeError, OSError) as error:
         return _complain(error, FAILURE)
+    except sqlite3.Error as error:
+        from dicom_node.rebuild import remedy
+
+        return _complain(remedy(error), FAILURE)
     except KeyboardInterrupt:
         return _complain("interrupted", FAILURE)
     return code

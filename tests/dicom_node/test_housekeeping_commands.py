@@ -76,6 +76,16 @@ def test_rebuild_makes_the_database_anew_while_nobody_serves(config: Path, capsy
     assert main(["verify", "--config", str(config)]) == 0
 
 
+def test_a_damaged_database_is_told_with_its_remedy(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (config.parent / "state" / "node.db").write_bytes(b"no database" * 1000)
+    assert main(["status", "--config", str(config)]) == 1
+    assert "start the node again, which makes it anew, or see qsm-node rebuild" in said(capsys)
+    main(["check", "--config", str(config)])
+    assert "makes it anew" in said(capsys)
+    assert main(["rebuild", "--config", str(config)]) == 0
+    assert main(["status", "--config", str(config)]) == 0
+
+
 @pytest.mark.parametrize("ahead", [86400.0, -86400.0])
 def test_what_is_asked_for_goes_by_the_clock_of_the_node_that_serves(tmp_path: Path, ahead: float) -> None:
     assert time_of(tmp_path) == pytest.approx(time.time(), abs=5)
