@@ -6,6 +6,7 @@ Threads have one setting, numba's (`numba.set_num_threads`, NUMBA_NUM_THREADS): 
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -108,6 +109,36 @@ class Window:
         out = zeros_like(volume, self.shape)
         out[: part.shape[0], : part.shape[1], : part.shape[2]] = part
         return out
+
+    def cut_round(self, volume: NDArray, beyond: float) -> NDArray:
+        """The whole window of `volume`, `beyond` where the image has ended.
+
+        Of what was added to the box, one half lies behind it and the other before it.
+        """
+        xp = array_namespace(volume)
+        out = xp.full_like(zeros_like(volume, self.shape), beyond)
+        halves = []
+        for box, n, image in zip(self.box, self.shape, self.image, strict=True):
+            size = box.stop - box.start
+            behind = min(size + (n - size) // 2, image - box.start)
+            before = min(n - size - (n - size) // 2, box.start)
+            halves.append(
+                (
+                    (slice(0, behind), slice(box.start, box.start + behind)),
+                    (slice(n - before, n), slice(box.start - before, box.start)),
+                )
+            )
+        for x, y, z in itertools.product(*halves):
+            out[x[0], y[0], z[0]] = volume[x[1], y[1], z[1]]
+        return out
+
+    def refined(self, factors: Shape, image: Shape) -> Window:
+        """The same window on a grid of which `factors` voxels make one of this; `image`: that grid's size."""
+        x, y, z = (
+            slice(box.start * f, min(box.stop * f, n)) for box, f, n in zip(self.box, factors, image, strict=True)
+        )
+        sx, sy, sz = (n * f for n, f in zip(self.shape, factors, strict=True))
+        return Window(image, (x, y, z), (sx, sy, sz))
 
     def paste(self, volume: NDArray) -> NDArray:
         """The image with `volume`'s box in its place and zero around it."""

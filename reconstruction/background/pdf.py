@@ -9,9 +9,12 @@ large a source is expected to be (a preconditioner, as in total field inversion:
 
 Sources that explain a field are not unique, and what keeps them small is that the iteration ends early (conjugate
 gradients as regularisation: Hanke 1995, Conjugate Gradient Type Methods for Ill-Posed Problems).  So it ends after a
-given number of steps and not at a residual, which rounding lets it reach some steps sooner or later, and it runs in
-float64, since float32 loses the conjugate directions, and what was a rounding in the field grows beside the brain's
-surface.
+given number of steps and not at a residual, which rounding lets it reach some steps sooner or later.
+
+What is far from the brain makes a field that a coarse grid can hold, so most steps are made there, and the fine grid
+begins with the coarse one's sources: it has only those next to the brain's surface left to find.  Many steps lose the
+conjugate directions to rounding, and what was a rounding in the field grows beside the brain's surface; so the coarse
+grid's are kept orthogonal, and the fine grid's, being few in float32, need not be.
 """
 
 from __future__ import annotations
@@ -24,10 +27,10 @@ from reconstruction import dipole, fourier, quality
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 from reconstruction.arrays import like, to_numpy
 from reconstruction.background._harmonics import fit_harmonics
-from reconstruction.fourier import Window
+from reconstruction.fourier import Real, Window, zeros_like
 from reconstruction.intensity import even_intensity
 from reconstruction.noise import weights
-from reconstruction.solvers import conjugate_gradient
+from reconstruction.solvers import Convergence, conjugate_gradient
 from reconstruction.stage import Count
 
 MARGIN_MM = 20.0
@@ -43,6 +46,12 @@ TISSUE_SOURCE = 0.2
 """How large sources with signal are over those without: fat's 0.6 ppm over bone's −2.1 and air's 9.4, rounded."""
 
 
+COARSE_MM = 3.0
+"""Voxels of the coarse grid, as nearly as whole numbers of the image's make it."""
+
+Factors = tuple[int, int, int]
+
+
 def pdf(
     field: FloatArray,
     noise: FloatArray,
@@ -50,12 +59,14 @@ def pdf(
     geometry: Geometry,
     magnitude: FloatArray | None = None,
     *,
-    iterations: Count = 25,
+    coarse_iterations: int = 30,
+    iterations: Count = 8,
 ) -> tuple[FloatArray, BoolArray]:
     """field, noise: ppm, float32 (x, y, z); noise may be inf where nothing is known.  mask: bool.
 
     magnitude: root sum of squares, float32 (x, y, z), arbitrary unit; without it any voxel outside may be air.
-    iterations: of conjugate gradients; more follow the field nearer to the brain's surface, and its errors too.
+    coarse_iterations: of conjugate gradients on the coarse grid; 0 goes without.  iterations: on the image's own; more
+    follow the field nearer to the brain's surface, and its errors too.
     Returns the local field in ppm, 0 outside the mask, and the mask unchanged.  Raises NotReconstructible when
     nothing is known.
     """
@@ -63,45 +74,101 @@ def pdf(
     weight, _ = weights(noise, mask)
     field = xp.where(mask, field, 0.0)
     field = field - fit_harmonics(field, weight, mask, geometry, HARMONICS)
+    expected = like(_expected_sources(magnitude, geometry), field)
 
-    window = Window.around(mask, geometry.voxel_size, MARGIN_MM)
-    D = dipole.sampled(window.shape, geometry.voxel_size, geometry.b0_direction, field)
-    expected = like(_expected_sources(magnitude, window, geometry), field)
-    scale = xp.where(window.cut(mask), 0.0, xp.astype(expected, xp.float64))
-    weight = window.cut(weight)
-
-    def back(seen: NDArray[np.float64]) -> NDArray[np.float64]:
-        return scale * fourier.apply(D, weight * seen)
-
-    start = xp.astype(window.cut(field), xp.float64)
-    sources, outcome = conjugate_gradient(
-        lambda s: back(fourier.apply(D, scale * s)),
-        back(start),
-        xp.zeros_like(start),
-        tolerance=0,
-        max_iterations=iterations,
-    )
+    x, y, z = (max(1, round(COARSE_MM / size)) for size in geometry.voxel_size)
+    factors: Factors = (x, y, z) if coarse_iterations > 0 else (1, 1, 1)
+    some_of_it = _mean_of_blocks(xp.astype(mask, xp.float32), factors) > 0
+    coarse = Window.around(some_of_it, _times(geometry.voxel_size, factors), MARGIN_MM)
+    window = coarse.refined(factors, geometry.shape)
+    start, precision = None, xp.float64
+    if coarse_iterations > 0:
+        share, mean, size = (_mean_of_blocks(volume, factors) for volume in (weight, weight * field, expected))
+        mean = mean / xp.where(share > 0, share, 1.0)
+        start, outcome = _sources(
+            (xp.astype(mean, precision), xp.astype(share, precision), xp.astype(size, precision)),
+            some_of_it, coarse, _times(geometry.voxel_size, factors), geometry.b0_direction, coarse_iterations,
+            keep=True,
+        )  # fmt: skip
+        quality.figure("background.coarse_residual", outcome.residual)
+        precision = xp.float32
+        start = _in_blocks(xp.astype(start, precision), factors)
+    sources, outcome = _sources(
+        (xp.astype(field, precision), xp.astype(weight, precision), xp.astype(expected, precision)),
+        mask, window, geometry.voxel_size, geometry.b0_direction, iterations, start,
+    )  # fmt: skip
     quality.figure("background.iterations", outcome.iterations)
     quality.figure("background.residual", outcome.residual)
-    background = window.paste(fourier.apply(D, scale * sources))
+    D = dipole.sampled(window.shape, geometry.voxel_size, geometry.b0_direction, field)
+    background = window.paste(fourier.apply(D, sources))
     return xp.astype(xp.where(mask, field - background, 0.0), xp.float32), mask
 
 
-def _expected_sources(magnitude: FloatArray | None, window: Window, geometry: Geometry) -> FloatArray:
-    """How large a source may be, 1 for bone and air, float32 (the window's shape).
+def _sources(
+    data: tuple[NDArray[Real], NDArray[Real], NDArray[Real]],
+    mask: BoolArray,
+    window: Window,
+    voxel_size: tuple[float, float, float],
+    b0_direction: tuple[float, float, float],
+    iterations: int,
+    start: NDArray[Real] | None = None,
+    *,
+    keep: bool = False,
+) -> tuple[NDArray[Real], Convergence]:
+    """χ outside the mask in ppm (the window's shape) after so many steps from `start`, in the data's precision.
 
-    Of what the window adds to the brain's box one half lies behind it and the other before it.
+    data: field, its weight, and how large sources are expected to be.  keep: all steps, in memory.
     """
-    expected = np.ones(window.shape, np.float32)
+    field, weight, expected = data
+    xp = array_namespace(field)
+    D = dipole.sampled(window.shape, voxel_size, b0_direction, window.cut(mask))
+    weight, inside = window.cut(weight), window.cut(mask)
+    scale = xp.where(inside, 0.0, window.cut_round(expected, 1.0))
+
+    def back(seen: NDArray[Real]) -> NDArray[Real]:
+        return scale * fourier.apply(D, weight * seen)
+
+    begin = xp.zeros_like(weight) if start is None else xp.where(inside, 0.0, start) / xp.where(inside, 1.0, scale)
+    scaled, outcome = conjugate_gradient(
+        lambda s: back(fourier.apply(D, scale * s)),
+        back(window.cut(field)),
+        begin,
+        tolerance=0,
+        max_iterations=iterations,
+        orthogonal=keep,
+    )
+    return scale * scaled, outcome
+
+
+def _expected_sources(magnitude: FloatArray | None, geometry: Geometry) -> FloatArray:
+    """How large a source may be, 1 for bone and air, float32 (x, y, z)."""
     if magnitude is None:
-        return expected
+        return np.ones(geometry.shape, np.float32)
     tissue = even_intensity(to_numpy(magnitude)[None], geometry) > SIGNAL
-    places, known = [], []
-    for box, n, image in zip(window.box, window.shape, window.image, strict=True):
-        size, at = box.stop - box.start, np.arange(n)
-        at = box.start + np.where(at < size + (n - size) // 2, at, at - n)
-        within = (at >= 0) & (at < image)
-        places.append(at[within])
-        known.append(np.flatnonzero(within))
-    expected[np.ix_(*known)] = np.where(tissue[np.ix_(*places)], np.float32(TISSUE_SOURCE), np.float32(1))
-    return expected
+    return np.where(tissue, np.float32(TISSUE_SOURCE), np.float32(1))
+
+
+def _times(voxel_size: tuple[float, float, float], factors: Factors) -> tuple[float, float, float]:
+    x, y, z = (size * factor for size, factor in zip(voxel_size, factors, strict=True))
+    return x, y, z
+
+
+def _mean_of_blocks(volume: FloatArray, factors: Factors) -> FloatArray:
+    """The mean of each block of `factors` voxels; what lies beyond the volume counts as zero."""
+    xp = array_namespace(volume)
+    shape = [-(-n // f) for n, f in zip(volume.shape, factors, strict=True)]
+    x, y, z = (n * f for n, f in zip(shape, factors, strict=True))
+    whole = zeros_like(volume, (x, y, z))
+    whole[: volume.shape[0], : volume.shape[1], : volume.shape[2]] = volume
+    blocks = xp.reshape(whole, (shape[0], factors[0], shape[1], factors[1], shape[2], factors[2]))
+    mean: FloatArray = xp.mean(blocks, axis=(1, 3, 5))
+    return mean
+
+
+def _in_blocks(volume: FloatArray, factors: Factors) -> FloatArray:
+    """Each value in a block of `factors` voxels."""
+    xp = array_namespace(volume)
+    (a, b, c), (f, g, h) = volume.shape, factors
+    spread = xp.broadcast_to(xp.reshape(volume, (a, 1, b, 1, c, 1)), (a, f, b, g, c, h))
+    out: FloatArray = xp.reshape(spread, (a * f, b * g, c * h))
+    return out

@@ -125,6 +125,15 @@ def test_pdf_looks_for_sources_where_there_is_no_signal() -> None:
     assert told[rim].std() < 0.9 * blind[rim].std()
 
 
+def test_a_coarse_grid_saves_steps_on_the_fine_one() -> None:
+    geometry = GEOMETRIES[1]
+    field, noise, mask = outside_field(geometry), even_noise(geometry), brain(geometry)
+    begun, _ = pdf(field, noise, mask, geometry, iterations=8)
+    not_begun, _ = pdf(field, noise, mask, geometry, coarse_iterations=0, iterations=8)
+    deep = interior(mask, geometry, 6.0)
+    assert begun[deep].std() < 0.5 * not_begun[deep].std()
+
+
 def test_pdf_reports_how_it_ended() -> None:
     geometry = GEOMETRIES[0]
     with quality.ledger() as ledger:

@@ -147,3 +147,22 @@ def test_sampled_dipole_is_self_adjoint_at_the_nyquist_frequency() -> None:
     D = dipole.sampled(shape, (1.0, 1.2, 2.5), (0.0, -0.6, 0.8))
     assert D.dtype == np.float32
     assert_self_adjoint(lambda x: fourier.apply(D, x), shape)
+
+
+@pytest.mark.parametrize("factors", [(1, 1, 1), (2, 3, 1)])
+def test_a_window_on_a_finer_grid_is_the_same_window(factors: tuple[int, int, int]) -> None:
+    mask = np.zeros((9, 8, 7), bool)
+    mask[2:7, 1:8, 0:5] = True
+    coarse = Window.around(mask, (1.0, 1.0, 1.0), 4.0)
+    values = np.random.default_rng(0).random(mask.shape).astype(np.float32)
+    blocks = np.ones(factors, np.float32)
+    fine_values = np.kron(values, blocks)[:-1] if factors[0] > 1 else np.kron(values, blocks)
+    fine = coarse.refined(factors, fine_values.shape)
+    np.testing.assert_array_equal(fine.cut(fine_values), np.kron(coarse.cut(values), blocks))
+
+
+def test_a_window_goes_round_the_image_and_ends_with_it() -> None:
+    """What lies behind the box comes after it, what lies before it comes last, and beyond the image is what is said."""
+    line = np.arange(10, dtype=np.float32)[:, None, None]
+    window = Window((10, 1, 1), (slice(2, 6), slice(0, 1), slice(0, 1)), (9, 1, 1))
+    assert window.cut_round(line, -1)[:, 0, 0].tolist() == [2, 3, 4, 5, 6, 7, -1, 0, 1]

@@ -155,18 +155,18 @@ def test_what_a_method_takes_of_the_rim_is_no_fault_of_the_scan() -> None:
 def test_background_removal_does_not_let_rounding_grow(method: str) -> None:
     """A field that is stored a thousandth of a ppb otherwise is another by no more than some thousandths after it.
 
-    In float32, projection onto dipole fields makes it another by 0.02 to 0.07 ppb, RMS, in 30 steps.
+    Projection onto dipole fields on the fine grid alone makes it another by tenths in 30 steps.
     """
     maps, _ = small_maps()
     geometry, mask = maps.geometry, maps.brain_mask
     noise = np.full(geometry.shape, 1e-3, np.float32)
     rounded = (maps.field + 1e-6 * random_volume(geometry.shape, 3)).astype(np.float32)
     data = {"noise": noise, "mask": mask, "magnitude": None, "geometry": geometry}
-    settings = stage.defaults("background", method) | ({"iterations": 30} if method == "pdf" else {})
+    settings = stage.defaults("background", method)
     (one, valid), (other, _) = (
         stage.run("background", method, settings, data | {"field": field}) for field in (maps.field, rounded)
     )
-    assert (one - other)[valid].std() < 3e-6
+    assert (one - other)[valid].std() < 5e-6
 
 
 def test_mask_of_the_site_is_used() -> None:

@@ -77,3 +77,17 @@ def test_alternating_directions_find_the_soft_threshold(rho: float) -> None:
     )
     np.testing.assert_allclose(x, [2.5, -1.5, 0, 0], atol=1e-3)
     assert outcome.converged
+
+
+def test_orthogonal_residuals_end_where_exact_arithmetic_would() -> None:
+    """As many steps as there are distinct eigenvalues solve the system, which rounding forbids without."""
+    eigenvalues = np.geomspace(1e-6, 1, 12)
+    rotation = np.linalg.qr(np.random.default_rng(0).standard_normal((12, 12)))[0]
+    A = rotation @ np.diag(eigenvalues) @ rotation.T
+    b = np.ones(12)
+
+    def left(**settings: bool) -> float:
+        x, _ = conjugate_gradient(lambda v: A @ v, b, np.zeros(12), tolerance=0, max_iterations=12, **settings)
+        return float(np.linalg.norm(b - A @ x))
+
+    assert left(orthogonal=True) < 0.01 * left()
