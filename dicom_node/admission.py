@@ -36,6 +36,7 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 
+from dicom_node.codestream import size_of
 from dicom_node.errors import UnreadableObject
 from dicom_node.structure import PIXEL_DATA, Encoded, Skeleton
 
@@ -76,6 +77,8 @@ _LARGEST_INFLATED = 2**28
 """Bytes.  256 kB can hold as many; what is deflated is inflated in memory, here and by pydicom."""
 _inflating = threading.Lock()
 """However many send such objects, one of them is in memory."""
+_SIZE_WITHIN = 2**16
+"""Bytes of a frame within which it must say its size; comments may come before."""
 _MOST_FRAMES = 2**16
 """Several times what any scanner makes; each is described by some kB."""
 _BITS_ALLOCATED = (8, 16, 32)
@@ -276,6 +279,13 @@ def _require_pixels(header: _Header, skeleton: Skeleton, transfer_syntax: UID, m
             raise NotAdmitted(
                 CANNOT_UNDERSTAND, f"Pixel Data has {pixels.items} fragments for {frames} frames: truncated"
             )
+        for fragment in skeleton.fragments(_SIZE_WITHIN):
+            size = size_of(fragment)
+            if size is not None and size != (sizes["Rows"], sizes["Columns"]):
+                raise NotAdmitted(
+                    CANNOT_UNDERSTAND,
+                    f"a compressed frame is {size[0]} x {size[1]}, expected {sizes['Rows']} x {sizes['Columns']}",
+                )
     elif pixels.length is not None and pixels.length < expected:
         raise NotAdmitted(
             CANNOT_UNDERSTAND,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from mmap import mmap
 
@@ -86,6 +87,16 @@ class Skeleton:
             position = self._item(position, end, self._implicit or element.vr == "UN", depth=1)
             items += 1
         return items
+
+    def fragments(self, longest: int) -> Iterator[bytes]:
+        """The first `longest` bytes of each fragment of encapsulated Pixel Data, without the offset table."""
+        position = self.elements[PIXEL_DATA].start
+        for number in range(self.elements[PIXEL_DATA].items + 1):
+            length = self._read_long(position + 4, len(self._bytes))
+            position += 8
+            if number:
+                yield bytes(self._bytes[position : position + min(length, longest)])
+            position += length
 
     def _element(self, position: int, end: int, implicit: bool, depth: int) -> tuple[int, Element, int]:
         """Tag, element and the position behind it."""
