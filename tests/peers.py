@@ -8,9 +8,10 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import requests
@@ -108,6 +109,12 @@ class Orthanc:
         answer.raise_for_status()
         return answer.json()
 
+    def post_file(self, file: Path) -> str:
+        """Hands Orthanc a DICOM file; how it calls the instance."""
+        answer = requests.post(f"{self.url}/instances", data=file.read_bytes(), timeout=10)
+        answer.raise_for_status()
+        return str(answer.json()["ID"])
+
     def file(self, sop_instance_uid: str) -> bytes:
         """The DICOM file of one instance."""
         lookup = requests.post(f"{self.url}/tools/lookup", data=sop_instance_uid, timeout=10)
@@ -120,9 +127,14 @@ class Orthanc:
 
 @contextlib.contextmanager
 def running_orthanc(
-    command: Path, folder: Path, modalities: dict[str, Destination] | None = None, *, plugins: Sequence[Path] = ()
+    command: Path,
+    folder: Path,
+    modalities: dict[str, Destination] | None = None,
+    *,
+    plugins: Sequence[Path] = (),
+    settings: Mapping[str, Any] = MappingProxyType({}),
 ) -> Iterator[Orthanc]:
-    """Orthanc on free ports, reachable from this machine only, its store in `folder`."""
+    """Orthanc on free ports, reachable from this machine only, its store in `folder`.  settings: Orthanc's, besides."""
     folder.mkdir(parents=True, exist_ok=True)
     dicom_port, http_port = free_port(), free_port()
     configuration = {
@@ -136,6 +148,7 @@ def running_orthanc(
         "RemoteAccessAllowed": False,
         "AuthenticationEnabled": False,
         "DicomModalities": {name: [peer.ae_title, peer.host, peer.port] for name, peer in (modalities or {}).items()},
+        **settings,
     }
     file = folder / "orthanc.json"
     file.write_text(json.dumps(configuration))
