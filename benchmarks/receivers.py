@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-START = 30.0
+START = 60.0
 """Seconds that a receiver gets to answer its first C-ECHO."""
 LOOK_AROUND = 0.05
 """Seconds between two looks at the memory of a receiver."""
@@ -90,7 +90,9 @@ def running(name: str, folder: Path, place: Place, *, nagle: bool) -> Iterator[R
 
 def node(folder: Path, host: str, port: int) -> list[str]:
     settings = folder / "node.toml"
-    settings.write_text(f'[node]\nstate_folder = "{folder / "state"}"\n[receive]\nhost = "{host}"\nport = {port}\n')
+    settings.write_text(
+        f'[node]\nstate_folder = "{folder / "state"}"\n[receive]\nhost = "{host}"\nport = {port}\n[watch]\nport = 0\n'
+    )
     return [sys.executable, "-m", "dicom_node", "serve", "--config", str(settings)]
 
 

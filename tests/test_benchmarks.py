@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as bench
-from benchmarks import accuracy, speed
+from benchmarks import accuracy, intake, speed
 from tests.simulation import scenes
 
 
@@ -66,3 +66,43 @@ def test_the_command_line_is_measured(tmp_path: Path, capsys: pytest.CaptureFixt
     stages = {line.split("  ")[0]: line.split() for line in capsys.readouterr().out.splitlines()}
     assert {"start-up", "read headers", "convert", "check", "offset", "inversion", "encode", "write"} <= stages.keys()
     assert int(stages["inversion"][-2]) > 0
+
+
+def test_rates_are_compared_with_orthancs() -> None:
+    """The median of the rounds; the largest of the peaks."""
+    seconds = {"node": (4.0, 1.0, 2.0), "orthanc": (4.0, 4.0, 4.0)}
+    samples = {
+        name: [intake.Sample(each, 2 * each if name == "node" else None, 10**6) for each in found]
+        for name, found in seconds.items()
+    }
+    lines = intake.rows("1 association", samples, 100)
+    assert [line.strip("| ").split(" | ") for line in lines] == [
+        ["1 association", "node", "50", "2.00", "200", "1"],
+        ["1 association", "orthanc", "25", "1.00", "", "1"],
+    ]
+
+
+@pytest.mark.slow
+def test_the_intake_is_measured(capsys: pytest.CaptureFixture[str], storescu_command: Path) -> None:
+    assert storescu_command.exists()
+    few = ["--images", "6", "--rounds", "1", "--associations", "2", "--receivers", "node"]
+    assert intake.main(few) == 0
+    assert "| 2 associations, without Nagle | node |" in capsys.readouterr().out
+    assert intake.main(["--large", "--frames", "4", "--rounds", "1", "--receivers", "node"]) == 0
+    assert "1 object of 2 MB" in capsys.readouterr().out
+
+
+def test_a_run_that_holds_more_than_was_reckoned_is_marked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held = iter([0.6, 99.0])
+    monkeypatch.setattr(memory, "study", lambda shape, echoes, cache: tmp_path)
+    monkeypatch.setattr(
+        memory, "measure", lambda *_: [speed.Stage("convert", 1, 1, 0, 0.1), speed.Stage("encode", 1, 1, 0, next(held))]
+    )
+    words = ["--case", "96", "96", "64", "3", "--case", "256", "256", "128", "5", "--recipe", "fast"]
+    assert memory.main([*words, "--cache", str(tmp_path)]) == 0
+    _, fits, exceeds = capsys.readouterr().out.splitlines()
+    assert fits.split()[:5] == ["96", "×", "96", "×", "64"]
+    assert fits.split()[-1] == "0.61"
+    assert exceeds.endswith("too little")
