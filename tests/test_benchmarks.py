@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as bench
-from benchmarks import accuracy, intake, speed
+from benchmarks import accuracy, intake, memory, speed
 from tests.simulation import scenes
 
 
