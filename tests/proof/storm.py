@@ -31,8 +31,8 @@ SCANNERS = 4
 BACKLOG = 8
 """Studies without a result at which scanners wait, at most: there is always work, and it comes to an end."""
 SHAPE = (8, 8, 2)
-SERVED_FOR = 3.0
-"""Seconds for which the node serves at most before it is killed; sometimes it is killed while it starts."""
+SERVED_FOR = 2.0
+"""Times as long as its start has taken the node serves at most before it is killed: a job takes about as long."""
 PATIENCE = 120.0
 
 
@@ -70,6 +70,7 @@ class Storm:
         self._over = threading.Event()
         self._backlog = BACKLOG
         self._results = 0
+        self._starts_in = 0.0
         self._failures: list[BaseException] = []
         self.outcome = Outcome()
 
@@ -86,7 +87,9 @@ class Storm:
             reconstruct={"attempts": 100 * kills},  # each kill interrupts an attempt through no fault of the job
             log={"level": "warning"},
         ) as node:
+            launched = time.monotonic()
             node.start()
+            self._starts_in = time.monotonic() - launched
             scanners = [threading.Thread(target=self._scan, args=(n, node), daemon=True) for n in range(SCANNERS)]
             for scanner in scanners:
                 scanner.start()
@@ -109,12 +112,13 @@ class Storm:
     def _kill_once(self, node: Serving) -> None:
         starting = time.monotonic()
         while_starting = self._chance.random() < 0.15
-        patience = self._chance.uniform(0.05, 2.0) if while_starting else PATIENCE
+        patience = self._chance.uniform(0.0, self._starts_in) if while_starting else PATIENCE
         while not node.serves and time.monotonic() - starting < patience:
             assert not node.ended, "the node ended by itself; see node.log"
             time.sleep(0.02)
         if node.serves:
-            time.sleep(self._chance.uniform(0.0, SERVED_FOR))
+            self._starts_in = max(time.monotonic() - starting, self._starts_in / 2)
+            time.sleep(self._chance.uniform(0.0, SERVED_FOR * self._starts_in))
         else:
             self.outcome.while_starting += 1
         node.kill()
