@@ -318,13 +318,14 @@ class Daemon:
             time.sleep(LOOK_AROUND)
         self._executor.shutdown(cancel_futures=True)
         self._rounds.stop()
-        if self._damage:
-            raise DatabaseDamaged(f"{self.store.path} is damaged: {self._damage}; start again: it is made anew then")
-        self._guarded("ledger", self._ledger)()
-        self._guarded("narrate", lambda: self._narrate(()))()
+        if not self._damage:
+            self._guarded("ledger", self._ledger)()
+            self._guarded("narrate", lambda: self._narrate(()))()
         self._witness.stopping()
         self._trail.stop()
         log.info("stopped")
+        if self._damage:
+            raise DatabaseDamaged(f"{self.store.path} is damaged: {self._damage}; start again: it is made anew then")
 
     def _introduce(self) -> None:
         """Tells who serves, and how far our clock is from the machine's: the commands go by ours."""
