@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from pydicom import dcmread
+from pydicom.dataset import Dataset
 
 from demo.archive import Archive
 from demo.scanner import push
@@ -33,6 +34,7 @@ KILLED_ON_THE_WAY = (
 KILLED_BESIDE_IT = (State.FOREIGN, State.INCOMPLETE, State.FAILED, State.REFUSED)
 KILLED_BEFORE_A_DECISION = (State.REVIEW,)
 KILLED_AFTER_IT = (State.ARCHIVED,)
+KILLED_WHEN_STOPPED = (State.CANCELLED,)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +73,11 @@ def assert_exactly_once(archive: Archive, node: Serving, job: int, at_most_repea
 
 
 def test_the_sweep_visits_every_state() -> None:
-    assert {*KILLED_ON_THE_WAY, *KILLED_BESIDE_IT, *KILLED_BEFORE_A_DECISION, *KILLED_AFTER_IT} == set(State)
+    visited = (
+        *(*KILLED_ON_THE_WAY, *KILLED_BESIDE_IT, *KILLED_BEFORE_A_DECISION),
+        *(*KILLED_AFTER_IT, *KILLED_WHEN_STOPPED),
+    )
+    assert set(visited) == set(State)
 
 
 def test_killed_at_every_state_on_the_way(tmp_path: Path, archive: Archive, study: list[Path]) -> None:
@@ -219,6 +225,48 @@ def test_killed_while_a_decision_is_waited_for(tmp_path: Path, archive: Archive)
         node.wait_for(State.SENT, 1)
         assert node.stop() == 0
         assert_exactly_once(archive, node, 1)
+
+
+@pytest.mark.slow
+def test_killed_around_a_cancel_and_then_made_with_two_recipes(
+    tmp_path: Path, archive: Archive, study: list[Path]
+) -> None:
+    """What people asked for holds through it, and the second recipe's results stand beside the first's."""
+    # A head of this size is no honest test of the fast recipe's quality.
+    with Serving(tmp_path, archive.port, reconstruct={"withhold_failed": False}) as node:
+        node.start(kill_at=State.RECONSTRUCTING)
+        send(study, node)
+        node.wait_killed()
+        assert main(["cancel", "1", "--config", str(node.config)]) == 0
+        node.start()
+        assert node.stop() == 0
+        assert (node.states(), archive.paths) == ({1: State.CANCELLED}, {})
+
+        assert main(["retry", "1", "--config", str(node.config)]) == 0
+        node.start()
+        node.wait_for(State.SENT, 1)
+        assert_exactly_once(archive, node, 1)
+        first = set(archive.paths)
+
+        assert main(["reprocess", "1", "--recipe", "fast", "--config", str(node.config)]) == 0
+        node.wait_for(State.SENT, 2)
+        assert node.stop() == 0
+        assert set(archive.sent.values()) == {1}, "what was there already was sent again"
+        second = set(archive.paths) - first
+        assert second
+        assert first <= set(archive.paths)
+        old, new = (
+            {(h.SeriesInstanceUID, int(h.SeriesNumber), str(h.SeriesDescription)) for h in _headers(archive, uids)}
+            for uids in (first, second)
+        )
+        assert {uid for uid, _, _ in old}.isdisjoint(uid for uid, _, _ in new)
+        assert {(number + 1_000_000, f"{text}, recipe fast") for _, number, text in old} >= {
+            (number, text) for _, number, text in new
+        }
+
+
+def _headers(archive: Archive, uids: set[str]) -> list[Dataset]:
+    return [dcmread(archive.paths[uid], stop_before_pixels=True) for uid in uids]
 
 
 def write_localiser(like: Path, path: Path) -> Path:
