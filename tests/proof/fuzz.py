@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import resource
+import signal
 import sys
 import time
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ from dicom_node.convert import convert, describe
 from dicom_node.errors import NotConvertible, UnreadableObject
 from dicom_node.group import group
 from dicom_node.log import configure
-from dicom_node.model import Completeness, Instance
+from dicom_node.model import Completeness, Group, Instance
 from dicom_node.spool import ReceivedObject, Spool
 from tests.proof.corpus import Seed, seeds
 from tests.proof.mutate import revalued, scrambled
@@ -77,6 +79,8 @@ def data_sets(folder: Path, count: int, seed: int) -> Findings:
         except Exception as error:  # noqa: BLE001 - what nobody declares is what is looked for
             last = traceback.extract_tb(error.__traceback__)[-1]
             ended = f"{type(error).__name__} at {Path(last.filename).name}:{last.lineno}"
+            if isinstance(error, InProcess):
+                ended = str(error).strip().splitlines()[-1][:200]
             found.surprises.setdefault(ended, "".join(traceback.format_exception(error))[-4000:])
         found.slowest = max(found.slowest, time.perf_counter() - began)
         found.ended[ended] = found.ended.get(ended, 0) + 1
@@ -114,12 +118,42 @@ def _through(one: Seed, broken: bytes, spool: Spool, *, with_study: bool) -> str
 def _in_its_study(instance: Instance, study: tuple[Path, ...]) -> str:
     groups = group([*_rest(study), instance], now=0.0, quiet_time=0.0, open_associations=frozenset())
     whole = [one for one in groups if one.completeness is Completeness.COMPLETE]
+    return _in_a_process(partial(_converted, whole)) if whole else "grouped, incomplete"
+
+
+def _converted(groups: Sequence[Group]) -> str:
     try:
-        for one in whole:
+        for one in groups:
             convert(one)
     except (NotConvertible, UnreadableObject):
         return "grouped, refused by conversion"
-    return "converted" if whole else "grouped, incomplete"
+    return "converted"
+
+
+class InProcess(Exception):
+    """What a process of `_in_a_process` did not expect, in its words."""
+
+
+def _in_a_process(work: Callable[[], str]) -> str:
+    """As the node does it: a decoder that ends its process takes nothing along but its own job."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            answer = work()
+        except BaseException:  # noqa: BLE001 - told to the other side
+            answer = f"!{traceback.format_exc()}"
+        os.write(writer, answer.encode()[-60_000:])
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        answer = pipe.read().decode()
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        return f"a decoder ended its worker ({signal.Signals(os.WTERMSIG(status)).name}), and the job fails alone"
+    if answer.startswith("!"):
+        raise InProcess(answer[1:])
+    return answer
 
 
 @cache
