@@ -30,7 +30,7 @@ _LARGEST_ASSOCIATE_REQUEST = 2**17  # 128 contexts of 20 transfer syntaxes need 
 _PDU_SLACK = 1024  # some toolkits count the maximum length without their own headers
 _HEADER = struct.Struct(">BBL")  # PS3.8 9.3: type, reserved, length
 _P_DATA_TF = 0x04
-_DATA_TRANSFER, _AWAITING_CLOSE = "Sta6", "Sta13"  # PS3.8 9.2.2
+_IDLE, _DATA_TRANSFER, _AWAITING_CLOSE = "Sta1", "Sta6", "Sta13"  # PS3.8 9.2.2
 _LOOK_AROUND = 0.1
 """Seconds between two looks whether pynetdicom wants to end; whatever else it wants wakes the thread."""
 _SHORTEST_STALL, _LONGEST_STALL = 0.025, 0.25
@@ -125,12 +125,12 @@ class GuardedSocket(AssociationSocket):
     @property
     def ready(self) -> bool:
         """Whether pynetdicom is to read a PDU.  Waits for one; takes the fragments of messages itself."""
-        if self.socket is None or not self._is_connected:
-            time.sleep(0.001)  # pynetdicom is about to end the thread that asks
-            return False
         if not self.event_queue.empty():
             return False  # first what is known already
         state = self.assoc.dul.state_machine.current_state
+        if self.socket is None or not self._is_connected or state == _IDLE:
+            time.sleep(0.001)  # pynetdicom is about to end the thread that asks
+            return False
         try:
             if self._start == self._end and not self._wait(0.0 if state == _AWAITING_CLOSE else _LOOK_AROUND):
                 return False

@@ -82,6 +82,8 @@ class Messages:
         self._served_lock = threading.Lock()
         self._whole_messages = threading.Lock()
         self._keep_messages_whole()
+        if association.is_requestor:
+            self._count_what_is_served()
 
     @property
     def in_progress(self) -> bool:
@@ -193,11 +195,23 @@ class Messages:
 
     def _refuse_more(self) -> None:
         """Raises ConnectionAbortedError when what has come already is more than is taken."""
-        waiting = self._association.dimse.msg_queue.qsize() + self._served
-        if waiting == 0 or self._association.is_requestor:  # the guard reads no more answers than are looked at
+        association = self._association
+        # Of answers to us the guard reads no more than are looked at.
+        waiting = self._served + (0 if association.is_requestor else association.dimse.msg_queue.qsize())
+        if waiting == 0:
             self._held = 0
         elif waiting > MOST_WAITING:
             raise ConnectionAbortedError(f"{waiting} messages came without waiting for an answer")
+
+    def _count_what_is_served(self) -> None:
+        """Of requests over an association of ours; `dicom_node.gate` does it for those of peers."""
+        serve = self._association._serve_request
+
+        def counted(message: Any, context_id: int) -> None:
+            with self.serving():
+                serve(message, context_id)
+
+        self._association._serve_request = counted  # type: ignore[method-assign]  # there is no other place for it
 
     def _keep_messages_whole(self) -> None:
         """No fragment of one message is sent between those of another (PS3.7 6.3.1), whichever thread sends it."""

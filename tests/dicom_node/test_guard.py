@@ -33,7 +33,7 @@ def guarded() -> Iterator[tuple[GuardedSocket, socket.socket]]:
     association = Association(AE("US"), "acceptor")
     association.set_socket(AssociationSocket(association, client_socket=ours))
     guard = install_guard(association, LIMITS)
-    association.dul.event_queue.get()  # that the connection is open
+    association.dul.state_machine.do_action(association.dul.event_queue.get())  # the connection is open
     yield guard, theirs
     guard.done()
     ours.close()
