@@ -30,7 +30,7 @@ BATCH = 200
 """Images in one transaction: under load one fsync serves many, at leisure each has its own."""
 LOST = "its file is gone, and the node did not remove it: restore it from a backup, or send it again"
 CHANGED = "its file is not what was taken in: see qsm-node verify"
-LULL, PATIENCE = 0.1, 10.0
+LULL, PATIENCE = 0.1, 30.0
 """Seconds without an image after which those that have come are described, and how long the first of them waits for
 that at most: describing takes the interpreter away from whoever receives."""
 RETRY_PAUSE = 1.0
