@@ -238,8 +238,9 @@ def callers(database: Database) -> None:
 
 @migrations()
 def queue(database: Database) -> None:
-    """Who goes first; a recipe of a job's own, "" for the node's; how often a destination broke off at an instance; which
-    destinations cannot be had."""
+    """Who goes first; a recipe of a job's own, "" for the node's; how often a destination broke off at an instance;
+    which destinations cannot be had.
+    """
     database.execute("ALTER TABLE jobs ADD COLUMN priority INTEGER NOT NULL DEFAULT 1")
     database.execute("ALTER TABLE jobs ADD COLUMN recipe TEXT NOT NULL DEFAULT ''")
     database.execute("ALTER TABLE deliveries ADD COLUMN broken_off INTEGER NOT NULL DEFAULT 0")
