@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -33,14 +33,18 @@ _TARGETS = (Column("DESTINATION", 16), Column("STORED", 10), Column("WAITING", 7
 _CALLERS = (Column("CALLER", 16), Column("FROM", 15), Column("LAST", 10), Column("STORED", 7, ">"), Column("TROUBLE"))
 
 
-def status(state_folder: Path, now: float, minimum_free_bytes: int = LOW_SPACE) -> dict[str, Any]:
+def status(
+    state_folder: Path, now: float, minimum_free_bytes: int = LOW_SPACE, most_done: int | None = None
+) -> dict[str, Any]:
     """Plain data for `--json`.  Needs no running node, but one that was started once.
 
-    minimum_free_bytes: of the configuration.  Raises UnknownSchema if that was another version of this software.
+    minimum_free_bytes: of the configuration.  most_done: of jobs that are done only so many, the latest.
+    Raises UnknownSchema if that was another version of this software.
     """
     store = Store(state_folder / "node.db", owner=False)
-    states = [state for state in State if state is not State.FOREIGN]
-    lines = survey.lines(store, state_folder / "jobs", states)
+    jobs = state_folder / "jobs"
+    open_ = survey.lines(store, jobs, (*SECTIONS[Section.ATTENTION], *SECTIONS[Section.ACTIVE]))
+    lines = sorted([*open_, *survey.lines(store, jobs, SECTIONS[Section.DONE], most_done)], key=lambda line: line.id)
     disk = survey.disk(state_folder)
     ready = [line for line in lines if line.state is State.READY]
     return {
@@ -52,7 +56,8 @@ def status(state_folder: Path, now: float, minimum_free_bytes: int = LOW_SPACE) 
             **process(state_folder / "node.lock"),
         },
         "queue": {"length": len(ready), "oldest": max((now - line.changed_at for line in ready), default=0.0)},
-        "jobs": [_job(line, now) for line in reversed(lines)],
+        "counts": {state.value: count for state, count in survey.counts(store).items()},
+        "jobs": [_job(line, now) for line in lines],
         "destinations": [
             asdict(target) | {"silent_for": target.is_silent_for(now)}
             for target in survey.targets(store, survey.destinations(store))
@@ -86,7 +91,7 @@ def _lines(found: dict[str, Any], now: float, width: int) -> Iterator[str]:
     if queue["length"]:
         yield f"queue: {queue['length']} ready, the oldest for {age(queue['oldest'])}"
     yield ""
-    yield from _jobs(found["jobs"], width)
+    yield from _jobs(found["jobs"], found["counts"], width)
     if targets := found["destinations"]:
         yield ""
         yield from table(_TARGETS, [_target(target, now) for target in targets], width)
@@ -107,7 +112,7 @@ def _lines(found: dict[str, Any], now: float, width: int) -> Iterator[str]:
             yield from wrapped(said, width, "  ")
 
 
-def _jobs(jobs: Sequence[dict[str, Any]], width: int) -> Iterator[str]:
+def _jobs(jobs: Sequence[dict[str, Any]], counts: Mapping[str, int], width: int) -> Iterator[str]:
     """Those that somebody or the node has to do something about, and the latest of those that are done."""
     if not jobs:
         yield "no jobs"
@@ -116,8 +121,8 @@ def _jobs(jobs: Sequence[dict[str, Any]], width: int) -> Iterator[str]:
     open_, over = [job for job in jobs if job["state"] not in done], [job for job in jobs if job["state"] in done]
     shown = sorted([*open_, *over[-NEWEST_DONE:]], key=lambda job: int(job["id"]))
     yield from table(_JOBS, [_row(job) for job in shown], width)
-    if len(over) > NEWEST_DONE:
-        yield f"and {len(over) - NEWEST_DONE} older ones that are done; --json has them all"
+    if (more := sum(counts[state] for state in done) - len(over[-NEWEST_DONE:])) > 0:
+        yield f"and {more} older ones that are done; --json has them all"
 
 
 def _row(job: dict[str, Any]) -> list[str]:

@@ -86,7 +86,8 @@ class Line:
 @dataclass(frozen=True)
 class Target:
     """A destination.  waits_since: when the oldest job that it keeps waiting began to be sent, after a first attempt
-    failed; None if none does.  stored_at: when it last stored something."""
+    failed; None if none does.  stored_at: when it last stored something.  calls_at: when it is called again, None if it
+    was not away."""
 
     name: str
     pending: int
@@ -94,6 +95,7 @@ class Target:
     awaited: int
     waits_since: float | None
     stored_at: float | None
+    calls_at: float | None = None
     trouble: str = ""
 
     def is_silent_for(self, now: float) -> float:
@@ -145,9 +147,9 @@ def lines(
     found = store.rows(
         """SELECT id, state, reason, json_array_length(images) AS images, revision, attempts, study_instance_uid,
             group_key AS "group", created_at, changed_at FROM jobs
-        WHERE state IN (SELECT value FROM json_each(:states)) AND (:before IS NULL OR id < :before)
-            AND (:job IS NULL OR id = :job)
-        ORDER BY id DESC LIMIT :most""",
+        WHERE id IN (SELECT id FROM jobs WHERE state IN (SELECT value FROM json_each(:states))
+            AND (:before IS NULL OR id < :before) AND (:job IS NULL OR id = :job) ORDER BY id DESC LIMIT :most)
+        ORDER BY id DESC""",
         {"states": json.dumps(states), "before": before, "job": job, "most": -1 if most is None else most},
     )
     places = _places(store)
@@ -187,15 +189,15 @@ def targets(store: Store, names: Sequence[str]) -> list[Target]:
         for row in store.rows(
             """SELECT d.destination, COUNT(*) AS pending, COUNT(DISTINCT d.job) AS jobs,
                 MIN(j.changed_at) FILTER (WHERE d.attempts > 0) AS waits_since
-            FROM deliveries d JOIN jobs j ON j.id = d.job
-            WHERE d.outcome = 'pending' AND j.state = 'sending' GROUP BY d.destination"""
+            FROM jobs j JOIN deliveries d ON d.job = j.id
+            WHERE j.state = 'sending' AND +d.outcome = 'pending' GROUP BY d.destination"""
         )
     }
     troubles = {
         row["destination"]: told(row["comment"])
         for row in store.rows(
-            """SELECT destination, comment, MAX(changed_at) FROM deliveries
-            WHERE outcome = 'pending' AND comment <> '' GROUP BY destination"""
+            """SELECT d.destination, d.comment, MAX(d.changed_at) FROM jobs j JOIN deliveries d ON d.job = j.id
+            WHERE j.state = 'sending' AND +d.outcome = 'pending' AND d.comment <> '' GROUP BY d.destination"""
         )
     }
     awaited = {
@@ -205,6 +207,7 @@ def targets(store: Store, names: Sequence[str]) -> list[Target]:
             WHERE commitment IN ('due', 'asked') AND outcome = 'stored' GROUP BY destination"""
         )
     }
+    pauses = {row["destination"]: row["due_at"] for row in store.rows("SELECT destination, due_at FROM pauses")}
     nothing = {"pending": 0, "jobs": 0, "waits_since": None}
     return [
         Target(
@@ -212,6 +215,7 @@ def targets(store: Store, names: Sequence[str]) -> list[Target]:
             **{key: waiting.get(name, nothing)[key] for key in nothing},
             awaited=awaited.get(name, 0),
             stored_at=_stored_at(store, name),
+            calls_at=pauses.get(name),
             trouble=troubles.get(name, ""),
         )
         for name in dict.fromkeys([*names, *sorted(waiting)])
@@ -219,10 +223,13 @@ def targets(store: Store, names: Sequence[str]) -> list[Target]:
 
 
 def destinations(store: Store) -> list[str]:
-    """All that anything was ever to be sent to."""
-    return [
-        row["destination"] for row in store.rows("SELECT DISTINCT destination FROM deliveries ORDER BY destination")
-    ]
+    """All that anything was ever to be sent to.  From one to the next: DISTINCT would look at every delivery."""
+    found = store.rows(
+        """WITH RECURSIVE names (name) AS (SELECT MIN(destination) FROM deliveries UNION ALL
+            SELECT (SELECT MIN(destination) FROM deliveries WHERE destination > name) FROM names WHERE name IS NOT NULL)
+        SELECT name FROM names WHERE name IS NOT NULL"""
+    )
+    return [row["name"] for row in found]
 
 
 def told(comment: str) -> str:

@@ -38,10 +38,10 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _look(state_folder: Path, enough: int, as_json: bool) -> str:
-    from dicom_node.status import in_words, status
+    from dicom_node.status import NEWEST_DONE, in_words, status
 
     now = time_of(state_folder)
-    found = status(state_folder, now, enough)
+    found = status(state_folder, now, enough, None if as_json else NEWEST_DONE)
     return json.dumps(found, indent=1) if as_json else in_words(found, now, shutil.get_terminal_size().columns)
 
 
