@@ -12,6 +12,7 @@ import pytest
 from pynetdicom import AE
 from pynetdicom.association import Association
 from pynetdicom.fsm import TRANSITION_TABLE
+from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.presentation import build_context
 from pynetdicom.transport import AssociationSocket
 
@@ -72,7 +73,7 @@ def test_who_waits_is_woken_by_what_is_to_be_sent(guarded: tuple[GuardedSocket, 
     guard, _ = guarded
     dul = guard.assoc.dul
     guard._waiting.poll(0)
-    dul.to_provider_queue.put("something")
+    dul.to_provider_queue.put(P_DATA())
     assert guard._waiting.poll(10_000)
     assert not guard.ready
     assert guard._waiting.poll(0) == []
@@ -126,6 +127,7 @@ def test_stock_pynetdicom_reads_a_pdu_of_any_length() -> None:
     entity = AE("STOCK")
     entity.add_supported_context(VERIFICATION)
     server = entity.start_server(("127.0.0.1", 0), block=False)
+    assert server is not None
     read: list[int] = []
     try:
         with socket.create_connection(server.server_address[:2], timeout=0.3) as connection:
@@ -147,6 +149,7 @@ def test_stock_pynetdicom_is_locked_by_half_pdus() -> None:
     entity.acse_timeout = entity.network_timeout = 0.2
     entity.add_supported_context(VERIFICATION)
     server = entity.start_server(("127.0.0.1", 0), block=False)
+    assert server is not None
     port = int(server.server_address[1])
     lingering = [socket.create_connection(("127.0.0.1", port)) for _ in range(3)]
     try:

@@ -569,7 +569,8 @@ def test_a_large_object_that_is_broken_off_leaves_nothing(node: Node, end: str) 
         else:
             association.abort()
         wait_until(lambda: not list(node.spool.receiving.iterdir()), "nothing of it is left")
-    assert node.stored == node.refused == []
+    assert node.stored == []
+    assert node.refused == []
 
 
 def test_a_disk_that_fills_up_within_a_large_object_makes_the_sender_come_again(
