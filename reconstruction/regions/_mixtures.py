@@ -24,7 +24,8 @@ def density_ratio(mixture: Mixture, places: NDArray[np.floating]) -> NDArray[np.
     found = np.full(places[0].size, NOTHING)
     peaks = mixture.weights / np.sqrt((2 * np.pi) ** 3 * np.linalg.det(mixture.covariances)) / mixture.threshold
     flat = np.ascontiguousarray(places.reshape(3, -1))
-    _add_ratio(flat, np.stack([low, high]), peaks, mixture.means, np.linalg.inv(mixture.covariances), found)
+    inverses = np.asarray(np.linalg.inv(mixture.covariances), np.float64)
+    _add_ratio(flat, np.stack([low, high]), peaks, mixture.means, inverses, found)
     return found.reshape(places.shape[1:])
 
 
