@@ -211,7 +211,7 @@ class Messages:
             with self.serving():
                 serve(message, context_id)
 
-        self._association._serve_request = counted  # type: ignore[method-assign]  # there is no other place for it
+        self._association._serve_request = counted  # type: ignore[method-assign,assignment]  # there is no other place for it
 
     def _keep_messages_whole(self) -> None:
         """No fragment of one message is sent between those of another (PS3.7 6.3.1), whichever thread sends it."""
