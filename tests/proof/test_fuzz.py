@@ -26,7 +26,7 @@ def short_and_long(short: int, long: int) -> pytest.MarkDecorator:
     )
 
 
-@short_and_long(600, 80_000)
+@short_and_long(300, 80_000)
 def test_broken_data_sets_are_refused_set_aside_or_used(tmp_path: Path, count: int) -> None:
     found = in_a_process_of_its_own(tmp_path, count, seed=count)
     assert found["count"] == count
@@ -36,7 +36,7 @@ def test_broken_data_sets_are_refused_set_aside_or_used(tmp_path: Path, count: i
     assert {"indexed", "converted", "refused with 0xA900", "refused with 0xC000"} <= found["ended"].keys()
 
 
-@short_and_long(200, 20_000)
+@short_and_long(120, 20_000)
 def test_broken_conversations_and_transfers_leave_the_node_as_it_was(tmp_path: Path, count: int) -> None:
     found = Siege()
     with besieged(tmp_path, found) as node:

@@ -25,7 +25,7 @@ from tests.objects import mr_image, write
 from tests.peers import Orthanc, free_port, running_orthanc, wait_until
 from tests.simulation.siemens import write_siemens
 
-pytestmark = pytest.mark.orthanc
+pytestmark = [pytest.mark.orthanc, pytest.mark.dcmtk]
 
 
 @pytest.fixture(scope="module")
@@ -97,9 +97,15 @@ def daemon(
         thread.join(60)
 
 
-def test_orthanc_stores_commits_queries_retrieves_and_sends_over_tls(
-    daemon: Daemon, orthanc: Orthanc, ports: tuple[int, int], tmp_path: Path
+def test_orthanc_and_findscu_over_tls(
+    daemon: Daemon,
+    orthanc: Orthanc,
+    ports: tuple[int, int],
+    authority: Authority,
+    storescu_command: Path,
+    tmp_path: Path,
 ) -> None:
+    """Orthanc stores, commits, queries, retrieves and sends."""
     study = write_siemens(simple_head(1, shape=(8, 8, 4)), tmp_path / "study")
     uid = str(dcmread(study[0]).StudyInstanceUID)
     assert {d.status for d in push(study, "127.0.0.1", ports[0], "QSMNODE")} == {0}
@@ -113,6 +119,8 @@ def test_orthanc_stores_commits_queries_retrieves_and_sends_over_tls(
     orthanc.post(f"queries/{query}/retrieve", {"TargetAet": "ORTHANC", "Synchronous": True})
     wait_until(lambda: orthanc.count("Instances") == 2 + len(study), "the sources were moved to it", 30)
 
+    _findscu_finds(storescu_command, authority, ports[1], uid)
+
     (file,) = write(tmp_path / "other", mr_image(77))
     stored = orthanc.post_file(file)
     assert orthanc.post("modalities/node/store", [stored])["FailedInstancesCount"] == 0
@@ -125,22 +133,16 @@ def _answers(orthanc: Orthanc, asked: dict[str, object]) -> tuple[str, list[str]
     return query, orthanc.get(f"queries/{query}/answers")
 
 
-@pytest.mark.dcmtk
-def test_findscu_over_tls_and_without_a_certificate_not(
-    daemon: Daemon, authority: Authority, ports: tuple[int, int], storescu_command: Path, tmp_path: Path
-) -> None:
+def _findscu_finds(storescu_command: Path, authority: Authority, port: int, study: str) -> None:
     files = authority.sign("dcmtk.example")
-    images = [mr_image(number) for number in (1, 2)]
-    assert {d.status for d in push(write(tmp_path / "scan", *images), "127.0.0.1", ports[0], "QSMNODE")} == {0}
     tls = ["+tls", str(files.key), str(files.certificate), "+cf", str(files.authorities)]
 
     def find(*security: str) -> subprocess.CompletedProcess[str]:
         line = [str(storescu_command.with_name("findscu")), "-v", "-S", *security, "-aet", "DCMTK", "-aec", "QSMNODE"]
-        keys = ["-k", "0008,0052=STUDY", "-k", f"0020,000d={images[0].StudyInstanceUID}"]
-        return subprocess.run(
-            [*line, "127.0.0.1", str(ports[1]), *keys], capture_output=True, text=True, timeout=60, check=False
-        )
+        line += ["127.0.0.1", str(port), "-k", "0008,0052=STUDY", "-k", f"0020,000d={study}"]
+        return subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
 
-    wait_until(lambda: "Find Response: 1 (Pending)" in (find(*tls).stderr), "the study is found", 30)
+    found = find(*tls)
+    assert "Find Response: 1 (Pending)" in found.stdout + found.stderr
     assert find().returncode != 0, "nothing but TLS is spoken there"
     assert find("+tla", "-ic").returncode != 0, "no certificate, no association"
