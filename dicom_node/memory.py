@@ -13,9 +13,9 @@ from pathlib import Path
 
 from dicom_node.model import Instance
 
-BASE = 0.5e9
+BASE = 0.65e9
 """Bytes of an interpreter with its libraries, compiled loops and the atlas."""
-PER_VOXEL = 105.0
+PER_VOXEL = 100.0
 """Bytes: some two dozen float32 volumes, the padded ones of the transforms among them."""
 PER_SAMPLE = 13.0
 """Bytes for each voxel of each echo of each coil element: magnitude and phase as float32, and a mask or two."""
