@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from array_api_compat import array_namespace
 from scipy.special import gammaincinv
@@ -70,12 +72,12 @@ def noise_of_detail(magnitude: FloatArray, mask: BoolArray) -> float:
     In the brain, where SNR is high, the magnitude's noise is that of the real part.  Zero filling makes it too small.
     """
     axes = tuple(axis for axis, size in enumerate(magnitude.shape) if size > 1)
-    detail, inside = magnitude.astype(np.float64), mask
+    detail, inside = magnitude, mask
     for axis in axes:
         ahead = [slice(None)] * 3
         behind = [slice(None)] * 3
         ahead[axis], behind[axis] = slice(1, None, 2), slice(None, -1, 2)
-        detail = (detail[tuple(ahead)] - detail[tuple(behind)]) / np.sqrt(2)
+        detail = (detail[tuple(ahead)] - detail[tuple(behind)]) * np.float32(math.sqrt(0.5))
         inside = inside[tuple(ahead)] & inside[tuple(behind)]
     if not inside.any():
         return 0.0

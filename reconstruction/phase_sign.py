@@ -57,10 +57,10 @@ def _cm3(coarse: Preview, mask: BoolArray) -> float:
 
 def _air(coarse: Preview) -> Evidence:
     """Field against that of the dark places, both without what a second-order shim makes or takes."""
-    basis, _ = np.linalg.qr(_second_order(coarse.geometry)[coarse.mask])
-    found, expected = coarse.field[coarse.mask], coarse.expected[coarse.mask]
-    found -= basis @ (basis.T @ found)
-    expected -= basis @ (basis.T @ expected)
+    shim = _second_order(coarse.geometry)[coarse.mask]
+    both = np.stack([coarse.field[coarse.mask], coarse.expected[coarse.mask]], axis=1)
+    both -= shim @ np.linalg.lstsq(shim.T @ shim, shim.T @ both, rcond=None)[0]
+    found, expected = both.T
     norm = float(np.linalg.norm(found) * np.linalg.norm(expected))
     value = float(found @ expected) / norm if norm > 0 else 0.0
     sentence = f"the field correlates by {value:+.2f} with the one that air around the brain would make"

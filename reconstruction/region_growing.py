@@ -233,14 +233,19 @@ def grow(phase: FloatArray, costs: NDArray[np.uint8], mask: BoolArray) -> tuple[
 def _centre(unwrapped: FloatArray, region: NDArray[np.int32]) -> None:
     """Moves each region by the multiple of 2π that brings its median nearest to 0, in place."""
     inside = np.flatnonzero(region)
-    order = inside[np.argsort(region[inside], kind="stable")]
     sizes = np.bincount(region[inside])[1:]
-    turns = np.zeros(sizes.size + 1, np.float32)
+    if sizes.size == 1:
+        turns = np.rint(np.median(unwrapped[inside]) / TWO_PI)
+        if turns:
+            unwrapped[inside] -= np.float32(TWO_PI * turns)
+        return
+    order = inside[np.argsort(region[inside], kind="stable")]
+    turns_of = np.zeros(sizes.size + 1, np.float32)
     end = 0
     for number, size in enumerate(sizes, start=1):
         start, end = end, end + size
-        turns[number] = np.rint(np.median(unwrapped[order[start:end]]) / TWO_PI)
-    unwrapped -= np.float32(TWO_PI) * turns[region]
+        turns_of[number] = np.rint(np.median(unwrapped[order[start:end]]) / TWO_PI)
+    unwrapped -= np.float32(TWO_PI) * turns_of[region]
 
 
 def settle_turns(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+from numba import njit, prange
 from numpy.typing import NDArray
 
 from reconstruction.acquisition import BoolArray, FloatArray
@@ -88,7 +88,7 @@ def _within_cell(image: FloatArray, i: int, j: int, k: int, fx: float, fy: float
     return value
 
 
-@njit(cache=True, fastmath=True)
+@njit(cache=True, fastmath=True, parallel=True)
 def evolve(
     vertices: Points,
     around: Indices,
@@ -115,7 +115,7 @@ def evolve(
     sx, sy, sz = 1 / voxel_size[0], 1 / voxel_size[1], 1 / voxel_size[2]
     spacing = 1.0
     for iteration in range(iterations):
-        for i in range(count):
+        for i in prange(count):
             px, py, pz = vertices[i, 0], vertices[i, 1], vertices[i, 2]
             mx, my, mz, nx, ny, nz, length = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
             degree = 6 if around[i, 5] >= 0 else 5

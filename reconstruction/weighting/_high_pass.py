@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy import ndimage
 
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 from reconstruction.smoothing import smooth
@@ -17,8 +18,12 @@ def high_pass(field: FloatArray, mask: BoolArray, geometry: Geometry, sigma_mm: 
     sigma_mm: standard deviation; 0 leaves the field as it is.
     """
     zero = np.float32(0)
-    inside = np.where(mask, field, zero)
-    if sigma_mm <= 0:
-        return inside
-    weight = np.maximum(smooth(mask.astype(np.float32), geometry, sigma_mm), np.float32(LEAST_WEIGHT))
-    return np.where(mask, inside - smooth(inside, geometry, sigma_mm) / weight, zero)
+    if sigma_mm <= 0 or not mask.any():
+        return np.where(mask, field, zero)
+    box = ndimage.find_objects(mask.view(np.uint8))[0]
+    held = mask[box]
+    inside = np.where(held, field[box], zero)
+    weight = np.maximum(smooth(held.astype(np.float32), geometry, sigma_mm), np.float32(LEAST_WEIGHT))
+    passed = np.zeros(mask.shape, np.float32)
+    passed[box] = np.where(held, inside - smooth(inside, geometry, sigma_mm) / weight, zero)
+    return passed
