@@ -119,7 +119,7 @@ def _pictures(sheet: Sheet, maps: Maps, affine: NDArray[np.float64]) -> None:
     # Black outside the mask: there is no value there, and 0 ppb is one.
     chi = np.where(view.turn(maps.mask), view.turn(values(maps, QSM)), low)
     magnitude = view.turn(maps.magnitude)
-    regions = maps.regions and replace(maps.regions, labels=view.turn(maps.regions.labels))
+    regions = maps.regions and replace(maps.regions, labels=view.turn(maps.regions.labels).astype(np.uint8))
     nuclei: dict[str, NDArray[np.generic]] = {name: regions.mask(name) for name in _outlined(maps) if regions}
     thinned = magnitude[::THINNED, ::THINNED, ::THINNED].astype(np.float64)
     dark, bright = (float(level) for level in np.quantile(thinned, MAGNITUDE_QUANTILES))
