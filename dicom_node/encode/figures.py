@@ -16,7 +16,7 @@ from reconstruction import Maps
 
 OUTER_PERCENTILES = (5, 95)
 
-Box = tuple[slice, slice, slice]
+Box = tuple[slice, ...]
 
 
 @dataclass(frozen=True)

@@ -177,9 +177,7 @@ def _require_finite(inside: NDArray[np.float64], quantity: Quantity) -> None:
         raise ValueError(f"{quantity.name} holds NaN or infinity inside the mask; expected finite numbers")
 
 
-def values_at(
-    maps: Maps, quantity: Quantity, box: tuple[slice, slice, slice], mask: NDArray[np.bool_]
-) -> NDArray[np.float64]:
+def values_at(maps: Maps, quantity: Quantity, box: tuple[slice, ...], mask: NDArray[np.bool_]) -> NDArray[np.float64]:
     """The same of the voxels of a mask, which lies in a box of the volume and holds only where the value is known."""
     found: NDArray[np.float64] = np.asarray(_volume(maps, quantity))[box][mask].astype(np.float64)
     found *= quantity.per_unit
