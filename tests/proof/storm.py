@@ -33,6 +33,8 @@ BACKLOG = 8
 SHAPE = (8, 8, 2)
 SERVED_FOR = 2.0
 """Times as long as its start has taken the node serves at most before it is killed: a job takes about as long."""
+BETWEEN_IMAGES = 0.3
+"""Seconds, as a scanner makes them: so images are under way at any moment, and a kill finds associations open."""
 PATIENCE = 120.0
 
 
@@ -149,7 +151,9 @@ class Storm:
             assert time.monotonic() < deadline, "a study could not be brought to the node"
             answered = 0
             try:
-                for delivery in push(list(due), "127.0.0.1", node.port, "QSMNODE", calling_ae_title=ae_title):
+                for delivery in push(
+                    list(due), "127.0.0.1", node.port, "QSMNODE", calling_ae_title=ae_title, pause=BETWEEN_IMAGES
+                ):
                     if delivery.status == 0x0000:
                         due.remove(delivery.path)
                         answered += 1
