@@ -295,20 +295,20 @@ def _sockets(node: Serving) -> int:
 def _told(log: Path) -> tuple[list[str], list[str]]:
     """Surprises and trespasses: tracebacks in the log that nobody accounts for, and what the watch wrote."""
     surprises, escaped = [], []
-    lines = iter(log.read_text(errors="replace").splitlines())
-    for line in lines:
+    lines = log.read_text(errors="replace").splitlines()
+    plain = iter([line for line in lines if not line.startswith("{")])  # threads write between each other's lines
+    for line in plain:
         if line.startswith("TRESPASS "):
             escaped.append(line)
         elif line.startswith("Traceback"):  # of a thread that ended
-            last = next((one for one in lines if not one.startswith(" ")), "")
+            last = next((one for one in plain if not one.startswith(" ")), "")
             if not _TOO_LATE.match(last):
                 surprises.append(last)
-        elif '"exception"' in line:
-            told = json.loads(line)
-            first = _FRAME.search(told["exception"])
-            theirs = first is not None and "pynetdicom" in first[1]
-            if not theirs or told["event"].startswith("Exception in"):
-                surprises.append(f"{told['event']}: {told['exception'][-2000:]}")
+    for told in (json.loads(line) for line in lines if line.startswith("{") and '"exception"' in line):
+        first = _FRAME.search(told["exception"])
+        theirs = first is not None and "pynetdicom" in first[1]
+        if not theirs or told["event"].startswith("Exception in"):
+            surprises.append(f"{told['event']}: {told['exception'][-2000:]}")
     return surprises, escaped
 
 
