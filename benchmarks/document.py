@@ -1,4 +1,4 @@
-"""`make docs`: docs/methods.md, from docs/methods.in.md and the docstrings of the methods; docs/conformance.md too.
+"""`make docs`: docs/methods.md and docs/reliability.md, from their templates (*.in.md); docs/conformance.md too.
 
     python -m benchmarks.document
 
@@ -17,19 +17,20 @@ from benchmarks import conformance
 from reconstruction import Recipe, stage
 
 ROOT = Path(__file__).parents[1]
-TEMPLATE, PAGE = ROOT / "docs" / "methods.in.md", ROOT / "docs" / "methods.md"
+DOCS = ROOT / "docs"
+PAGES = ("methods", "reliability")
 MEASURED = ROOT / "docs" / "measured"
 """Tables that benchmarks have written."""
 
 DOI = re.compile(r"doi:(10\.\d{4,}/[^\s;,]+)")
 
 
-def page() -> str:
-    """The page as it should be."""
-    text = TEMPLATE.read_text(encoding="utf-8")
+def page(name: str) -> str:
+    """A page as it should be."""
+    text = (DOCS / f"{name}.in.md").read_text(encoding="utf-8")
     measured = {f"measured {path.stem}": path.read_text(encoding="utf-8").strip() for path in MEASURED.glob("*.md")}
-    for name, made in {"methods": methods(), "recipes": recipes(), **measured}.items():
-        text = text.replace(f"<!-- {name} -->", made)
+    for place, made in {"methods": methods(), "recipes": recipes(), **measured}.items():
+        text = text.replace(f"<!-- {place} -->", made)
     return text
 
 
@@ -74,7 +75,8 @@ def _toml(value: object) -> str:
 
 
 def main() -> int:
-    for file, made in ((PAGE, page()), (conformance.PAGE, conformance.page())):
+    pages = {DOCS / f"{name}.md": page(name) for name in PAGES}
+    for file, made in {**pages, conformance.PAGE: conformance.page()}.items():
         file.write_text(made, encoding="utf-8")
         print(f"Written: {file.relative_to(ROOT)}")
     return 0
