@@ -70,6 +70,8 @@ LOOK_AROUND = 0.2
 """Seconds between two looks at whether the node is to stop."""
 STUCK_AFTER = 180.0
 """Seconds without a round of what never waits for a peer, after which the node calls itself stuck."""
+LONGEST_LOOK = 5.0
+"""Seconds of a round of grouping, after which the next one goes on: after an upgrade all studies are looked at."""
 TOLD_AFRESH = 1.0
 """Seconds by which our clock and the machine's have come nearer or parted until that is told afresh."""
 log = structlog.get_logger(__name__)
@@ -204,6 +206,7 @@ class Daemon:
         self._calling = calling
         self._outbox = outbox
         self._to_settle = True
+        self._regrouped = ""
         self._rounds = Rounds(self._parts())
 
     def _parts(self) -> Parts:
@@ -467,7 +470,12 @@ class Daemon:
         # In this order: an association that has ended meanwhile has its last images at least in the queue.
         open_associations = self.receiver.open_associations
         open_associations |= self.index.pending
-        regroup(self.store, group, self._clock(), self._config.group.quiet_time, open_associations)
+        until = time.monotonic() + LONGEST_LOOK
+        self._regrouped = regroup(
+            *(self.store, group, self._clock(), self._config.group.quiet_time, open_associations),
+            after=self._regrouped,
+            enough=lambda: self._stopping or time.monotonic() > until,
+        )
 
     def _guarded(self, name: str, part: Callable[[], None]) -> Callable[[], None]:
         """A round that fails is told of and over; the next one comes."""

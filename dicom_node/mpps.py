@@ -165,7 +165,6 @@ def heed(
     instances: Sequence[Instance],
     now: float,
     quiet_time: float,
-    open_associations: frozenset[str],
 ) -> list[Group]:
     """The groups of a study in the light of what its scanner told.  Pure.
 
@@ -174,24 +173,23 @@ def heed(
     here = _Here(
         frozenset(instance.sop_instance_uid for instance in instances),
         frozenset(instance.series_instance_uid for instance in instances),
-        any(instance.association in open_associations for instance in instances),
     )
     return [_heed(group, steps, here, now, quiet_time) for group in groups]
 
 
 @dataclass(frozen=True)
 class _Here:
-    """What has come of a study.  comes: whether more of it may be on its way, over an association that is open."""
+    """What has come of a study, by UID."""
 
     images: frozenset[str]
     series: frozenset[str]
-    comes: bool
 
 
 def _heed(group: Group, steps: Sequence[Step], here: _Here, now: float, quiet_time: float) -> Group:
     own = {instance.series_instance_uid for instance in group.instances}
     told = [step for step in steps if own & step.series.keys()]
-    if group.completeness is Completeness.FOREIGN or not told:
+    # Without echo times it is no acquisition: that its step is over makes none of it.
+    if group.completeness is Completeness.FOREIGN or not group.echo_times or not told:
         return group
     completed = [step for step in told if step.status is Status.COMPLETED]
     of_series = {name: images for step in completed for name, images in step.series.items()}
@@ -205,9 +203,10 @@ def _heed(group: Group, steps: Sequence[Step], here: _Here, now: float, quiet_ti
     if group.completeness is Completeness.INCOMPLETE and any(s.status is Status.DISCONTINUED for s in told):
         return replace(group, reason=f"{group.reason}; the scanner has discontinued the procedure step")
     if group.completeness is Completeness.WAITING and not group.holes and own <= of_series.keys():
-        all_listed = all(of_series[name] for name in own)
+        # A series without named images may lack some still, whatever its grid looks like: time decides.
+        all_named = all(of_series[name] for name in own)
         whole_step = of_series.keys() <= here.series and frozenset().union(*of_series.values()) <= here.images
-        if (all_listed and _holds_several_echoes(group)) or (whole_step and (all_listed or not here.comes)):
+        if all_named and (_holds_several_echoes(group) or whole_step):
             return replace(group, completeness=Completeness.COMPLETE)
     return group
 

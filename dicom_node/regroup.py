@@ -33,32 +33,58 @@ log = structlog.get_logger(__name__)
 
 
 def regroup(
-    store: Store, group: GroupFunction, now: float, quiet_time: float, open_associations: frozenset[str]
-) -> None:
+    store: Store,
+    group: GroupFunction,
+    now: float,
+    quiet_time: float,
+    open_associations: frozenset[str],
+    *,
+    after: str = "",
+    enough: Callable[[], bool] = lambda: False,
+) -> str:
     """Looks at every study that something came to, until nothing of it is waited for any more.
 
     open_associations: those from which images may still come, and those whose images are not all in the store.
+    enough: whether the rest is for the next round; there is no round without a study.  Returns the study that was the
+    last then, for the next round to go on `after` it, "" when all were looked at.
     """
-    for study, arrivals in store.open_studies():
+    for study, arrivals in sorted(store.open_studies(), key=lambda found: (found[0] <= after, found[0])):
         try:
-            instances = store.instances(study)
-            groups = group(instances, now, quiet_time, open_associations)
-            if steps := steps_with(store, {instance.series_instance_uid for instance in instances}):
-                groups = heed(groups, steps, instances, now, quiet_time, open_associations)
-            keys = frozenset(found.key for found in groups)
-            _retire(store, study, {place(store, found, now, keys) for found in groups}, now)
+            _look_at(study, arrivals, store, group, now, quiet_time, open_associations)
         except sqlite3.Error as error:
             # locked or full: the study stays open and is looked at again
             log.error("not_grouped_yet", study=study, error=str(error))
-            continue
-        except Exception as error:
-            # one study that cannot be grouped must not hold up the others; status shows it until something new comes
-            log.exception("not_grouped", study=study)
-            reason = f"study {study} cannot be grouped: {type(error).__name__}: {error}"
-            store.object_to(Objection(now, None, "", reason))
-            groups = []
-        if all(found.completeness is not Completeness.WAITING for found in groups):
-            store.settle_study(study, arrivals)
+        if enough():
+            return study
+    return ""
+
+
+def _look_at(
+    study: str,
+    arrivals: int,
+    store: Store,
+    group: GroupFunction,
+    now: float,
+    quiet_time: float,
+    open_associations: frozenset[str],
+) -> None:
+    try:
+        instances = store.instances(study)
+        groups = group(instances, now, quiet_time, open_associations)
+        if steps := steps_with(store, {instance.series_instance_uid for instance in instances}):
+            groups = heed(groups, steps, instances, now, quiet_time)
+        keys = frozenset(found.key for found in groups)
+        _retire(store, study, {place(store, found, now, keys) for found in groups}, now)
+    except sqlite3.Error:
+        raise
+    except Exception as error:
+        # one study that cannot be grouped must not hold up the others; status shows it until something new comes
+        log.exception("not_grouped", study=study)
+        reason = f"study {study} cannot be grouped: {type(error).__name__}: {error}"
+        store.object_to(Objection(now, None, "", reason))
+        groups = []
+    if all(found.completeness is not Completeness.WAITING for found in groups):
+        store.settle_study(study, arrivals)
 
 
 def place(store: Store, group: Group, now: float, keys: frozenset[str] = frozenset()) -> str:

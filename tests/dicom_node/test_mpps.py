@@ -40,7 +40,7 @@ from dicom_node.regroup import regroup
 from dicom_node.send import send
 from dicom_node.states import State
 from dicom_node.store import Store
-from tests.dicom_node.instances import CLASSIC, FOR_EACH_ECHO, scan
+from tests.dicom_node.instances import CLASSIC, FOR_EACH_ECHO, M, Stacks, scan
 from tests.dicom_node.making import STUDY, Clock, an_instance
 from tests.dicom_node.test_daemon import a_config, serving
 from tests.e2e.phantom import simple_head
@@ -62,7 +62,7 @@ def told(images: Sequence[Instance], status: Status = Status.COMPLETED, *, liste
 def heeded(images: Sequence[Instance], *steps: Step, now: float = AT_ONCE, still_open: str = "1") -> Group:
     open_associations = frozenset([still_open])
     groups = group(images, now, QUIET, open_associations)
-    [found] = heed(groups, steps, images, now, QUIET, open_associations)
+    [found] = heed(groups, steps, images, now, QUIET)
     return found
 
 
@@ -89,10 +89,21 @@ def test_a_series_for_each_echo_is_closed_when_all_of_the_step_has_come() -> Non
     first = [image for image in images if image.frames[0].echo_time == 4]
     assert heeded(first, told(images), still_open="").completeness is Completeness.WAITING, "looks full"
     assert heeded(images, told(images)).completeness is Completeness.COMPLETE
-    unlisted = told(images, listed=False)
-    assert heeded(first, unlisted, still_open="").completeness is Completeness.WAITING
-    assert heeded(images, unlisted).completeness is Completeness.WAITING, "more may be on its way"
-    assert heeded(images, unlisted, still_open="").completeness is Completeness.COMPLETE
+
+
+@pytest.mark.parametrize("form", [CLASSIC, FOR_EACH_ECHO])
+def test_a_step_that_names_no_images_leaves_it_to_the_time(form: Stacks) -> None:
+    images = scan(form, slices=9)
+    for come in (images, [image for image in images if image.frames[0].position[2] < 4]):
+        for now, still_open in ((AT_ONCE, "1"), (AT_ONCE, ""), (LATER, "")):
+            silent = heeded(come, now=now, still_open=still_open)
+            assert heeded(come, told(images, listed=False), now=now, still_open=still_open) == silent
+
+
+def test_a_t1_that_its_scanner_has_completed_stays_foreign() -> None:
+    images = scan(((5, M, (4.0,)),))
+    assert heeded(images, told(images)).completeness is Completeness.WAITING
+    assert heeded(images, told(images), now=LATER).completeness is Completeness.FOREIGN
 
 
 @pytest.mark.parametrize("status", [Status.IN_PROGRESS, Status.DISCONTINUED])

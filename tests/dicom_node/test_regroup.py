@@ -141,6 +141,23 @@ def test_a_study_is_looked_at_until_it_waits_for_nothing_and_not_again(store: St
     assert looks[-1] == 6.0
 
 
+def test_a_round_that_is_long_enough_leaves_the_rest_to_the_next_and_looks_at_all_in_turn(store: Store) -> None:
+    studies = [f"1.2.{number}" for number in range(5)]
+    for study in studies:
+        store.add_instance(an_instance(1, study=study))
+    looks: list[str] = []
+
+    def group(instances: Sequence[Instance], now: float, quiet: float, open_: frozenset[str]) -> list[Group]:
+        looks.append(instances[0].study_instance_uid)
+        return [replace(a_group([1], WAITING, key=looks[-1]), instances=tuple(instances))]
+
+    after = ""
+    for _ in range(6):
+        after = regroup(store, group, 1.0, 1.0, frozenset(), after=after, enough=lambda: len(looks) % 2 == 0)
+    assert looks == (3 * studies)[:12], "those that wait keep nobody from being looked at"
+    assert regroup(store, group, 1.0, 1.0, frozenset()) == ""
+
+
 def test_a_database_that_is_locked_for_a_while_loses_no_study_and_holds_up_no_other(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

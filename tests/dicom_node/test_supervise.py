@@ -187,8 +187,9 @@ def test_the_line_that_is_stuck_gives_no_sign_of_life(
     may_go_on = threading.Event()
     may_go_on.set()
 
-    def regroup(*arguments: object) -> None:
+    def regroup(*arguments: object, **more: object) -> str:
         may_go_on.wait(60)
+        return ""
 
     monkeypatch.setattr("dicom_node.daemon.regroup", regroup)
     supervisor = Supervisor({"NOTIFY_SOCKET": manager.address, "WATCHDOG_USEC": "2000000"})
