@@ -14,6 +14,7 @@ import socket
 import sqlite3
 import time
 from collections.abc import Callable, Mapping
+from datetime import date
 from types import MappingProxyType
 
 import structlog
@@ -28,7 +29,6 @@ from dicom_node.commit import Commitments, Committer, ask
 from dicom_node.config import Config, recipe_file
 from dicom_node.contacts import Contact
 from dicom_node.convert import describe
-from dicom_node.crontab import Timetable
 from dicom_node.deliver import Courier, SendFunction
 from dicom_node.dispatch import LONGEST_PAUSE, Dispatch, Work
 from dicom_node.errors import NodeError, PeerFailure
@@ -39,6 +39,7 @@ from dicom_node.group import group
 from dicom_node.index import Index
 from dicom_node.ledger import EVERY, Ledger
 from dicom_node.log import configure
+from dicom_node.lookout import Lookout
 from dicom_node.memory import room
 from dicom_node.messengers import messengers
 from dicom_node.mpps import ProcedureSteps
@@ -250,13 +251,13 @@ class Daemon:
         )
         parts: dict[str, tuple[Callable[[], None], float]] = {"fetch": (fetcher, config.node.tick)}
         if config.fetch.schedule:
-            timetable = Timetable(config.fetch.schedule, time.time())  # by the date, not by our clock
-            parts["look"] = (lambda: self._look(timetable), config.node.tick)
+            asked = config.fetch
+            lookout = Lookout(self.store, asked.peer, asked.schedule, asked.days, self._look, config.send, self._clock)
+            parts["look"] = (lookout, config.node.tick)
         return parts
 
-    def _look(self, timetable: Timetable) -> None:
-        if timetable.is_due(time.time()):
-            exchange.look(self._config, self._fetches, self._calling, self._clock(), lambda: self._stopping)
+    def _look(self, since: date) -> None:
+        exchange.look(self._config, self._fetches, self._calling, self._clock(), since, lambda: self._stopping)
 
     def _delivering(self) -> dict[str, tuple[Callable[[], None], float]]:
         """A courier for each destination, and somebody who asks for commitment where it is wanted."""

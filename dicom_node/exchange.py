@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import date
 from pathlib import Path
 
 import structlog
@@ -108,13 +108,17 @@ def sources(config: Config) -> dict[str, Destination | WebService]:
 
 
 def look(
-    config: Config, fetches: Fetches, settings: SendSettings, now: float, stopping: Callable[[], bool] = lambda: False
+    config: Config,
+    fetches: Fetches,
+    settings: SendSettings,
+    now: float,
+    since: date,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> None:
     """Writes down what is new in the archive that is looked in regularly, until `stopping`.  Raises PeerFailure."""
-    since = (datetime.fromtimestamp(now) - timedelta(days=config.fetch.days)).strftime("%Y%m%d")
     archive = sources(config)[config.fetch.peer]
-    new = fetches.add(archive.name, seek(Wanted(since=since), archive, settings, stopping), now)
-    log.info("looked", peer=archive.name, since=since, found=new)
+    new = fetches.add(archive.name, seek(Wanted(since=f"{since:%Y%m%d}"), archive, settings, stopping), now)
+    log.info("looked", peer=archive.name, since=f"{since:%Y%m%d}", found=new)
 
 
 def commitment_service(commitments: Commitments, vouch: Vouch) -> Service:

@@ -303,7 +303,8 @@ class Fetch(Table):
     """What the node brings itself from an archive.
 
     peer: the archive, by the name of a [[peer]] with a port.  by: C-MOVE to ourselves, or C-GET.  schedule: when it
-    looks for new studies, as in crontab, in the machine's time; "" for never.  days: how far back it looks then.
+    looks for new studies, as in crontab, in the machine's time; "" for never.  days: how far back it looks then, or as
+    far as the last look that came to its end, whichever is longer ago.
     """
 
     peer: str = ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from datetime import date
 from pathlib import Path
 
 from demo.archive import Archive
@@ -40,13 +40,12 @@ def test_looking_by_schedule_writes_down_what_is_new_and_recent(tmp_path: Path) 
     with Archive(tmp_path / "archive") as archive:
         list(send(files, exchange.Destination("archive", archive.host, archive.port, archive.ae_title), SendSettings()))
         peer = {"name": "archive", "ae_title": archive.ae_title, "address": archive.host, "port": archive.port}
-        config = Config.model_validate({"peer": [peer], "fetch": {"peer": "archive", "days": 40000}})
+        config = Config.model_validate({"peer": [peer], "fetch": {"peer": "archive"}})
         fetches = Fetches(Store(tmp_path / "node.db"))
-        exchange.look(config, fetches, SendSettings(), time.time())
+        exchange.look(config, fetches, SendSettings(), 1.0, date(1970, 1, 1))
         assert {fetch.state for fetch in fetches.listed()} == {"found"}
-        recent = config.model_copy(update={"fetch": config.fetch.model_copy(update={"days": 1})})
         none = Fetches(Store(tmp_path / "other.db"))
-        exchange.look(recent, none, SendSettings(), time.time())
+        exchange.look(config, none, SendSettings(), 1.0, date.today())
         assert none.listed() == []
 
 
