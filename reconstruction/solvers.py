@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import array_api_compat
 from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
 from reconstruction.acquisition import BoolArray, FloatArray
-from reconstruction.fourier import Real
+from reconstruction.fourier import Real, zeros_like
 
 
 @dataclass(frozen=True)
@@ -53,16 +54,17 @@ def conjugate_gradient(
     if scale == 0:
         return xp.zeros_like(x), Convergence(0, 0.0, tolerance)
     iterations = 0
-    kept: list[NDArray[Real]] = []
+    kept = zeros_like(right_side, (max_iterations if orthogonal else 0, array_api_compat.size(right_side)))
     while left > tolerance**2 * scale and iterations < max_iterations:
         if orthogonal:
-            kept.append(residual / left**0.5)
+            kept[iterations, :] = xp.reshape(residual, (-1,)) / left**0.5
         image = operator(direction)
         step = energy / _dot(direction, image)
         x += step * direction
         residual -= step * image
-        for earlier in kept:
-            residual -= _dot(earlier, residual) * earlier
+        if orthogonal:
+            before = kept[: iterations + 1, :]
+            residual -= xp.reshape((before @ xp.reshape(residual, (-1,))) @ before, residual.shape)
         ahead = precondition(residual)
         left = _dot(residual, residual)
         previous, energy = energy, left if ahead is residual else _dot(residual, ahead)

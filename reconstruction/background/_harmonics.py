@@ -18,20 +18,26 @@ def solid_harmonics(mask: BoolArray, geometry: Geometry, order: int) -> FloatArr
     Recursion: (l + 1 − m) R_{l+1,m} = (2l + 1) z R_{l,m} − (l + m) r² R_{l−1,m}, R_{m,m} = (x + iy)^m
     (Hobson 1931, The Theory of Spherical and Ellipsoidal Harmonics, § 60).
     """
-    places = np.argwhere(mask) * np.array(geometry.voxel_size)
-    places -= (places.min(axis=0) + places.max(axis=0)) / 2
-    x, y, z = (places / np.abs(places).max()).T
+    axes, extent = [], max(geometry.voxel_size)
+    for axis, size in enumerate(geometry.voxel_size):
+        occupied = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
+        axes.append(size * (np.arange(mask.shape[axis]) - (occupied[0] + occupied[-1]) / 2))
+        extent = max(extent, size * (occupied[-1] - occupied[0]) / 2)
+    x, y, z = (
+        np.broadcast_to((along / extent).astype(np.float32), mask.shape)[mask]
+        for along in np.meshgrid(*axes, indexing="ij", sparse=True)
+    )
     r_squared = x**2 + y**2 + z**2
     columns: list[np.ndarray] = []
     for m in range(order + 1):
-        before, current = np.zeros_like(z, dtype=complex), (x + 1j * y) ** m
+        before, current = np.zeros_like(z, dtype=np.complex64), ((x + 1j * y) ** m).astype(np.complex64)
         for degree in range(m, order + 1):
             columns.append(current.real)
             if m:
                 columns.append(current.imag)
             following = ((2 * degree + 1) * z * current - (degree + m) * r_squared * before) / (degree + 1 - m)
             before, current = current, following
-    return np.stack(columns, axis=1).astype(np.float32)
+    return np.stack(columns, axis=1)
 
 
 def fit_harmonics(field: FloatArray, weight: FloatArray, mask: BoolArray, geometry: Geometry, order: int) -> FloatArray:
