@@ -248,6 +248,7 @@ class Daemon:
             config.fetch.studies_per_hour,
             self._clock,
             lambda: self._stopping,
+            self._spool.refusal,
         )
         parts: dict[str, tuple[Callable[[], None], float]] = {"fetch": (fetcher, config.node.tick)}
         if config.fetch.schedule:

@@ -6,6 +6,7 @@ goes on.  What arrives goes the way of everything that scanners send.
 
 from __future__ import annotations
 
+import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
@@ -56,7 +57,8 @@ MOST_WAITING = 20
 class Fetcher:
     """Called in rounds by the daemon: at most so many studies in an hour.
 
-    archives: by name.  retrieve: brings one series or raises PeerFailure.
+    archives: by name.  retrieve: brings one series or raises PeerFailure.  no_room: why nothing can be taken now, "" if
+    it can: that is no fault of an archive or a series.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Fetcher:
         studies_per_hour: float,
         clock: Callable[[], float],
         stopping: Callable[[], bool],
+        no_room: Callable[[], str] = lambda: "",
     ) -> None:
         self._fetches = fetches
         self._archives = archives
@@ -78,12 +81,13 @@ class Fetcher:
         self._spacing = 3600.0 / studies_per_hour
         self._clock = clock
         self._stopping = stopping
+        self._no_room = no_room
         self._next_at = 0.0
         self._unreached: Counter[str] = Counter()
 
     def __call__(self) -> None:
         """One round: one study, if it is time for one and the line can take it."""
-        if self._clock() < self._next_at or self._fetches.waiting_jobs() >= MOST_WAITING:
+        if self._clock() < self._next_at or self._fetches.waiting_jobs() >= MOST_WAITING or self._no_room():
             return
         for fetch in self._fetches.due(self._clock()):
             if self._stopping():
@@ -102,17 +106,33 @@ class Fetcher:
                 self._unreached[fetch.peer] = 0
                 log.warning("not_taken", series=fetch.series_instance_uid, reason=str(error))
                 self._fetches.refuse(fetch, str(error), self._clock())
+            except sqlite3.Error:
+                raise
             except PeerFailure as error:
-                self._unreached[fetch.peer] = 0
-                if self._stopping():
+                if not self._goes_on(fetch, str(error)):
                     return
-                pause = self._pauses.pause(fetch.attempts + 1)
-                log.warning("not_fetched", series=fetch.series_instance_uid, seconds=pause, reason=str(error))
-                self._fetches.postpone(fetch, str(error), self._clock(), pause)
+            except Exception as error:
+                # one series' surprise must not keep the others from being fetched
+                log.exception("fetch_failed", series=fetch.series_instance_uid)
+                if not self._goes_on(fetch, f"{type(error).__name__}: {error}"):
+                    return
             else:
                 self._unreached[fetch.peer] = 0
                 log.info("fetched", series=fetch.series_instance_uid, images=fetch.images)
                 self._fetches.fetched(fetch, self._clock())
+
+    def _goes_on(self, fetch: Fetch, reason: str) -> bool:
+        """After a failure: whether the other series of the study are to be asked for."""
+        if self._stopping():
+            return False
+        if full := self._no_room():
+            self._put_off(fetch.peer, full)
+            return False
+        self._unreached[fetch.peer] = 0
+        pause = self._pauses.pause(fetch.attempts + 1)
+        log.warning("not_fetched", series=fetch.series_instance_uid, seconds=pause, reason=reason)
+        self._fetches.postpone(fetch, reason, self._clock(), pause)
+        return True
 
     def _put_off(self, peer: str, reason: str) -> None:
         self._unreached[peer] += 1

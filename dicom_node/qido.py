@@ -77,7 +77,7 @@ def _page(visit: Visit, service: WebService, path: str, query: Mapping[str, Any]
         cut_short = answer.headers.get("Warning", "").startswith("299")  # PS3.18 8.3.4.4
     try:
         found = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise PeerFailure(f"{service.words} answered a query with what is no DICOM JSON, or too much of it") from error
     if not isinstance(found, list):
         raise PeerFailure(f"{service.words} answered a query with what is no DICOM JSON: expected an array")

@@ -276,8 +276,12 @@ class Spool:
             _sync_folder(folder.parent)
             self._durable_folders.add(folder)
 
+    def refusal(self, size: int = 0) -> str:
+        """Why an object of so many bytes would not be kept, "" if it would."""
+        return self._room.refusal(size)
+
     def _require_room(self, size: int) -> None:
-        if refusal := self._room.refusal(size):
+        if refusal := self.refusal(size):
             raise SpoolFull(refusal)
 
     def _sweep(self) -> int:

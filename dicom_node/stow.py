@@ -70,7 +70,7 @@ def _post(visit: Visit, path: Path, uid: str) -> Delivery:
         content_type=f'multipart/related; type="application/dicom"; boundary={boundary}',
         body=lambda: _Part(path, boundary),
     ) as answer:
-        body = answer.raw.read(_LONGEST_ANSWER)
+        body = answer.raw.read(_LONGEST_ANSWER, decode_content=True)
     code = answer.status_code
     if code in (200, 202, 409):
         return _told(uid, path, code, body)
@@ -90,7 +90,7 @@ def _told(uid: str, path: Path, code: int, body: bytes) -> Delivery:
         if uid in failed:
             status = int(_value(failed[uid], _FAILURE_REASON) or _PROCESSING_FAILURE)
             return Delivery(uid, path, status, classify(status), f"HTTP {code}")
-    except (ValueError, TypeError, AttributeError, KeyError, IndexError):
+    except (ValueError, TypeError, AttributeError, KeyError, IndexError, RecursionError):
         return Delivery(uid, path, _PROCESSING_FAILURE, "retry", f"HTTP {code} with an answer that is no DICOM JSON")
     if uid in stored or (code == 200 and not failed):
         return Delivery(uid, path, 0x0000, "stored")

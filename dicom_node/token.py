@@ -73,7 +73,7 @@ def granted(
         error = str(told.get("error", ""))
         token, kind, lasts = str(told.get("access_token", "")), str(told.get("token_type", "")), told.get("expires_in")
         seconds = None if lasts is None else float(lasts)
-    except (ValueError, TypeError, AttributeError) as unreadable:
+    except (ValueError, TypeError, AttributeError, RecursionError) as unreadable:
         raise PeerFailure(f"{url} answered HTTP {code} without a token; is that the token endpoint?") from unreadable
     if code != 200:
         named = f" ({error})" if _ERROR.fullmatch(error) else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sqlite3
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -62,6 +63,7 @@ class Line:
         self.asked: list[str] = []
         self.fails: dict[str, str] = {}
         self.stopping = False
+        self.no_room = ""
         self.start()
 
     def start(self) -> None:
@@ -77,6 +79,7 @@ class Line:
             60.0,
             self.clock,
             lambda: self.stopping,
+            lambda: self.no_room,
         )
 
     def _retrieve(self, fetch: Fetch, archive: Destination, settings: SendSettings) -> None:
@@ -210,6 +213,54 @@ def test_an_archive_that_is_down_costs_no_series(line: Line) -> None:
         line.clock.now += 60
         line.round()
     assert set(line.states().values()) == {"fetched"}
+
+
+def test_a_disk_that_is_full_here_costs_no_series(line: Line) -> None:
+    line.fetches.add("pacs", [a_candidate(1), a_candidate(1, study="1.2.9")], line.clock())
+
+    def fill(fetch: Fetch, archive: Destination, settings: SendSettings) -> None:
+        line.asked.append(fetch.series_instance_uid)
+        line.no_room = "0 bytes are free: make room"
+        raise PeerFailure("pacs answered 0xB000, 3 images did not come")
+
+    line.round._retrieve = fill
+    for _ in range(3 * ATTEMPTS):
+        line.round()
+        line.clock.now += 60
+    assert {(one.state, one.attempts, one.reason) for one in line.fetches.listed()} == {("found", 0, line.no_room)}
+    assert len(line.asked) == 1, "nothing is begun as long as there is no room"
+    line.no_room = ""
+    line.round._retrieve = line._retrieve
+    for _ in range(2):
+        line.round()
+        line.clock.now += 60
+    assert set(line.states().values()) == {"fetched"}
+
+
+def test_a_surprise_with_one_series_keeps_no_other(line: Line) -> None:
+    line.fetches.add("pacs", [a_candidate(1), a_candidate(2)], line.clock())
+
+    def retrieve(fetch: Fetch, archive: Destination, settings: SendSettings) -> None:
+        if fetch.series_instance_uid == f"{STUDY}.1":
+            raise RecursionError("nested too deeply")
+
+    line.round._retrieve = retrieve
+    for _ in range(3 * ATTEMPTS):
+        line.round()
+        line.clock.now += 60
+    assert line.states() == {f"{STUDY}.1": "refused", f"{STUDY}.2": "fetched"}
+    assert line.fetches.listed()[0].reason == "RecursionError: nested too deeply"
+
+
+def test_a_database_that_fails_is_not_called_a_fault_of_the_series(line: Line) -> None:
+    line.fetches.add("pacs", [a_candidate(1)], line.clock())
+
+    def retrieve(fetch: Fetch, archive: Destination, settings: SendSettings) -> None:
+        raise sqlite3.DatabaseError("database disk image is malformed")
+
+    line.round._retrieve = retrieve
+    with pytest.raises(sqlite3.DatabaseError):
+        line.round()
 
 
 def test_nobody_there_is_unreachable() -> None:

@@ -134,6 +134,7 @@ def test_odd_answers_are_those_of_an_archive_that_does_not_tell(images: list[Any
     ("answer", "kind", "why"),
     [
         (Answer(200, b"<html>"), PeerFailure, "no DICOM JSON"),
+        (Answer(200, b"[" * 100_000), PeerFailure, "no DICOM JSON"),
         (Answer(200, {}), PeerFailure, "expected an array"),
         (Answer(400), PeerFailure, "HTTP 400"),
         (Answer(401), Unreachable, "credentials"),

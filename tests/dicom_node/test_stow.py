@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import threading
 from collections.abc import Iterator
@@ -22,10 +23,12 @@ from dicom_node.states import State
 from dicom_node.stow import ask, stow
 from dicom_node.tls import Identity
 from dicom_node.web import WebService
+from tests import web
 from tests.certificates import Authority
 from tests.dicom_node.test_deliver import Line
 from tests.objects import mr_image, write
 from tests.peers import free_port, running_orthanc
+from tests.web import Answer
 
 BREAKS_OFF = 0
 """In place of a status."""
@@ -121,6 +124,7 @@ UID = mr_image(1).SOPInstanceUID
         (202, {}, "retry", 0x0110),
         (409, b"<html>", "retry", 0x0110),
         (409, b"[]", "retry", 0x0110),
+        (200, b"[" * 100_000, "retry", 0x0110),
         (400, b"", "refused", 0xC000),
         (415, b"", "refused", 0x0122),
         (500, b"", "retry", 0x0110),
@@ -133,6 +137,13 @@ def test_what_an_answer_means(
     server.answers = [(code, body)]
     [delivery] = stow(write(tmp_path, mr_image(1)), server.destination, SETTINGS)
     assert (delivery.outcome, delivery.status) == (outcome, status)
+
+
+def test_an_answer_that_comes_compressed_is_read(tmp_path: Path) -> None:
+    answer = Answer(409, gzip.compress(json.dumps(failed(UID, 0x0122)).encode()), {"Content-Encoding": "gzip"})
+    with web.serving(lambda asked: answer) as served:
+        [delivery] = stow(write(tmp_path, mr_image(1)), WebService("web", served.url), SETTINGS)
+    assert (delivery.outcome, delivery.status) == ("refused", 0x0122)
 
 
 @pytest.mark.parametrize(

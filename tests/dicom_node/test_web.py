@@ -117,6 +117,7 @@ def test_a_secret_that_is_changed_is_read_anew(tmp_path: Path) -> None:
     [
         (Answer(200, b"<html>"), "without a token"),
         (Answer(200, [1]), "without a token"),
+        (Answer(200, b"[" * 60_000), "without a token"),
         (Answer(200, {"access_token": "a b", "token_type": "bearer"}), "no bearer token"),
         (Answer(200, {"access_token": "a", "token_type": "mac"}), "no bearer token"),
         (Answer(200, {"access_token": "a", "token_type": "bearer", "expires_in": "soon"}), "without a token"),
