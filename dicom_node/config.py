@@ -78,6 +78,8 @@ _LISTED: dict[str, type[Table]] = {
 _CONTRADICTION = "contradiction"
 _LONGEST_SHOWN = 100
 """Characters of a value that a fault quotes."""
+_URLS = frozenset({"url", "token_url", "webhook", "page"})
+"""Settings that hold one."""
 _GONE: dict[tuple[int | str, ...], str] = {
     ("receive", "calling_ae_titles"): "name who may send in [[peer]] tables, each with its address",
     ("retention", "jobs"): "it is called retention.results now",
@@ -170,6 +172,9 @@ def _faults(detail: ErrorDetails) -> list[tuple[Location, str]]:
         return [(location, f"{key} is missing; add it")]
     message = detail["msg"].removeprefix("Value error, ")
     shown = repr(detail["input"])
+    # A URL may hold a password, and what is said here goes into logs.
+    if _URLS.intersection(map(str, location)) or "://" in shown:
+        return [(location, f"{key}: {message}")]
     shown = shown if len(shown) <= _LONGEST_SHOWN else f"{shown[:_LONGEST_SHOWN]}…"
     return [(location, f"{key} is {shown}: {message}")]
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from dicom_node.config import Config
+from dicom_node.errors import InvalidConfiguration
+from dicom_node.rules import contradictions
 
 AT_ONCE = frozenset(
     {
@@ -39,7 +41,10 @@ class Change:
 
 
 def change(old: Config, new: Config) -> Change:
-    """From one configuration to another, as far as a running node can go."""
+    """From one configuration to another, as far as a running node can go.
+
+    Raises InvalidConfiguration where what is new contradicts what must stay as it is until a restart.
+    """
     renewed: list[str] = []
     kept: list[str] = []
     tables: dict[str, Any] = {}
@@ -64,4 +69,10 @@ def change(old: Config, new: Config) -> Change:
             else:
                 kept.append(key)
         tables[attribute] = before.model_copy(update=settings)
-    return Change(new.model_copy(update=tables), tuple(renewed), tuple(kept))
+    merged = new.model_copy(update=tables)
+    if found := contradictions(merged):
+        faults = "\n".join(f"  {message}" for _, message in found)
+        raise InvalidConfiguration(
+            f"what is new contradicts {', '.join(kept)} as they hold until a restart; restart, or mend it:\n{faults}"
+        )
+    return Change(merged, tuple(renewed), tuple(kept))

@@ -209,6 +209,8 @@ class WebService(Table):
 
     @model_validator(mode="after")
     def _tells_secrets_to_nobody_else(self) -> WebService:
+        if ":" in self.user and not self.token_url:
+            raise ValueError("user has a colon, which basic authentication cannot tell (RFC 7617 2); take another")
         if self.user and not self.secret_file:
             raise ValueError(f"{self.user} has no password; write it to a file and name that as secret_file")
         if self.token_url and not self.user:

@@ -16,10 +16,10 @@ class Authority:
     folder: Path
 
     @classmethod
-    def make(cls, folder: Path) -> Authority:
+    def make(cls, folder: Path, days: int = 2) -> Authority:
         folder.mkdir(parents=True)
         _openssl(
-            *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"),
+            *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", days),
             *("-subj", f"/CN={folder.name}", "-keyout", folder / "authority.key", "-out", folder / "authority.pem"),
         )
         return cls(folder)

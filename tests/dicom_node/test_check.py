@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,17 @@ def test_certificates_that_ended_or_are_of_nobody_s_authority(tmp_path: Path) ->
     files.key.chmod(0o644)
     *_, key = certificate(files, now=0.0)
     assert (key.what, key.verdict) == ("key", "warning")
+
+
+def test_an_old_authority_beside_a_new_one_is_no_failure(tmp_path: Path) -> None:
+    old, new = Authority.make(tmp_path / "old", days=1), Authority.make(tmp_path / "new")
+    files = new.sign("node.example")
+    bundle = tmp_path / "authorities.pem"
+    bundle.write_text(old.certificate.read_text() + new.certificate.read_text())
+    found = list(certificate(type(files)(files.certificate, files.key, bundle), now=time.time() + 1.5 * 86400))
+    assert "FAILURE" not in {one.verdict for one in found}
+    [told] = [one for one in found if "ended" in one.found]
+    assert (told.what, told.verdict) == ("authority", "warning")
 
 
 def test_a_folder_that_may_not_be_written(

@@ -128,6 +128,23 @@ def test_faults(tmp_path: Path, text: str, message: str) -> None:
         load(write(tmp_path, text))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[[web_destination]]\nname = "a"\nurl = "https://node:hunter2@pacs/dicom-web"',
+        '[[web_source]]\nname = "a"\nurl = "https:/node:hunter2@pacs"\n',
+        '[[web_source]]\nname = "a"\nurl = "https://pacs/x?key=hunter2"\nscope = "s"',
+        '[[web_source]]\nname = "a"\nurl = "https://pacs"\nuser = "node:hunter2"',
+        '[[destination]]\nname = "a"\nhost = "h"\nport = "http://node:hunter2@h"\nae_title = "A"',
+        '[notify]\nwebhook = "https://node:hunter2@chat"',
+    ],
+)
+def test_what_may_hold_a_password_is_not_repeated(tmp_path: Path, text: str) -> None:
+    with pytest.raises(InvalidConfiguration, match=r"line \d: ") as caught:
+        load(write(tmp_path, text))
+    assert "hunter2" not in str(caught.value)
+
+
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(InvalidConfiguration, match=r"absent\.toml cannot be read: No such file"):
         load(tmp_path / "absent.toml")
@@ -171,7 +188,10 @@ def test_peers_of_one_title_that_can_be_told_apart(tmp_path: Path) -> None:
             "expected a host name, an IP address or a net",
         ),
         ('[[peer]]\nname = "a"\nae_title = "A"\naddress = "10.1.0.0/16"\nport = 104', "give the peer one address"),
-        ('[[peer]]\nname = "a"\nae_title = "A"\naddress = "h"\nmay = ["print"]', "'store', 'query', 'retrieve', 'commit' or 'mpps'"),
+        (
+            '[[peer]]\nname = "a"\nae_title = "A"\naddress = "h"\nmay = ["print"]',
+            "'store', 'query', 'retrieve', 'commit' or 'mpps'",
+        ),
         ('[[peer]]\nname = "a"\nae_title = "A"\naddress = "h"\nsop_classes = ["MR"]', "such as MRImageStorage"),
         (
             '[[peer]]\nname = "a"\nae_title = "A"\naddress = "h"\ncertificate = "h"',

@@ -66,6 +66,14 @@ def test_tls_is_not_switched_on_or_off_but_other_files_are_taken() -> None:
     assert (changed.config.tls.key, changed.config.tls.port, changed.kept) == ("other", new.tls.port, ("tls.port",))
 
 
+def test_what_contradicts_that_which_stays_is_refused() -> None:
+    files = {"certificate": "c", "key": "k", "authorities": "a"}
+    calls = {"name": "pacs", "host": "h", "port": 104, "ae_title": "PACS", "certificate": "pacs.example"}
+    new = config(tls=files, destination=[calls])
+    with pytest.raises(InvalidConfiguration, match=r"(?s)tls\.certificate.* until a restart.*pacs has a certificate"):
+        change(config(), new)
+
+
 def test_every_name_of_what_changes_at_once_is_a_setting() -> None:
     tables = {field.alias or name: field.annotation for name, field in Config.model_fields.items()}
     for name in AT_ONCE:
