@@ -350,6 +350,9 @@ class Daemon:
         if self._reload_asked:
             self._reload_asked = False
             self.reload()
+        if self.index.damage and not self._stopping:
+            self._damage = self.index.damage
+            self.stop()
         trouble = self._trouble(self._supervisor.patience / 2) if self._supervisor.patience else ""
         self._supervisor.status(f"Stuck: {trouble}" if trouble else self._status())
         self._supervisor.feed(trouble)
@@ -383,6 +386,8 @@ class Daemon:
             return f"callers were last looked for {silent:.0f} s ago"
         if not self.index.is_alive:
             return "the thread that indexes what was received has ended"
+        if (stuck := self.index.stuck_for) > limit:
+            return f"what was received has been waiting to be indexed for {stuck:.0f} s"
         for name in ("group", "dispatch"):
             if (silent := self._rounds.silent(name)) > limit:
                 return f"the last round of {name} ended {silent:.0f} s ago"

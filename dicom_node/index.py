@@ -20,6 +20,7 @@ import structlog
 
 from dicom_node.errors import UnreadableObject
 from dicom_node.model import Instance
+from dicom_node.rebuild import is_damage, is_passing
 from dicom_node.receive import Refused, Stored
 from dicom_node.spool import Spool
 from dicom_node.store import Objection, Store
@@ -50,7 +51,10 @@ class Index:
         self._pending: Counter[str] = Counter()
         self._pending_lock = threading.Lock()
         self._stopping = threading.Event()
+        self._batch_since: float | None = None
         self._thread = threading.Thread(target=self._run, name="index", daemon=True)
+        self.damage: sqlite3.Error | None = None
+        """What ended it: the database was found damaged, and what is queued is left to the next start."""
 
     def start(self) -> None:
         self._thread.start()
@@ -64,6 +68,12 @@ class Index:
     @property
     def is_alive(self) -> bool:
         return self._thread.is_alive()
+
+    @property
+    def stuck_for(self) -> float:
+        """Seconds that the images at hand have been tried to be written; not while it is locked or the disk is full."""
+        since = self._batch_since
+        return 0.0 if since is None else time.monotonic() - since
 
     def take(self, stored: Stored) -> None:
         """The receiver's `on_stored`."""
@@ -145,12 +155,20 @@ class Index:
             raise sqlite3.OperationalError(f"the database {self._store.path} takes no rows: see the log")
 
     def _run(self) -> None:
+        try:
+            self._serve()
+        except sqlite3.DatabaseError as error:  # trying again would not mend it: the node ends, and makes it anew
+            self.damage = error
+
+    def _serve(self) -> None:
         while waiting := self._await():
             for start in range(0, len(waiting), BATCH):
                 batch = waiting[start : start + BATCH]
+                self._batch_since = time.monotonic()
                 entries = [self._read(stored) for stored in batch]
                 while not self._write(entries) and not self._stopping.wait(RETRY_PAUSE):
                     pass
+                self._batch_since = None
                 with self._pending_lock:
                     self._pending -= Counter(stored.association for stored in batch)  # in place it drops what is zero
 
@@ -185,12 +203,16 @@ class Index:
             self._store.object_to(entry)
 
     def _in_one(self, call: Callable[[], None], images: int) -> bool:
-        """One transaction; False if the database does not take it."""
+        """One transaction; False if the database does not take it now.  Raises DatabaseError for a damaged one."""
         try:
             with self._store.transaction():
                 call()
         except sqlite3.Error as error:
             log.error("not_indexed_yet", images=images, error=str(error))
+            if is_damage(error):
+                raise
+            if is_passing(error) and self._batch_since is not None:
+                self._batch_since = time.monotonic()  # another start would not find it otherwise
             return False
         return True
 

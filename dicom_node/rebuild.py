@@ -101,6 +101,12 @@ def is_damage(error: sqlite3.Error) -> bool:
     return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
+def is_passing(error: sqlite3.Error) -> bool:
+    """Whether the database is locked or its disk is full: no fault of ours, and over when somebody sees to it."""
+    code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY
+    return code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL)
+
+
 def rebuild(state_folder: Path, now: float) -> Rebuilt:
     """Makes the database anew; for whoever is alone in the state folder.  Killed at any point, it can be done again.
 

@@ -14,6 +14,7 @@ import structlog
 
 from dicom_node.model import Completeness, Group, Instance
 from dicom_node.mpps import heed, steps_with
+from dicom_node.rebuild import is_damage
 from dicom_node.states import GROWING, Priority, State
 from dicom_node.store import Job, Objection, Store
 
@@ -46,12 +47,15 @@ def regroup(
 
     open_associations: those from which images may still come, and those whose images are not all in the store.
     enough: whether the rest is for the next round; there is no round without a study.  Returns the study that was the
-    last then, for the next round to go on `after` it, "" when all were looked at.
+    last then, for the next round to go on `after` it, "" when all were looked at.  Raises sqlite3.DatabaseError for a
+    damaged database.
     """
     for study, arrivals in sorted(store.open_studies(), key=lambda found: (found[0] <= after, found[0])):
         try:
             _look_at(study, arrivals, store, group, now, quiet_time, open_associations)
         except sqlite3.Error as error:
+            if is_damage(error):
+                raise
             # locked or full: the study stays open and is looked at again
             log.error("not_grouped_yet", study=study, error=str(error))
         if enough():

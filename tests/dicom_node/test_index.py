@@ -18,6 +18,7 @@ from dicom_node.receive import Refused, Stored
 from dicom_node.spool import ReceivedObject, Spool
 from dicom_node.store import Objection, Store
 from tests.dicom_node.making import an_instance
+from tests.peers import wait_until
 
 
 @pytest.fixture
@@ -170,6 +171,47 @@ def test_a_database_that_cannot_write_delays_and_loses_nothing(
         time.sleep(0.01)
     index.stop()
     assert indexed(store) == uids(1)
+
+
+def test_a_database_that_is_found_damaged_ends_the_thread_and_the_file_stays(
+    store: Store, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def corrupt(instance: Instance) -> bool:
+        error = sqlite3.DatabaseError("database disk image is malformed")
+        error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+        raise error
+
+    monkeypatch.setattr(store, "add_instance", corrupt)
+    index = Index(store, spool, describe)
+    index.start()
+    index.take(Stored(path := keep(spool, 1), "a", 1.0))
+    wait_until(lambda: not index.is_alive, "it has given up", 10)
+    assert "malformed" in str(index.damage)
+    assert path.is_file()
+    index.stop()
+
+
+@pytest.mark.parametrize(("code", "stuck"), [(sqlite3.SQLITE_IOERR, True), (sqlite3.SQLITE_FULL, False)])
+def test_what_the_database_does_not_take_is_told_to_be_stuck_unless_a_start_would_not_help(
+    store: Store, spool: Spool, monkeypatch: pytest.MonkeyPatch, code: int, stuck: bool
+) -> None:
+    tried = []
+
+    def refuse(instance: Instance) -> bool:
+        tried.append(time.monotonic())
+        error = sqlite3.OperationalError("no")
+        error.sqlite_errorcode = code
+        raise error
+
+    monkeypatch.setattr(store, "add_instance", refuse)
+    monkeypatch.setattr("dicom_node.index.RETRY_PAUSE", 0.02)
+    index = Index(store, spool, describe)
+    assert index.stuck_for == 0
+    index.start()
+    index.take(Stored(keep(spool, 1), "a", 1.0))
+    wait_until(lambda: len(tried) > 2 and tried[-1] - tried[0] > 0.2, "it has tried for a while", 10)
+    assert (index.stuck_for >= 0.2) == stuck
+    index.stop()
 
 
 def test_a_database_that_is_locked_stops_no_repeated_object_nor_the_thread(

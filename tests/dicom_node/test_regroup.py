@@ -183,6 +183,19 @@ def test_a_database_that_is_locked_for_a_while_loses_no_study_and_holds_up_no_ot
     assert (store.open_studies(), store.objections()) == ([], [])
 
 
+def test_a_database_that_is_found_damaged_is_handed_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.add_instance(an_instance(1))
+
+    def corrupt(study: str) -> list[Instance]:
+        error = sqlite3.DatabaseError("database disk image is malformed")
+        error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+        raise error
+
+    monkeypatch.setattr(store, "instances", corrupt)
+    with pytest.raises(sqlite3.DatabaseError, match="malformed"):
+        regroup(store, lambda *_: [], 0.0, 60.0, frozenset())
+
+
 def test_a_worker_that_claims_while_a_late_image_joins_gets_it_too(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
