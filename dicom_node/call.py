@@ -6,7 +6,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pynetdicom import AE, _config, evt
@@ -20,6 +20,16 @@ from dicom_node.guard import Limits, install_guard
 from dicom_node.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, VERIFICATION
 from dicom_node.messages import Begin
 from dicom_node.tls import Identity
+
+RETRIEVE_TIMEOUT = 1800.0
+"""Seconds without a word from an archive that is asked for images: what it holds may have to come from far, and it need
+not tell how far it is (PS3.4 C.4.2.3)."""
+LONGEST_RETRIEVE = 6 * 3600.0
+"""Seconds that one series may take in all: who tells a word now and then would be listened to for ever."""
+MOST_ANSWERS = 100_000
+"""Answers to one query; no archive is asked for as many, and memory is not for whatever a peer has to tell."""
+PENDING = (0xFF00, 0xFF01)
+"""Statuses of an answer after which more come (PS3.7 C.1.5)."""
 
 # No message is formatted for a debug log: slow, and it would name patients.
 _config.LOG_HANDLER_LEVEL = "none"
@@ -57,6 +67,11 @@ class SendSettings:
     idle_timeout: float = 60.0
     tls: Identity | None = None
     maximum_object_bytes: int = 2**31
+
+
+def patient(settings: SendSettings) -> SendSettings:
+    """As settings, for who is asked for images."""
+    return replace(settings, response_timeout=RETRIEVE_TIMEOUT, idle_timeout=RETRIEVE_TIMEOUT)
 
 
 @contextmanager

@@ -7,10 +7,11 @@ goes on.  What arrives goes the way of everything that scanners send.
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import structlog
@@ -21,16 +22,15 @@ from pynetdicom.association import Association
 from pynetdicom.presentation import build_context
 
 from dicom_node.admission import ADMITTED_SOP_CLASSES, ADMITTED_TRANSFER_SYNTAXES
-from dicom_node.call import Destination, SendSettings, associate, given_up_when
+from dicom_node.call import LONGEST_RETRIEVE, PENDING, Destination, SendSettings, associate, given_up_when, patient
 from dicom_node.errors import NotTaken, PeerFailure, Unreachable
 from dicom_node.fetches import Fetch, Fetches
 from dicom_node.messages import Begin, StoreRequest, Taking
 from dicom_node.settings import Send
-from dicom_node.wado import RETRIEVE_TIMEOUT, Landing, retrieve, retrieve_rest
+from dicom_node.wado import Landing, retrieve, retrieve_rest
 from dicom_node.web import WebService
 
 MOVE, GET = "1.2.840.10008.5.1.4.1.2.2.2", "1.2.840.10008.5.1.4.1.2.2.3"
-_PENDING = (0xFF00, 0xFF01)
 
 log = structlog.get_logger(__name__)
 
@@ -149,15 +149,15 @@ def retriever(by: Literal["move", "get"], arrivals: Arrivals, stopping: Callable
 
     def web(fetch: Fetch, archive: WebService, settings: SendSettings) -> None:
         uids = fetch.study_instance_uid, fetch.series_instance_uid
-        bring = retrieve_rest if fetch.attempts else retrieve
-        came = bring(*uids, archive, settings, arrivals.landing, stopping)
+        how = archive, settings, arrivals.landing, stopping
+        came = retrieve_rest(*uids, fetch.images, *how) if fetch.attempts else retrieve(*uids, *how)
         if came < max(fetch.images, 1):
             raise PeerFailure(f"{archive.words} sent {came} images, and holds {fetch.images}")
 
     def move(fetch: Fetch, archive: Destination, settings: SendSettings) -> None:
         with (
-            associate([build_context(MOVE)], archive, _patient(settings)) as association,
-            given_up_when(stopping, association),
+            associate([build_context(MOVE)], archive, patient(settings)) as association,
+            given_up_when(_over(stopping), association),
         ):
             _complete(association.send_c_move(_query(fetch), settings.ae_title, MOVE), archive, fetch)
 
@@ -173,9 +173,9 @@ def retriever(by: Literal["move", "get"], arrivals: Arrivals, stopping: Callable
             return arrivals.begin(association, request)
 
         with (
-            associate(contexts, archive, _patient(settings), roles=roles, begin=begin) as association,
+            associate(contexts, archive, patient(settings), roles=roles, begin=begin) as association,
             arrivals.hears(association, archive.ae_title),
-            given_up_when(lambda: stopping() or association.dul.idle_timer_expired(), association),
+            given_up_when(_over(lambda: stopping() or association.dul.idle_timer_expired()), association),
         ):
             _complete(association.send_c_get(_query(fetch), GET), archive, fetch, lambda: arrived)
 
@@ -190,8 +190,10 @@ def retriever(by: Literal["move", "get"], arrivals: Arrivals, stopping: Callable
     return by_kind
 
 
-def _patient(settings: SendSettings) -> SendSettings:
-    return replace(settings, response_timeout=RETRIEVE_TIMEOUT, idle_timeout=RETRIEVE_TIMEOUT)
+def _over(stopping: Callable[[], bool]) -> Callable[[], bool]:
+    """stopping, or that a series that is asked for now takes too long."""
+    until = time.monotonic() + LONGEST_RETRIEVE
+    return lambda: stopping() or time.monotonic() > until
 
 
 def _query(fetch: Fetch) -> Dataset:
@@ -216,7 +218,7 @@ def _complete(
     try:
         for last, _ in answers:
             told = _done(last, told)
-            if last.get("Status") not in _PENDING:
+            if last.get("Status") not in PENDING:
                 break
     except (RuntimeError, ValueError) as error:  # the association has ended, or has no context
         raise PeerFailure(f"{archive.words} cannot be asked for a series: {error}") from error

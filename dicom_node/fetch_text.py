@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from dicom_node.fetches import LISTED, Fetch
+from dicom_node.fetches import Fetch
 from dicom_node.seek import Candidate
+from dicom_node.states import FETCHES
 from dicom_node.status import age
 
 _REASONS = 12
@@ -28,7 +29,7 @@ def found_in_words(found: Iterable[Candidate]) -> Iterator[tuple[Candidate, str]
 def summed_up(fetches: Sequence[Fetch], studies_per_hour: float, now: float) -> str:
     """How many series there are of each state, how long it takes still, and what stands in the way."""
     counts = Counter(fetch.state for fetch in fetches)
-    lines = [", ".join(f"{counts[state]} {state}" for state in LISTED)]
+    lines = [", ".join(f"{counts[state]} {state}" for state in FETCHES)]
     for peer in dict.fromkeys(fetch.peer for fetch in fetches):
         left = [fetch for fetch in fetches if fetch.peer == peer and fetch.state == "found"]
         if left:

@@ -17,16 +17,13 @@ from dicom_node.store import Job, Store
 
 ATTEMPTS = 10
 """How often a series is asked for that does not come whole."""
-LISTED = ("found", "fetched", "done", "stopped", "refused")
-"""What becomes of a series: to be fetched; fetched, its job under way; a map made; its job ended without a map; not
-fetched."""
 _MADE = (State.RECONSTRUCTED, State.SENDING, State.SENT, State.ARCHIVED)
 _UNDER_WAY = (State.WAITING, State.READY, State.RECONSTRUCTING)
 
 
 @dataclass(frozen=True)
 class Fetch:
-    """A series on its way.  state: found, fetched or refused; the other states of LISTED are the job's, see `listed`.
+    """A series on its way.  state: found, fetched or refused; the other states of FETCHES are the job's, see `listed`.
 
     attempts: 0 for one that was not fetched because it was here, or done.
     """
@@ -137,7 +134,7 @@ class Fetches:
         )
 
     def listed(self) -> list[Fetch]:
-        """All of them, in the states of LISTED, those of jobs with what these say."""
+        """All of them, in the states of FETCHES, those of jobs with what these say."""
         jobs: dict[str, list[Job]] = {}
         for job in self._store.jobs():
             jobs.setdefault(job.study_instance_uid, []).append(job)

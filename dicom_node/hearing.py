@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
@@ -25,14 +26,21 @@ class Hearing:
     """The answer to one request, from the beginning of the `with` to its end.
 
     ask: makes the request; raises PeerFailure, as what is read here does then.  stopping: then nothing more is heard.
+    until: nor after that, by time.monotonic().
     """
 
     answer: Response
     """Status and headers."""
 
-    def __init__(self, ask: Callable[[], AbstractContextManager[Response]], stopping: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        ask: Callable[[], AbstractContextManager[Response]],
+        stopping: Callable[[], bool],
+        until: float = float("inf"),
+    ) -> None:
         self._ask = ask
         self._stopping = stopping
+        self._until = until
         self._heard: queue.Queue[Any] = queue.Queue(_AHEAD)
         self._over = threading.Event()
 
@@ -52,6 +60,9 @@ class Hearing:
 
     def _next(self) -> Any:
         while not self._stopping():
+            if time.monotonic() > self._until:
+                self._over.set()
+                raise PeerFailure("it is listened to no further: it takes too long")
             try:
                 heard = self._heard.get(timeout=LOOK_AROUND)
             except queue.Empty:

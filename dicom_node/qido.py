@@ -11,7 +11,7 @@ import structlog
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 
-from dicom_node.call import SendSettings
+from dicom_node.call import MOST_ANSWERS, Destination, SendSettings
 from dicom_node.errors import PeerFailure
 from dicom_node.web import OF_THE_PEER, Visit, WebService
 
@@ -43,6 +43,8 @@ def querying(service: WebService, settings: SendSettings, stopping: Callable[[],
                 page, is_last = _page(visit, service, _path(level, keys), {**wanted, "offset": len(seen)})
                 found = [_dataset(item, keys) for item in page]
                 new = [one for one in found if str(one.get(_UNIQUE[level]) or "") not in seen]
+                if len(seen) + len(new) > MOST_ANSWERS:
+                    raise too_many(service)
                 yield from new
                 before = len(seen)
                 seen |= {str(one.get(_UNIQUE[level]) or "") for one in new}
@@ -51,6 +53,18 @@ def querying(service: WebService, settings: SendSettings, stopping: Callable[[],
                     return
 
         yield find
+
+
+def ask(service: WebService, settings: SendSettings) -> None:
+    """Returns when the service answers a query.  Raises PeerFailure."""
+    with Visit(service, settings) as visit, visit.ask("GET", "studies", query={"limit": 1}) as answer:
+        if answer.status_code not in (200, 204):
+            raise visit.stopped(answer)
+
+
+def too_many(archive: Destination | WebService) -> PeerFailure:
+    """What it means that more than MOST_ANSWERS come."""
+    return PeerFailure(f"{archive.words} gives more than {MOST_ANSWERS} answers to one query; ask for fewer days")
 
 
 def _path(level: str, keys: Mapping[str, str]) -> str:
@@ -69,6 +83,8 @@ def _page(visit: Visit, service: WebService, path: str, query: Mapping[str, Any]
     with visit.ask("GET", path, query=query) as answer:
         if answer.status_code == 204:
             return [], True
+        if answer.status_code in (404, 410) and path != "studies":  # a study or series that was deleted
+            raise PeerFailure(f"{service.words} does not have what it is asked for (HTTP {answer.status_code})")
         if answer.status_code in OF_THE_PEER or answer.status_code < 200 or 300 <= answer.status_code < 400:
             raise visit.stopped(answer)
         if answer.status_code != 200:

@@ -21,15 +21,14 @@ from pydicom.uid import EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageSt
 from pynetdicom.association import Association
 from pynetdicom.presentation import build_context
 
-from dicom_node.call import Destination, SendSettings, associate, given_up_when
+from dicom_node.call import MOST_ANSWERS, PENDING, Destination, SendSettings, associate, given_up_when
 from dicom_node.errors import PeerFailure
-from dicom_node.qido import Find, querying
+from dicom_node.qido import Find, querying, too_many
 from dicom_node.spool import UID_PATTERN
 from dicom_node.web import WebService
 
 FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 """Study Root Query/Retrieve Information Model - FIND."""
-_PENDING = (0xFF00, 0xFF01)
 
 _STUDY_KEYS = {"StudyDate": "", "ModalitiesInStudy": "MR"}
 _SERIES_KEYS = {"SeriesInstanceUID": "", "Modality": "MR", "SeriesNumber": "", "SeriesDescription": ""}
@@ -242,10 +241,12 @@ def _find(association: Association, archive: Destination, level: str, keys: Mapp
     for keyword, value in keys.items():
         setattr(query, keyword, value)
     with _answering(archive):
-        for status, identifier in association.send_c_find(query, FIND):
+        for count, (status, identifier) in enumerate(association.send_c_find(query, FIND)):
+            if count > MOST_ANSWERS:
+                raise too_many(archive)
             if "Status" not in status:
                 raise PeerFailure(f"{archive.words} broke off or did not answer a query in time")
-            if status.Status in _PENDING:
+            if status.Status in PENDING:
                 if identifier is not None:
                     yield _readable(identifier)
             elif status.Status != 0x0000:

@@ -19,6 +19,10 @@ from enum import IntEnum, StrEnum
 
 from dicom_node.errors import IllegalTransition
 
+FETCHES = ("found", "fetched", "done", "stopped", "refused")
+"""What becomes of a series of an archive: to be fetched; fetched, its job under way; a map made; its job ended without
+a map; not fetched."""
+
 
 class State(StrEnum):
     """Where a job stands."""

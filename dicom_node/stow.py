@@ -55,13 +55,6 @@ def stow(files: Sequence[Path], destination: WebService, settings: SendSettings)
             yield from suspected
 
 
-def ask(service: WebService, settings: SendSettings) -> None:
-    """Returns when the service answers a query (QIDO-RS).  Raises PeerFailure."""
-    with Visit(service, settings) as visit, visit.ask("GET", "studies", query={"limit": 1}) as answer:
-        if answer.status_code not in (200, 204):
-            raise visit.stopped(answer)
-
-
 def _post(visit: Visit, path: Path, uid: str) -> Delivery:
     boundary = secrets.token_hex(16)
     with visit.ask(

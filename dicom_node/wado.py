@@ -6,9 +6,10 @@ piece of it at a time.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 from requests import Response
 
-from dicom_node.call import SendSettings
+from dicom_node.call import LONGEST_RETRIEVE, SendSettings, patient
 from dicom_node.errors import NotTaken, PeerFailure, Unreachable
 from dicom_node.hearing import Hearing
 from dicom_node.messages import Taking
@@ -35,9 +36,6 @@ if TYPE_CHECKING:
 _AS_HELD = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 _AS_THEY_LIKE = 'multipart/related; type="application/dicom"'
 """For a service that knows no wild card (PS3.18 8.7.3.5.2): Explicit VR Little Endian, or whatever else it has."""
-RETRIEVE_TIMEOUT = 1800.0
-"""Seconds without a word from the archive: what it holds may have to come from far, and it need not tell how far it is
-(PS3.4 C.4.2.3)."""
 _NOT_ACCEPTABLE = (400, 406)
 _LARGEST_META = 2**16
 """Bytes; File Meta Information has about ten elements."""
@@ -70,16 +68,25 @@ def retrieve(
 
 
 def retrieve_rest(
-    study: str, series: str, service: WebService, settings: SendSettings, landing: Landing, stopping: Callable[[], bool]
+    study: str,
+    series: str,
+    images: int,
+    service: WebService,
+    settings: SendSettings,
+    landing: Landing,
+    stopping: Callable[[], bool],
 ) -> int:
     """What is not here yet of a series that broke off before, object by object; how many are here then.
 
-    One that breaks off each time would never come as a whole.  Raises what `retrieve` does.
+    One that breaks off each time would never come as a whole.  images: how many it holds, 0 where that was not told; of
+    a service that does not list them all it is asked for as a whole again.  Raises what `retrieve` does.
     """
     keys = {"StudyInstanceUID": study, "SeriesInstanceUID": series, "SOPInstanceUID": ""}
     with querying(service, settings, stopping) as find:
         told = [str(one.get("SOPInstanceUID") or "") for one in find("IMAGE", keys)]
     uids = [uid for uid in told if UID_PATTERN.fullmatch(uid)]
+    if len(uids) < max(images, 1):
+        return retrieve(study, series, service, settings, landing, stopping)
     absent = landing.absent(uids)
     paths = [f"studies/{study}/series/{series}/instances/{uid}" for uid in absent]
     return len(uids) - len(absent) + _retrieve(paths, service, settings, landing, stopping)
@@ -88,20 +95,22 @@ def retrieve_rest(
 def _retrieve(
     paths: Sequence[str], service: WebService, settings: SendSettings, landing: Landing, stopping: Callable[[], bool]
 ) -> int:
-    patient = replace(settings, response_timeout=RETRIEVE_TIMEOUT)
-    with Visit(service, patient) as visit, landing.brings(service.name) as bring:
+    until = time.monotonic() + LONGEST_RETRIEVE
+    with Visit(service, patient(settings)) as visit, landing.brings(service.name) as bring:
         arrivals = _Arrivals(service, landing.maximum_bytes, bring)
         for path in paths:
-            _get(path, visit, service, arrivals, stopping)
+            _get(path, visit, service, arrivals, stopping, until)
     if arrivals.refused:
         some, reason = len(arrivals.refused), next(iter(arrivals.refused.values()))
         raise NotTaken(f"{some} of {some + len(arrivals.taken)} objects were not taken: {reason}")
     return len(arrivals.taken)
 
 
-def _get(path: str, visit: Visit, service: WebService, arrivals: _Arrivals, stopping: Callable[[], bool]) -> None:
+def _get(
+    path: str, visit: Visit, service: WebService, arrivals: _Arrivals, stopping: Callable[[], bool], until: float
+) -> None:
     for accept in (_AS_HELD, _AS_THEY_LIKE):
-        with Hearing(partial(visit.ask, "GET", path, accept=accept), stopping) as hearing:
+        with Hearing(partial(visit.ask, "GET", path, accept=accept), stopping, until) as hearing:
             if hearing.answer.status_code in _NOT_ACCEPTABLE and accept == _AS_HELD:
                 continue
             if hearing.answer.status_code != 200:

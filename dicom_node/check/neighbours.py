@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from dicom_node import exchange, stow
+from dicom_node import exchange, qido
 from dicom_node.call import Destination, SendSettings, echo
 from dicom_node.check.finding import Finding
 from dicom_node.config import Config
@@ -53,7 +53,7 @@ def _echoed(target: Destination, settings: SendSettings) -> Finding:
 def _asked(service: WebService, settings: SendSettings) -> Finding:
     what = f"DICOMweb {service.name}"
     try:
-        stow.ask(service, settings)
+        qido.ask(service, settings)
     except NodeError as error:
         return _failure(what, error)
     return Finding("good", what, f"{service.url} answers")

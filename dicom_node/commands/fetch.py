@@ -13,9 +13,7 @@ from dicom_node import config as configuration
 from dicom_node import log
 from dicom_node.commands._common import DONE, Subparsers, state_folder_of, time_of
 from dicom_node.errors import InvalidConfiguration, PeerFailure
-
-_STATES = ("found", "fetched", "done", "stopped", "refused")
-"""Those of `fetches.LISTED`, which is not imported for a parser."""
+from dicom_node.states import FETCHES
 
 
 def register(commands: Subparsers) -> argparse.ArgumentParser:
@@ -36,9 +34,9 @@ def register(commands: Subparsers) -> argparse.ArgumentParser:
         "--list",
         nargs="?",
         const="",
-        choices=["", *_STATES, "all"],
+        choices=["", *FETCHES, "all"],
         metavar="STATE",
-        help=f"sum up what was asked for so far, or list all of it, or what is {', '.join(_STATES)}",
+        help=f"sum up what was asked for so far, or list all of it, or what is {', '.join(FETCHES)}",
     )
     parser.add_argument("--json", action="store_true", help="with --list, for machines")
     parser.set_defaults(command=_run)

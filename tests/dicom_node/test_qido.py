@@ -148,6 +148,17 @@ def test_what_goes_wrong_is_told(answer: Answer, kind: type[PeerFailure], why: s
         sought(Wanted(since="20240101"), lambda asked: answer)
 
 
+def test_answers_without_end_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dicom_node.qido.MOST_ANSWERS", 5)
+
+    def always_others(asked: Asked) -> Answer:
+        begin = int(asked.query["offset"][0])
+        return Answer(200, [item(x0020000D=f"1.2.{begin + number}") for number in range(2)])
+
+    with pytest.raises(PeerFailure, match="fewer days"):
+        sought(Wanted(since="20240101"), always_others)
+
+
 def test_a_node_that_stops_asks_no_further() -> None:
     archive = Archive()
     with serving(archive.answer) as served, pytest.raises(PeerFailure, match="the node stops"):

@@ -157,6 +157,13 @@ def test_a_node_that_stops_does_not_wait_for_a_slow_archive() -> None:
             over.set()
 
 
+def test_answers_without_end_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dicom_node.seek.MOST_ANSWERS", 5)
+    answers = [an_answer(StudyInstanceUID=f"1.2.{number}") for number in range(7)]
+    with Archive({"STUDY": answers}) as archive, pytest.raises(PeerFailure, match="fewer days"):
+        list(seek(Wanted(), archive.destination, SendSettings()))
+
+
 def test_no_study_is_missed_where_the_archive_cuts_long_answers_short() -> None:
     """It holds a study a day for a year and a half, and tells at most 120 at once."""
     days = [date(2023, 1, 1) + timedelta(days=number) for number in range(550)]

@@ -17,10 +17,11 @@ from pydicom import dcmread
 from dicom_node.call import SendSettings
 from dicom_node.deliver import Courier
 from dicom_node.errors import PeerFailure, UnreadableObject
+from dicom_node.qido import ask
 from dicom_node.send import MOST_SUSPECTED
 from dicom_node.settings import Send
 from dicom_node.states import State
-from dicom_node.stow import ask, stow
+from dicom_node.stow import stow
 from dicom_node.tls import Identity
 from dicom_node.web import WebService
 from tests import web

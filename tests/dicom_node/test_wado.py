@@ -216,10 +216,53 @@ def test_a_series_that_breaks_off_each_time_comes_object_by_object(node: Node, t
     landing = Landing(node.receiver.brings, 2**31, lambda asked: [uid for uid in asked if uid not in here])
     with serving(answer) as served:
         service = WebService("web", f"{served.url}/dicom-web")
-        assert retrieve_rest("1.2", "1.2.3", service, SETTINGS, landing, lambda: False) == 4
+        assert retrieve_rest("1.2", "1.2.3", 4, service, SETTINGS, landing, lambda: False) == 4
         asked = [one.path.rpartition("/")[2] for one in served.asked]
     assert asked == ["instances", *(uid for uid in uids if uid not in here)]
     assert len(list(node.spool.images())) == 4
+
+
+@pytest.mark.parametrize(("listed", "images"), [(0, 0), (0, 3), (2, 3)])
+def test_of_an_archive_that_does_not_list_it_a_series_is_asked_for_as_a_whole_again(
+    node: Node, tmp_path: Path, listed: int, images: int
+) -> None:
+    held = [mr_image(number) for number in range(3)]
+    parts = [file.read_bytes() for file in write(tmp_path / "files", *held)]
+
+    def answer(asked: Asked) -> Answer:
+        if asked.path == PATH:
+            return an_answer(parts)
+        page = [{"00080018": {"vr": "UI", "Value": [str(image.SOPInstanceUID)]}} for image in held[:listed]]
+        return Answer(200, page if asked.query["offset"] == ["0"] else [])
+
+    with serving(answer) as served:
+        service = WebService("web", f"{served.url}/dicom-web")
+        landing = Landing(node.receiver.brings, 2**31, lambda uids: [])
+        assert retrieve_rest("1.2", "1.2.3", images, service, SETTINGS, landing, lambda: False) == 3
+    assert len(list(node.spool.images())) == 3
+
+
+def test_a_series_that_was_deleted_says_nothing_against_the_archive(node: Node) -> None:
+    landing = Landing(node.receiver.brings, 2**31, list)
+    with serving(lambda asked: Answer(404)) as served:
+        service = WebService("web", f"{served.url}/dicom-web")
+        with pytest.raises(PeerFailure, match="does not have") as caught:
+            retrieve_rest("1.2", "1.2.3", 3, service, SETTINGS, landing, lambda: False)
+    assert not isinstance(caught.value, Unreachable)
+
+
+def test_nobody_is_listened_to_for_ever(node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, over = threading.Event(), threading.Event()
+
+    def dawdle(request: Asked) -> Answer:
+        asked.set()
+        over.wait(20)
+        return Answer(404)
+
+    monkeypatch.setattr("dicom_node.wado.LONGEST_RETRIEVE", 0.3)
+    with pytest.raises(PeerFailure, match="takes too long"):
+        fetched(node, dawdle, over=over.set)
+    assert asked.is_set()
 
 
 def test_a_node_that_stops_does_not_wait_for_a_slow_archive(node: Node, tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ import pytest
 
 from dicom_node.call import SendSettings
 from dicom_node.errors import PeerFailure, Unreachable
+from dicom_node.qido import ask
 from dicom_node.seek import Wanted, seek
-from dicom_node.stow import ask, stow
+from dicom_node.stow import stow
 from dicom_node.tls import Identity
 from dicom_node.token import MARGIN, Token
 from dicom_node.web import WebService
