@@ -37,6 +37,7 @@ from pynetdicom.presentation import PresentationContext, build_context
 
 from dicom_node.call import SendSettings, tune
 from dicom_node.catalogue import LEVELS, UNIQUE_KEY, Catalogue, Held
+from dicom_node.convert.header import MALFORMED
 from dicom_node.peers import Peer, Peers
 from dicom_node.receive import Service
 
@@ -180,7 +181,13 @@ def _read(event: evt.Event) -> tuple[int, str, Dataset]:
     """A status, 0 if the query can be served; its level; the query."""
     if len(event.request.Identifier.getvalue()) > _LARGEST_IDENTIFIER:  # type: ignore[union-attr]  # it has one
         return CANNOT_BE_PROCESSED, "", Dataset()
-    query = event.identifier
+    try:
+        query = event.identifier
+        for _ in query.iterall():  # pydicom reads an element when it is touched, and raises then
+            pass
+    except MALFORMED as error:
+        log.warning("identifier_unreadable", ae_title=event.assoc.requestor.ae_title, error=type(error).__name__)
+        return CANNOT_BE_PROCESSED, "", Dataset()
     query.pop("QueryRetrieveView", None)
     level = str(query.get("QueryRetrieveLevel", ""))
     of_patients = event.context.abstract_syntax in PATIENT_ROOT

@@ -35,6 +35,7 @@ from dicom_node.commit import (
     WELL_KNOWN_INSTANCE,
     reference,
 )
+from dicom_node.convert.header import MALFORMED
 from dicom_node.errors import PeerFailure
 from dicom_node.model import Instance
 from dicom_node.peers import Peers
@@ -130,7 +131,15 @@ class Vouch:
         """For EVT_N_ACTION."""
         if event.action_type != REQUEST_COMMITMENT:
             return NO_SUCH_ACTION, None
-        asked = event.action_information
+        try:
+            asked = event.action_information
+            for _ in asked.iterall():  # pydicom reads an element when it is touched, and raises then
+                pass
+        except MALFORMED as error:
+            log.warning(
+                "commitment_refused", reason=f"it cannot be read: {type(error).__name__}", ae_title=_title(event)
+            )
+            return INVALID_ARGUMENT, None
         transaction = str(asked.get("TransactionUID", ""))
         named = [
             (str(item.get("ReferencedSOPClassUID", "")), str(item.get("ReferencedSOPInstanceUID", "")))

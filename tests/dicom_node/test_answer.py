@@ -6,6 +6,7 @@ import itertools
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,14 +14,16 @@ from typing import Any
 import pytest
 import structlog
 from pydicom import dcmread
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, RLELossless, SegmentationStorage
 from pynetdicom import AE, build_role, evt
 from pynetdicom.association import Association
 from pynetdicom.presentation import build_context
 
 from demo.archive import Archive
-from dicom_node.answer import Answerer, _breathe, _dataset
+from dicom_node.answer import Answerer, _breathe, _dataset, _read
 from dicom_node.call import Destination, SendSettings, associate
 from dicom_node.catalogue import Catalogue
 from dicom_node.checkpoint import install_checkpoint
@@ -198,6 +201,16 @@ def test_what_is_gone_is_found_no_more(library: Library, tmp_path: Path) -> None
     library.store.remove_instances([str(path) for path in library.spool.images()])
     library.catalogue()
     assert find(library, "STUDY", StudyInstanceUID="") == []
+
+
+def test_an_identifier_that_cannot_be_read_is_an_error() -> None:
+    tag = Tag("StudyInstanceUID")
+    event: Any = SimpleNamespace(
+        request=SimpleNamespace(Identifier=BytesIO(b"")),
+        identifier=Dataset({tag: RawDataElement(tag, "ZZ", 4, b"1.2 ", 0, False, True)}),
+        assoc=SimpleNamespace(requestor=SimpleNamespace(ae_title="WORKSTATION")),
+    )
+    assert _read(event)[0] == 0xC000
 
 
 def test_a_wild_card_retrieves_nothing(library: Library) -> None:

@@ -6,11 +6,14 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import structlog
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 from pydicom.uid import EnhancedMRImageStorage, MRImageStorage, generate_uid
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
@@ -226,6 +229,15 @@ def test_what_is_no_request_is_turned_down(
 ) -> None:
     scanner.ask(keeper, reference(MRImageStorage, uid), transaction=transaction, action=action).release()
     assert (scanner.status, keeper.open) == (status, [])
+
+
+def test_a_request_that_cannot_be_read_is_turned_down(keeper: Keeper) -> None:
+    tag = Tag("TransactionUID")
+    asked = Dataset({tag: RawDataElement(tag, "ZZ", 4, b"1.2 ", 0, False, True)})
+    peer = SimpleNamespace(requestor=SimpleNamespace(ae_title="SCANNER"))
+    event: Any = SimpleNamespace(action_type=1, action_information=asked, assoc=peer)
+    assert keeper.vouch.requested(event) == (0x0115, None)
+    assert keeper.open == []
 
 
 def test_the_same_request_again_is_one(keeper: Keeper, scanner: Scanner) -> None:
