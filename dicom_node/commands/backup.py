@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
-from dicom_node.commands._common import DONE, Subparsers, state_folder_of
+from dicom_node.commands._common import DONE, FAILURE, Subparsers, state_folder_of
 
 
 def register(commands: Subparsers) -> argparse.ArgumentParser:
@@ -21,6 +22,13 @@ def _run(options: argparse.Namespace) -> int:
     done = back_up(state_folder_of(options.config), options.folder, options.config)
     print(
         f"{options.folder}: {done.copied} files copied ({done.bytes / 2**20:.0f} MiB), {done.kept} were there, "
-        f"{done.removed} removed that the node holds no more"
+        f"{done.removed} put aside below gone/ that the node holds no more"
     )
+    if done.lost:
+        print(
+            f"{done.lost} images are lost on the node and kept here: copy them back from "
+            f"{options.folder / 'images'} and start the node again",
+            file=sys.stderr,
+        )
+        return FAILURE
     return DONE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,9 @@ def files(folder: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and not path.name.startswith(("node.db", backup.MARK))
+        if path.is_file()
+        and backup.GONE not in path.relative_to(folder).parts
+        and not path.name.startswith(("node.db", backup.MARK))
     }
 
 
@@ -77,6 +80,65 @@ def test_the_second_time_only_what_is_new_is_copied_and_what_is_gone_goes(house:
     third = back_up(house.folder, target, None)
     assert files(target) == files(house.folder)
     assert third.removed == 2 + 4
+    assert third.lost == 0
+
+
+def test_what_is_lost_on_the_node_stays_in_the_backup_and_is_told(house: House, tmp_path: Path) -> None:
+    target = tmp_path / "backup"
+    back_up(house.folder, target, None)
+    before = files(target)
+    shutil.rmtree(house.folder / "images")
+    (house.folder / "images").mkdir()
+    found = back_up(house.folder, target, None)
+    assert (found.lost, found.removed) == (2, 0)
+    assert files(target) == before
+    house.open()  # it starts, and forgets them
+    assert back_up(house.folder, target, None).removed == 2
+    [day] = (target / backup.GONE).iterdir()
+    assert {name: content for name, content in before.items() if name.startswith("images/")} == files(day)
+
+
+def test_what_was_put_aside_goes_weeks_later(house: House, tmp_path: Path) -> None:
+    back_up(house.folder, tmp_path / "backup", None)
+    today = datetime.now(UTC).date()
+    for days in (29, 31):
+        (tmp_path / "backup" / backup.GONE / (today - timedelta(days)).isoformat()).mkdir(parents=True)
+    back_up(house.folder, tmp_path / "backup", None)
+    [kept] = (tmp_path / "backup" / backup.GONE).iterdir()
+    assert kept.name == (today - timedelta(29)).isoformat()
+
+
+def test_two_at_once_do_not_harm_each_other(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy_online = backup.copy_online
+
+    def meanwhile(connection: sqlite3.Connection, copy: Path) -> None:
+        with pytest.raises(NoBackup, match="under way"):
+            back_up(house.folder, tmp_path / "backup", None)
+        copy_online(connection, copy)
+
+    monkeypatch.setattr(backup, "copy_online", meanwhile)
+    assert back_up(house.folder, tmp_path / "backup", None).copied
+
+
+def test_a_folder_that_goes_while_it_is_read_is_no_trouble_and_a_target_that_goes_is(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = backup._copy
+
+    def and_the_job_goes(source: Path, target: Path) -> None:
+        copy(source, target)
+        shutil.rmtree(house.folder / "jobs" / "2", ignore_errors=True)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(backup, "_copy", and_the_job_goes)
+        back_up(house.folder, tmp_path / "one", None)
+
+    def unmounted(source: Path, target: Path) -> None:
+        raise FileNotFoundError(2, "gone", str(target))
+
+    monkeypatch.setattr(backup, "_copy", unmounted)
+    with pytest.raises(FileNotFoundError):
+        back_up(house.folder, tmp_path / "two", None)
 
 
 def test_images_that_came_after_the_database_was_copied_are_taken_in_at_the_start(
