@@ -109,6 +109,7 @@ def fuzz(folder: Path, inputs: int) -> Table:
         ("data sets, in one process: refused / set aside / indexed", _three(inside["ended"], refused)),
         ("of which a decoder ended its worker: that job fails alone", str(died)),
         ("conversations and transfers, at the port of `qsm-node serve`", str(at_port.inputs)),
+        ("of which pynetdicom ended the association by an exception of its own", str(at_port.ended_by_pynetdicom)),
         ("**failures that the code does not declare**", f"**{len(inside['surprises']) + len(at_port.surprises)}**"),
         ("**files written outside the node's folder**", f"**{len(inside['escaped']) + len(at_port.escaped)}**"),
         ("node alive and answering C-ECHO afterwards", "yes" if at_port.alive else "**no**"),

@@ -13,6 +13,7 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -58,8 +59,7 @@ may = ["store", "query", "retrieve", "commit"]
 """
 _FRAME = re.compile(r'File "([^"]+)"')
 """Of a traceback.  pynetdicom tells with one of every PDU that it cannot decode, and aborts the association."""
-_TOO_LATE = re.compile(r"pynetdicom\.fsm\.InvalidEventError: Invalid event 'Evt\d+' for the current state 'Sta13'")
-"""An answer that was ready when the association had been ended already: pynetdicom's thread for it ends in this way."""
+_THREAD_ENDED = "thread ended"
 _AT_ONCE = 4
 """Attackers."""
 _ANSWER = 0.5
@@ -72,7 +72,9 @@ _END = 20.0
 class Siege:
     """What the node was found to be afterwards.
 
-    unclosed: connections that it did not end.  surprises: tracebacks in its log.  escaped: see `trespass`.
+    unclosed: connections that it did not end.  surprises: failures of its code that it does not declare.
+    ended_by_pynetdicom: associations that pynetdicom ended with an exception in a thread of theirs: a message that it
+    could not decode, an answer that came too late.  escaped: see `trespass`.
     threads, sockets: of the process, before and after.  peak_mb: its resident memory at most.
     """
 
@@ -80,6 +82,7 @@ class Siege:
     answered: dict[str, int] = field(default_factory=dict)
     unclosed: int = 0
     surprises: list[str] = field(default_factory=list)
+    ended_by_pynetdicom: int = 0
     escaped: list[str] = field(default_factory=list)
     threads: tuple[int, int] = (0, 0)
     sockets: tuple[int, int] = (0, 0)
@@ -116,7 +119,7 @@ def besieged(folder: Path, found: Siege) -> Iterator[Serving]:
         found.peak_mb = _peak_mb(node)
         found.alive = not node.ended
         node.stop()
-        found.surprises, found.escaped = _told(folder / "node.log")
+        found.surprises, found.escaped, found.ended_by_pynetdicom = _told(folder / "node.log")
 
 
 def conversations(node: Serving, count: int, seed: int, found: Siege) -> None:
@@ -292,24 +295,28 @@ def _sockets(node: Serving) -> int:
     return count
 
 
-def _told(log: Path) -> tuple[list[str], list[str]]:
-    """Surprises and trespasses: tracebacks in the log that nobody accounts for, and what the watch wrote."""
-    surprises, escaped = [], []
-    lines = log.read_text(errors="replace").splitlines()
-    plain = iter([line for line in lines if not line.startswith("{")])  # threads write between each other's lines
-    for line in plain:
+def _told(log: Path) -> tuple[list[str], list[str], int]:
+    """Surprises, trespasses, and associations whose thread pynetdicom ended with an exception of its own."""
+    surprises, escaped, ended = [], [], 0
+    for line in log.read_text(errors="replace").splitlines():
         if line.startswith("TRESPASS "):
             escaped.append(line)
-        elif line.startswith("Traceback"):  # of a thread that ended
-            last = next((one for one in plain if not one.startswith(" ")), "")
-            if not _TOO_LATE.match(last):
-                surprises.append(last)
-    for told in (json.loads(line) for line in lines if line.startswith("{") and '"exception"' in line):
-        first = _FRAME.search(told["exception"])
-        theirs = first is not None and "pynetdicom" in first[1]
-        if not theirs or told["event"].startswith("Exception in"):
-            surprises.append(f"{told['event']}: {told['exception'][-2000:]}")
-    return surprises, escaped
+        elif line.startswith("{") and '"exception"' in line:
+            told = json.loads(line)
+            frames = _FRAME.findall(told["exception"])
+            ours = any("/dicom_node/" in frame for frame in frames)
+            if told["event"].startswith(("Exception in", _THREAD_ENDED)):
+                ended += not ours
+                surprises += [f"{told['event']}: {told['exception'][-2000:]}"] if ours else []
+            elif not frames or "pynetdicom" not in frames[0]:
+                surprises.append(f"{told['event']}: {told['exception'][-2000:]}")
+    return surprises, escaped, ended
+
+
+def _tell_of_thread(ended: threading.ExceptHookArgs) -> None:
+    """On one line, which no other thread breaks up."""
+    text = "".join(traceback.format_exception(ended.exc_type, ended.exc_value, ended.exc_traceback))
+    os.write(2, (json.dumps({"event": _THREAD_ENDED, "exception": text}) + "\n").encode())
 
 
 def _tell(trespass: str) -> None:
@@ -319,5 +326,6 @@ def _tell(trespass: str) -> None:
 if __name__ == "__main__":
     from dicom_node.commands import main
 
+    threading.excepthook = _tell_of_thread
     watch(Path(sys.argv[-1]).parent, _tell)  # where the configuration lies, lies the state folder
     sys.exit(main(sys.argv[2:]))

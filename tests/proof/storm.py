@@ -86,7 +86,6 @@ class Storm:
             self._archive.destination.port,
             module="tests.proof.storm_node",
             group={"quiet_time": 6.0},
-            reconstruct={"attempts": 100 * kills},  # each kill interrupts an attempt through no fault of the job
             log={"level": "warning"},
         ) as node:
             launched = time.monotonic()
