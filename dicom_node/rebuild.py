@@ -1,7 +1,7 @@
 """The database is opened here by whoever serves, and made anew from files where it is gone or damaged.
 
     jobs, deliveries, journal   from the ledger (`dicom_node.ledger`), as they were at most some seconds before
-    jobs without a page         from `jobs/N`, where it holds a result: it is sent (again)
+    jobs without a page         from `jobs/N`, where it holds a result: for review, for nothing tells what became of it
     images                      from the spool, by `Index.reconcile`
     what was not taken          from `quarantine/` and `conflicts/`
 
@@ -229,17 +229,21 @@ def _row_of(folder: Path, number: int, now: float) -> dict[str, Any]:
     """Raises KeyError and the like for a job file of another software."""
     job = json.loads((folder / "job.json").read_text())
     source = json.loads((folder / "result" / "report.json").read_text())["source"]
+    if job.get("reprocessed") and not job.get("own_recipe"):
+        raise ValueError("its recipe is not told; reprocess the first job with it again")
     return {
         "id": number,
         "group_key": job["group"],
         "revision": job["revision"],
         "study_instance_uid": source["study_instance_uid"],
-        "state": State.RECONSTRUCTED.value,
-        "reason": "the database was made anew: what is sent already is sent again",
+        "state": State.REVIEW.value,
+        "reason": "the database was made anew, and no page of the ledger tells whether this result was sent, withheld "
+        "or cancelled: look at it; a retry sends it",
         "images": json.dumps(sorted(source["sop_instance_uids"])),
         "due_at": now,
         "created_at": job["created_at"],
         "changed_at": now,
+        "recipe": job.get("own_recipe", ""),
     }
 
 

@@ -23,6 +23,7 @@ def _run(options: argparse.Namespace) -> int:
     from dicom_node.convert import describe
     from dicom_node.index import Index
     from dicom_node.rebuild import DATABASE, rebuild
+    from dicom_node.relocate import relocate
     from dicom_node.spool import Spool
     from dicom_node.store import Store
 
@@ -30,6 +31,7 @@ def _run(options: argparse.Namespace) -> int:
     with alone_in(folder):
         found = rebuild(folder, time.time())
         store = Store(folder / DATABASE)
+        relocate(store, folder)
         Index(store, Spool(folder), describe).reconcile()
         images = len(store.indexed())
         store.close()
@@ -39,7 +41,7 @@ def _run(options: argparse.Namespace) -> int:
     print(f"jobs        {states}")
     print(f"deliveries  {deliveries}")
     if found.adopted:
-        print(f"adopted     {found.adopted} results without a page in the ledger: they are sent (again)")
+        print(f"adopted     {found.adopted} results without a page in the ledger: look at them, and retry")
     if found.set_aside:
         print(f"the old database is {found.set_aside}: delete it when all is well")
     return DONE

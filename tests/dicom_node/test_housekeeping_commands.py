@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,11 @@ from dicom_node.commands import main
 from dicom_node.commands._common import time_of
 from dicom_node.convert import describe
 from dicom_node.index import Index
+from dicom_node.outbox import Outbox, Result
 from dicom_node.spool import Spool
+from dicom_node.states import State
 from dicom_node.store import Store
+from tests.dicom_node.test_retention import ROADS
 from tests.e2e.phantom import simple_head
 from tests.simulation.siemens import write_siemens
 
@@ -74,6 +78,23 @@ def test_rebuild_makes_the_database_anew_while_nobody_serves(config: Path, capsy
     with closing(Store(config.parent / "state" / "node.db")) as store:
         assert store.rows("SELECT sop_instance_uid, digest FROM instances ORDER BY 1") == known
     assert main(["verify", "--config", str(config)]) == 0
+
+
+def test_rebuild_after_the_folder_was_moved_finds_results_where_they_are_now(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moved = config.parent / "moved"
+    (config.parent / "state").rename(moved)
+    with closing(Store(moved / "node.db")) as store:
+        job = store.open_job("g", 1, "1.2", ["1.1"], 1.0)
+        for here, there in pairwise((State.WAITING, *ROADS[State.RECONSTRUCTED])):
+            store.advance(job.id, here, there, 1.0)
+        path = config.parent / "state" / "jobs" / str(job.id) / "result" / "dicom" / "r.dcm"
+        Outbox(store).register(job, [Result("9.9", path)], ["pacs"], 1.0)
+    config.write_text(f'[node]\nstate_folder = "{moved}"\n')
+    assert main(["rebuild", "--config", str(config)]) == 0
+    with closing(Store(moved / "node.db")) as store:
+        assert [row.path for row in Outbox(store).of(job.id)] == [moved / path.relative_to(path.parents[4])]
 
 
 def test_a_damaged_database_is_told_with_its_remedy(config: Path, capsys: pytest.CaptureFixture[str]) -> None:

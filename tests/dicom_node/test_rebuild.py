@@ -171,7 +171,7 @@ def test_killed_while_it_is_made_anew_it_is_made_anew_again(
     assert node.now() == node.known
 
 
-def test_a_job_without_a_page_keeps_its_number_and_its_result(tmp_path: Path) -> None:
+def test_a_job_without_a_page_keeps_its_number_and_its_result_and_is_not_sent(tmp_path: Path) -> None:
     folder = tmp_path / "jobs" / "7"
     (folder / "result").mkdir(parents=True)
     job = {"job": 7, "group": "g", "revision": 2, "created_at": 5.0, "instances": ["a", "b"]}
@@ -182,10 +182,24 @@ def test_a_job_without_a_page_keeps_its_number_and_its_result(tmp_path: Path) ->
     (tmp_path / "jobs" / "9" / "job.json").write_text("{")
     with closing(open_store(tmp_path, NOW)) as store:
         [found] = store.jobs()
-        assert (found.id, found.state, found.images, found.revision) == (7, State.RECONSTRUCTED, ("1.1", "1.2"), 2)
+        assert (found.id, found.state, found.images, found.revision) == (7, State.REVIEW, ("1.1", "1.2"), 2)
         assert (found.group_key, found.created_at) == ("g", 5.0)
-        assert [(move.source, move.target) for move in store.journal()] == [(None, State.RECONSTRUCTED)]
+        assert [(move.source, move.target) for move in store.journal()] == [(None, State.REVIEW)]
         assert a_ready_job(store, "new") == 10, "the number of a folder is not given again"
+
+
+def test_a_reprocessed_job_without_a_page_keeps_its_recipe_or_is_left_where_it_is(tmp_path: Path) -> None:
+    source = {"study_instance_uid": STUDY, "sop_instance_uids": ["1.1"]}
+    job = {"group": "g/0123", "revision": 1, "created_at": 5.0, "reprocessed": 1}
+    for number, own in ((3, {"own_recipe": '{"recipe": {}}'}), (4, {})):
+        folder = tmp_path / "jobs" / str(number)
+        (folder / "result").mkdir(parents=True)
+        (folder / "job.json").write_text(json.dumps(job | own))
+        (folder / "result" / "report.json").write_text(json.dumps({"source": source}))
+    with closing(open_store(tmp_path, NOW)) as store:
+        [found] = store.jobs()
+        assert (found.id, found.recipe) == (3, '{"recipe": {}}')
+    assert (tmp_path / "jobs" / "4" / "result" / "report.json").is_file()
 
 
 def test_a_page_of_another_world_costs_that_job_alone(node: Node) -> None:
