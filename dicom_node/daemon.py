@@ -57,7 +57,7 @@ from dicom_node.rounds import Parts, Rounds
 from dicom_node.send import send
 from dicom_node.spool import Spool
 from dicom_node.stow import stow
-from dicom_node.supervise import DICOM, DICOM_TLS, Supervisor, inherited
+from dicom_node.supervise import Supervisor, for_ports, inherited
 from dicom_node.trail import Trail
 from dicom_node.vouch import Vouch
 from dicom_node.wado import Landing
@@ -67,6 +67,8 @@ from dicom_node.witness import Witness
 
 CLEAN_UP_EVERY = 300.0
 """Seconds."""
+SETTLE_EVERY = 60.0
+"""Seconds between two looks at what lies in the outbox for destinations that are gone."""
 LOOK_AROUND = 0.2
 """Seconds between two looks at whether the node is to stop."""
 STUCK_AFTER = 180.0
@@ -86,7 +88,8 @@ def serve(config: Config, read: Callable[[], Config]) -> None:
     """
     supervisor, sockets = Supervisor(), inherited()
     with alone_in(config.node.state_folder) as tell:
-        given = {tls: sockets[name] for tls, name in ((False, DICOM), (True, DICOM_TLS)) if name in sockets}
+        encrypted = bool(config.tls.certificate)
+        given = for_ports(sockets, plain=not (encrypted and config.tls.only), tls=encrypted)
         daemon = Daemon(config, read=read, supervisor=supervisor, given=given)
         daemon.heed_signals()
         daemon.run(tell)
@@ -147,7 +150,7 @@ class Daemon:
             destinations=lambda: exchange.destination_names(self._config),
             peers=[peer.name for peer in config.peers],
             port=lambda: self.receiver.port,
-            trouble=lambda: self._trouble(STUCK_AFTER),
+            trouble=lambda: "the node stops" if self._stopping else self._trouble(STUCK_AFTER),
             enough=config.retention.minimum_free_bytes,
             clock=clock,
             audit=lambda: {"sent": self._trail.sent, "lost": self._trail.lost},
@@ -206,7 +209,6 @@ class Daemon:
         self._fetches = Fetches(self.store)
         self._calling = calling
         self._outbox = outbox
-        self._to_settle = True
         self._regrouped = ""
         self._rounds = Rounds(self._parts())
 
@@ -218,7 +220,7 @@ class Daemon:
             "dispatch": (self.dispatch, config.node.tick),
             "narrate": (lambda: self._narrate(self.dispatch.running), config.node.tick),
             "vouch": (self._vouch, config.node.tick),
-            "settle": (self._settle_anew, config.node.tick),
+            "settle": (self._settle_anew, SETTLE_EVERY),
             "watch": (self.watcher, config.node.tick),
             "ledger": (self._ledger, EVERY),
             "clean up": (
@@ -358,8 +360,8 @@ class Daemon:
         self._supervisor.feed(trouble)
 
     def _settle_anew(self) -> None:
-        """After a reload, once nobody sends any more to destinations that are gone."""
-        if self._to_settle and self._rounds.settled:
+        """Once nobody sends any more to destinations that are gone: after a reload, or after jobs begun before it."""
+        if self._rounds.settled:
             self._settle()
 
     def _settle(self) -> None:
@@ -368,7 +370,6 @@ class Daemon:
         self._outbox.ask_no_more(self._clock())
         self._commitments.take_up()
         self._outbox.settle(self._clock())
-        self._to_settle = False
 
     def _status(self) -> str:
         """One line for the service manager."""
@@ -435,7 +436,6 @@ class Daemon:
         destinations = exchange.destination_names(config)
         self.dispatch.renew(recipe, config.reconstruct, destinations, config.scanners, config.output)
         self._rounds.renew(self._parts())
-        self._to_settle = True
 
     def stop(self) -> None:
         """Ends `run`: no new work, senders may finish, running jobs are handed back.

@@ -274,23 +274,22 @@ class Receiver:
 
     @property
     def port(self) -> int:
-        """The plain port that is listened on; that of TLS where there is no other."""
-        return self._port(False) if False in self._listeners else self.secure_port
+        """The plain port that is listened on; that of TLS where there is no other; 0 where none is."""
+        return self._port(False) or self.secure_port
 
     @property
     def accepting_at(self) -> float:
-        """When callers were last looked for on every port, by the monotonic clock."""
-        return min(listener.accepting_at for listener in self._listeners.values())
+        """When callers were last looked for on every port, by the monotonic clock; now, where on none."""
+        return min((listener.accepting_at for listener in self._listeners.values()), default=time.monotonic())
 
     @property
     def secure_port(self) -> int:
-        """The port that is listened on for TLS."""
+        """The port that is listened on for TLS, 0 where none is."""
         return self._port(True)
 
     def _port(self, tls: bool) -> int:
-        if tls not in self._listeners:
-            raise RuntimeError("the receiver has no such port before start() and after stop()")
-        return self._listeners[tls].port
+        listener = self._listeners.get(tls)
+        return listener.port if listener else 0
 
     @contextmanager
     def hears(self, association: Association, ae_title: str) -> Iterator[None]:

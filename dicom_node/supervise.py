@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 
 import structlog
 
@@ -91,3 +91,20 @@ def inherited(environment: MutableMapping[str, str] = os.environ) -> dict[str, s
         name = names[place] if place < len(names) else "unknown"
         sockets[name] = socket.socket(fileno=descriptor)
     return sockets
+
+
+def for_ports(sockets: Mapping[str, socket.socket], *, plain: bool, tls: bool) -> dict[bool, socket.socket]:
+    """Those of the ports that are served, by whether for TLS.
+
+    The others are closed, and told of: the service manager holds them open, and whoever calls there waits for nobody.
+    """
+    served = {name: is_tls for name, is_tls, wanted in ((DICOM, False, plain), (DICOM_TLS, True, tls)) if wanted}
+    for name in sockets.keys() - served:
+        log.warning(
+            "socket_not_served",
+            name=name,
+            address=str(sockets[name].getsockname()),
+            do="close its socket unit, or have [tls] serve it; callers wait there in vain",
+        )
+        sockets[name].close()
+    return {is_tls: sockets[name] for name, is_tls in served.items() if name in sockets}

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import requests
 from structlog.testing import capture_logs
 
 from demo.archive import Archive
@@ -177,10 +178,10 @@ def test_a_round_that_fails_is_told_and_comes_again(
 ) -> None:
     failures = iter([OSError("the disk hiccups"), ZeroDivisionError("a fault of ours")])
 
-    def hiccup(*arguments: object) -> None:
+    def hiccup(*arguments: object, **more: object) -> str:
         for failure in failures:
             raise failure
-        return regroup(*arguments)  # type: ignore[arg-type]  # the arguments are passed on
+        return regroup(*arguments, **more)  # type: ignore[arg-type]  # the arguments are passed on
 
     from dicom_node.regroup import regroup
 
@@ -218,6 +219,26 @@ def test_a_destination_that_was_taken_out_of_the_configuration_is_told(
     with serving(a_config(tmp_path), monkeypatch) as daemon:
         wait_for(daemon, State.REFUSED)
         assert "no longer configured" in daemon.store.jobs()[0].reason
+
+
+def test_what_is_asked_of_a_node_that_stops_has_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(a_config(tmp_path), monkeypatch) as daemon:
+        wait_until(lambda: daemon.watcher.port, "the page is there")
+        url = f"http://127.0.0.1:{daemon.watcher.port}"
+        may_end = threading.Event()
+        stop = daemon.receiver.stop
+
+        def stop_slowly() -> None:
+            stop()
+            may_end.wait(20)
+
+        monkeypatch.setattr(daemon.receiver, "stop", stop_slowly)
+        daemon.stop()
+        wait_until(lambda: not daemon.receiver._listeners, "the receiver has stopped")
+        found = requests.get(f"{url}/health", timeout=20)
+        page = requests.get(url, timeout=20)
+        may_end.set()
+    assert (found.status_code, "the node stops" in found.text, page.status_code) == (503, True, 200)
 
 
 def test_somebody_who_looks_who_serves_keeps_no_node_from_starting(tmp_path: Path) -> None:

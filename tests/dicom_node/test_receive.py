@@ -291,6 +291,14 @@ def test_an_index_that_fails_makes_the_sender_come_again(tmp_path: Path) -> None
     assert [call.repeated for call in calls] == [False, True]
 
 
+def test_what_is_asked_of_a_receiver_that_has_stopped_has_an_answer(tmp_path: Path) -> None:
+    with running_node(tmp_path / "spool") as node:
+        assert node.receiver.port
+        before = time.monotonic()
+    assert (node.receiver.port, node.receiver.secure_port) == (0, 0)
+    assert node.receiver.accepting_at > before
+
+
 @pytest.fixture(scope="module")
 def hostile_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     with running_node(tmp_path_factory.mktemp("hostile")) as running:

@@ -15,9 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from dicom_node.call import Destination, SendSettings, echo
-from dicom_node.supervise import DICOM, Supervisor, inherited
+from dicom_node.supervise import DICOM, DICOM_TLS, Supervisor, for_ports, inherited
 from tests.dicom_node.test_daemon import a_config, serving
 from tests.peers import free_port, wait_until
 
@@ -137,6 +138,19 @@ def test_sockets_are_taken_by_name_and_only_by_the_process_they_are_for() -> Non
     assert for_another == {}
 
 
+def test_a_socket_that_nobody_serves_is_told_of_and_not_held() -> None:
+    sockets = {name: socket.create_server(("127.0.0.1", 0)) for name in (DICOM, DICOM_TLS, "other")}
+    with capture_logs() as told:
+        given = for_ports(sockets, plain=True, tls=False)
+    assert given == {False: sockets[DICOM]}
+    assert {entry["name"] for entry in told} == {DICOM_TLS, "other"}
+    assert {name: one.fileno() == -1 for name, one in sockets.items()} == {DICOM: False, DICOM_TLS: True, "other": True}
+    sockets[DICOM].close()
+    encrypted = {DICOM_TLS: socket.create_server(("127.0.0.1", 0))}
+    assert for_ports(encrypted, plain=False, tls=True) == {True: encrypted[DICOM_TLS]}
+    encrypted[DICOM_TLS].close()
+
+
 def test_the_life_of_the_real_process_as_systemd_sees_it(tmp_path: Path, manager: Manager) -> None:
     port = free_port()
     with node(tmp_path, manager, port=port, watchdog=3.0) as process:
@@ -197,7 +211,9 @@ def test_the_line_that_is_stuck_gives_no_sign_of_life(
         manager.waits_for(WATCHDOG="1")
         may_go_on.clear()
         manager.waits_for(STATUS="Stuck: the last round of group ended")
+        manager.hears()
         manager.told.clear()
+        time.sleep(1.5)  # twice as long as it is between two signs of life
         assert not manager.hears(WATCHDOG="1")
         may_go_on.set()
         manager.waits_for(WATCHDOG="1")
