@@ -75,6 +75,8 @@ _USED_LATER = ("EchoTime", "ImagingFrequency", "RescaleSlope", "RescaleIntercept
 """May be absent or empty; a value must be the number it claims to be."""
 _LARGEST_INFLATED = 2**28
 """Bytes.  256 kB can hold as many; what is deflated is inflated in memory, here and by pydicom."""
+_DEFLATED_SLICE = 2**20
+"""Bytes that are given to zlib at once."""
 _inflating = threading.Lock()
 """However many send such objects, one of them is in memory."""
 _SIZE_WITHIN = 2**16
@@ -201,18 +203,32 @@ class _Header:
         return values[0]
 
 
-def _inflate(encoded: Encoded, maximum_bytes: int) -> bytes:
-    """Undo the Deflated Explicit VR Little Endian syntax (PS3.5 A.5), never to more than `maximum_bytes`."""
+def _inflate(encoded: Encoded, maximum_bytes: int) -> memoryview:
+    """Undo the Deflated Explicit VR Little Endian syntax (PS3.5 A.5), never to more than `maximum_bytes`.
+
+    In slices: zlib copies what it has not taken, and what follows the end, of all that it is given at once.
+    """
+    if len(encoded) > maximum_bytes:
+        raise NotAdmitted(
+            OUT_OF_RESOURCES, f"the deflated data set has {len(encoded)} bytes, {maximum_bytes} are allowed inflated"
+        )
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    try:
-        plain = inflater.decompress(encoded, maximum_bytes)
-    except zlib.error as error:
-        raise NotAdmitted(CANNOT_UNDERSTAND, f"the deflated data set cannot be inflated: {error}") from error
-    if inflater.unconsumed_tail:
-        raise NotAdmitted(OUT_OF_RESOURCES, f"the deflated data set grows beyond {maximum_bytes} bytes")
+    plain = bytearray()
+    taken = 0
+    while taken < len(encoded) and not inflater.eof:
+        piece = encoded[taken : taken + _DEFLATED_SLICE]
+        taken += len(piece)
+        try:
+            plain += inflater.decompress(piece, maximum_bytes + 1 - len(plain))
+        except zlib.error as error:
+            raise NotAdmitted(CANNOT_UNDERSTAND, f"the deflated data set cannot be inflated: {error}") from error
+        if len(plain) > maximum_bytes:
+            raise NotAdmitted(OUT_OF_RESOURCES, f"the deflated data set grows beyond {maximum_bytes} bytes")
     if not inflater.eof:
         raise NotAdmitted(CANNOT_UNDERSTAND, "the deflated data set does not end: truncated")
-    return plain
+    if (behind := len(inflater.unused_data) + len(encoded) - taken) > 1:  # one pads it to an even length
+        raise NotAdmitted(CANNOT_UNDERSTAND, f"{behind} bytes follow the end of the deflated data set")
+    return memoryview(plain)
 
 
 def _require_identity(header: _Header, sop_class_uid: str, sop_instance_uid: str) -> None:

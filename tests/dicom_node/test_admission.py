@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 import zlib
 from collections.abc import Callable
 from io import BytesIO
@@ -220,6 +221,22 @@ def test_a_deflate_bomb_stops_at_the_limit() -> None:
 def test_a_deflate_bomb_is_smaller_in_memory_than_an_object_may_be_on_disk() -> None:
     refusal = _refusal(_deflate(bytes(2**28 + 2**20)), syntax=DeflatedExplicitVRLittleEndian)
     assert (refusal.status, "grows beyond 268435456 bytes" in str(refusal)) == (0xA700, True)
+
+
+def test_what_follows_a_deflated_data_set_is_refused_and_costs_no_memory() -> None:
+    deflated = _deflate(encode(IMAGE))
+    assert _admit(deflated + b"\0", syntax=DeflatedExplicitVRLittleEndian) == STUDY, "a byte that pads it is refused"
+    assert "2 bytes follow" in str(_refusal(deflated + b"\0\0", syntax=DeflatedExplicitVRLittleEndian))
+    behind = deflated + bytes(40_000_000)
+    tracemalloc.start()
+    try:
+        refusal = _refusal(behind, syntax=DeflatedExplicitVRLittleEndian)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (refusal.status, peak < 8_000_000) == (0xC000, True)
+    refusal = _refusal(behind, syntax=DeflatedExplicitVRLittleEndian, maximum_bytes=10_000_000)
+    assert refusal.status == 0xA700, "what is larger deflated than it may be inflated"
 
 
 def test_a_tower_of_sequences_is_refused() -> None:
