@@ -1,7 +1,7 @@
 """From ready to sending: gives ready jobs to the executor and registers what comes back.
 
-A worker gets a folder and a recipe.  One that dies, runs out of time or is stopped hands its job back, after growing
-pauses and up to the ceiling of attempts; a job of which no map can be made fails at once, with the reason.  One for
+A worker gets a folder and a recipe.  One that dies or runs out of time hands its job back, after growing pauses and up
+to the ceiling of attempts; what ends with the node is begun again without either; a job of which no map can be made fails at once, with the reason.  One for
 which the memory does not suffice now waits, and says so; one that has been cancelled loses its worker.
 """
 
@@ -37,6 +37,9 @@ Work = Callable[[Path, Recipe], Path]
 LEASE_MARGIN = 60.0
 """Seconds that a lease outlives the time limit of its worker."""
 
+NODE_ENDED = "the node ended while a worker had it"
+MOST_ENDS = 20
+"""Of the node during one job, however many attempts its own failures have left."""
 PAUSE_FACTOR, LONGEST_PAUSE = 4.0, 3600.0
 """Of the pauses before a job is begun again; seconds."""
 LOOK_AHEAD = 50
@@ -105,7 +108,23 @@ class Dispatch:
     def recover(self) -> None:
         """At the start: what a process that is gone was reconstructing is nobody's any more."""
         for job in self._store.jobs(State.RECONSTRUCTING):
-            self._hand_back(job, "the node ended while a worker had it")
+            self._recover(job)
+
+    def _recover(self, job: Job) -> None:
+        """A power cut is no fault of the job; a job that takes the node down with it each time must come to an end."""
+        [found] = self._store.rows(
+            """SELECT COUNT(*) AS ends FROM journal WHERE job = :job AND source = 'reconstructing' AND reason = :reason
+            AND id > (SELECT COALESCE(MAX(id), 0) FROM journal WHERE job = :job AND target = 'failed')""",
+            {"job": job.id, "reason": NODE_ENDED},
+        )
+        now, ends = self._clock(), found["ends"] + 1
+        if ends >= MOST_ENDS:
+            reason = f"{NODE_ENDED}, for the {ends}th time"
+            self._store.advance(job.id, State.RECONSTRUCTING, State.FAILED, now, reason)
+            return
+        with self._store.transaction():
+            if self._store.advance(job.id, State.RECONSTRUCTING, State.READY, now, NODE_ENDED):
+                self._store.forget_attempts(job.id, 1)
 
     def __call__(self) -> None:
         """One round: stop what was cancelled, register results, take back expired leases, give out what is ready."""
@@ -223,6 +242,7 @@ class Dispatch:
             "device": self._settings.device,
             "recipe": {"name": recipe.name, "digest": recipe.digest()},
             "reprocessed": self._store.reprocessed_before(job) + 1 if job.recipe else 0,
+            **({"own_recipe": job.recipe} if job.recipe else {}),  # for `rebuild`
         }
         encoded = json.dumps(content, indent=1).encode()
         description = folder / "job.json"

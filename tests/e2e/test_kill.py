@@ -16,6 +16,7 @@ from pydicom.dataset import Dataset
 from demo.archive import Archive
 from demo.scanner import push
 from dicom_node.commands import main
+from dicom_node.dispatch import NODE_ENDED
 from dicom_node.errors import PeerFailure
 from dicom_node.states import State
 from tests.committing import CommittingArchive
@@ -122,10 +123,12 @@ def test_killed_at_every_state_on_the_way(tmp_path: Path, archive: Archive, stud
 
 
 def test_killed_at_every_state_beside_the_way(tmp_path: Path, archive: Archive, study: list[Path]) -> None:
-    """A foreign series, an image that is late, a worker that dies with its node once too often, a picky archive."""
+    """A foreign series, an image that is late, a worker that dies with its node and then runs out of time, a picky
+    archive.
+    """
     localiser = write_localiser(study[0], tmp_path / "localiser.dcm")
     *early, late = study
-    with Serving(tmp_path, archive.port, reconstruct={"attempts": 1}) as node:
+    with Serving(tmp_path, archive.port, reconstruct={"attempts": 1, "time_limit": 0.01}) as node:
         node.start(kill_at=State.FOREIGN)
         send([localiser, *early], node)
         node.wait_killed()
@@ -142,6 +145,9 @@ def test_killed_at_every_state_beside_the_way(tmp_path: Path, archive: Archive, 
         node.start(kill_at=State.FAILED)
         node.wait_killed()
         assert node.states()[job] is State.FAILED
+        reasons = [reason for (reason,) in node.rows(f"SELECT reason FROM journal WHERE job = {job}")]
+        assert NODE_ENDED in reasons, "the end of the node was the job's only attempt"
+        node.config.write_text(node.config.read_text().replace("time_limit = 0.01", "time_limit = 600.0"))
 
         refused: list[str] = []
 
