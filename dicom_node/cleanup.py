@@ -7,6 +7,7 @@ and then removed: a crash in between leaves a folder of no job and never half a 
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def remove_result(store: Store, jobs_folder: Path, job: Job, now: float, reason:
             holdings.write_down(Removal(now, "result", job.study_instance_uid, job.id, len(sizes), sum(sizes), reason))
             aside = _put_aside(folder)
         shutil.rmtree(aside)
-    except OSError as error:
+    except (OSError, sqlite3.OperationalError) as error:  # the next one may go
         log.error("not_cleaned_up", job=job.id, error=str(error))
     else:
         log.info("cleaned_up", job=job.id, bytes=sum(sizes), reason=reason)

@@ -5,6 +5,7 @@ house-keeping needs.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,10 +106,35 @@ class Holdings:
         )
         return {row["path"]: Objection(**row) for row in found}
 
-    def withdraw(self, path: str, before: float) -> None:
-        """Objections to a file or folder, or to what lay in it, that are older."""
+    def withdraw(self, path: str, words: str) -> None:
+        """Objections to this file or folder whose reasons begin so."""
         self.store.database.execute(
-            """DELETE FROM objections WHERE at <= :before
-            AND (path = :path OR substr(path, 1, length(:path) + 1) = :path || '/')""",
-            {"path": path, "before": before},
+            "DELETE FROM objections WHERE path = :path AND substr(reason, 1, length(:words)) = :words",
+            {"path": path, "words": words},
         )
+
+    def withdraw_below(self, folder: str, before: float) -> None:
+        """Objections to what lay in a folder, as old as that."""
+        self.store.database.execute(
+            "DELETE FROM objections WHERE at <= :before AND substr(path, 1, length(:folder) + 1) = :folder || '/'",
+            {"folder": folder, "before": before},
+        )
+
+    def withdraw_pathless(self, before: float) -> None:
+        """Objections to what was not kept, as old as that; never the last: its number would be given again."""
+        self.store.database.execute(
+            "DELETE FROM objections WHERE path IS NULL AND at <= ? AND id < (SELECT MAX(id) FROM objections)", [before]
+        )
+
+    def pledged(self, answered_after: float = math.inf) -> frozenset[str]:
+        """Images about which a scanner has asked for commitment and was not answered, or was answered since then."""
+        found = self.store.rows(
+            """SELECT DISTINCT json_extract(named.value, '$[1]') AS uid FROM pledges, json_each(instances) AS named
+            WHERE answered_at IS NULL OR answered_at > :after""",
+            {"after": answered_after},
+        )
+        return frozenset(row["uid"] for row in found)
+
+    def forget_pledges(self, before: float) -> None:
+        """What was answered, or given up, that long ago."""
+        self.store.database.execute("DELETE FROM pledges WHERE answered_at < ?", [before])

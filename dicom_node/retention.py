@@ -4,8 +4,12 @@ An image may go for one of two reasons, and never while it may still be needed:
 
     delivered   every job that it belongs to is sent or archived: each destination has stored each result, and has
                 committed itself where it is asked to
-    unused      nothing was made of it: it is foreign, its acquisition is incomplete, no map could be made of it, nobody
-                has decided on it, or it belongs to no job.  It is announced among what was not taken before it goes
+    unused      nothing is made of it, or nothing more than is delivered: it is foreign, its acquisition is incomplete,
+                no map could be made of it, nobody has decided on it, or it belongs to no job.  It is announced among
+                what was not taken before it goes
+
+Nor does one go that a scanner has asked about and was not answered yet (storage commitment); and one of which it was
+told that it is kept has its whole time, however full the disk is.
 
 The row goes first and the file after it.  Killed in between, the node finds the file at its next start, takes it in
 again and removes it in a later round; a row without a file is a loss that nobody wanted, and is told as one.
@@ -17,6 +21,7 @@ from, no job is made of it (`regroup`); `retry` makes the old one again.
 from __future__ import annotations
 
 import math
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +30,7 @@ from typing import Literal
 import structlog
 
 from dicom_node import cleanup
+from dicom_node.commit import prune
 from dicom_node.holdings import Holdings, Image, Removal, Stand
 from dicom_node.room import free_bytes
 from dicom_node.settings import Retention
@@ -41,6 +47,8 @@ NOT_USED = frozenset(
     {State.WAITING, State.INCOMPLETE, State.FOREIGN, State.FAILED, State.REVIEW, State.CANCELLED},
 )
 ANNOUNCEMENT = "not used:"
+PLEDGES = 7 * DAY
+"""Seconds that a scanner's request for commitment is remembered at least, once it is answered."""
 
 Fate = Literal["needed", "delivered", "unused"]
 
@@ -70,7 +78,7 @@ def judge(images: Iterable[Image], jobs: Sequence[Job], awaiting: frozenset[int]
         fate: Fate = "needed"
         if own and states <= set(cleanup.DELIVERED) and not awaiting.intersection(job.id for job in own):
             fate = "delivered"
-        elif states <= NOT_USED:
+        elif states <= NOT_USED.union(cleanup.DELIVERED) and not awaiting.intersection(job.id for job in own):
             fate = "unused"
         found.append(Judged(image, fate, since))
     return found
@@ -104,29 +112,56 @@ class Sweeper:
         """How a study stood when it was judged, and since when the first of its images are so."""
 
     def __call__(self) -> None:
-        now, keep = self._clock(), self._retention
+        """Raises what one of its parts has raised, after all of them have had their turn: room is made in any case."""
+        now = self._clock()
+        troubles: list[Exception] = []
+        for part in (self._make_room, self._remove_old, self._forget_old):
+            try:
+                part(now)
+            except (OSError, sqlite3.OperationalError) as error:  # full or locked
+                troubles.append(error)
+        for trouble in troubles:
+            raise trouble
+
+    def _remove_old(self, now: float) -> None:
+        keep = self._retention
         cleanup.clean_up(self._store, self._jobs_folder, keep, now)
         if keep.sources:
             for study in self._studies("delivered", now - keep.sources * DAY):
                 self._remove(study, "delivered", now, keep.sources * DAY, f"delivered for over {keep.sources:g} days")
         if keep.unused:
             self._unused(now, keep.unused * DAY)
-        if keep.quarantine and (count := self._spool.sweep_quarantine(now - keep.quarantine * DAY)):
-            log.info("quarantine_swept", objects=count)
-            self._holdings.withdraw(str(self._spool.quarantine_folder), now - keep.quarantine * DAY)
-        if not self._has_room():
-            self._make_room(now)
         self._spool.sweep_empty_folders(now - DAY)
+
+    def _forget_old(self, now: float) -> None:
+        """What was refused, and what is known of results and of images that have had their time."""
+        keep = self._retention
+        if keep.quarantine:
+            before = now - keep.quarantine * DAY
+            if count := self._spool.sweep_quarantine(before):
+                log.info("quarantine_swept", objects=count)
+            self._holdings.withdraw_below(str(self._spool.quarantine_folder), before)
+            self._holdings.withdraw_pathless(before)
+        if keep.results:
+            prune(self._store, now - keep.results * DAY)
+        self._holdings.forget_pledges(now - max(PLEDGES, keep.sources * DAY))
 
     def _has_room(self) -> bool:
         return self._free(self._spool.root) >= self._retention.free_bytes
 
     def _make_room(self, now: float) -> None:
-        cleanup.make_room(self._store, self._jobs_folder, now, self._has_room)
-        for study in self._studies("delivered", now - EARLIEST):
-            if self._has_room():
-                return
-            self._remove(study, "delivered", now, EARLIEST, "delivered, and the disk is filling")
+        """Of what is not kept for ever."""
+        keep = self._retention
+        if self._has_room():
+            return
+        if keep.results:
+            cleanup.make_room(self._store, self._jobs_folder, now, self._has_room)
+        if keep.sources:
+            vouched = self._holdings.pledged(now - keep.sources * DAY)
+            for study in self._studies("delivered", now - EARLIEST):
+                if self._has_room():
+                    return
+                self._remove(study, "delivered", now, EARLIEST, "delivered, and the disk is filling", vouched)
         if not self._has_room():
             log.warning("no_more_room_to_make", free_bytes=self._free(self._spool.root), do="make room, or add a disk")
 
@@ -142,14 +177,14 @@ class Sweeper:
                 elif announced.pop(folder).at <= now - notice:
                     days = age / DAY
                     self._remove(study, "unused", now, age, f"not used for over {days:g} days, and announced")
-                    self._holdings.withdraw(folder, now)
+                    self._holdings.withdraw(folder, ANNOUNCEMENT)
         for folder in announced:  # it has been used meanwhile, or is gone
-            self._holdings.withdraw(folder, now)
+            self._holdings.withdraw(folder, ANNOUNCEMENT)
 
     def _announce(self, study: str, folder: str, now: float, age: float, notice: float) -> None:
         reason = (
-            f"{ANNOUNCEMENT} nothing was made of images of study {study}; they are removed in {notice / DAY:g} days, "
-            f"after {age / DAY:g} in all: retry the job, send what is missing, or copy them ([retention] unused)"
+            f"{ANNOUNCEMENT} nothing (more) is made of images of study {study}; they are removed in {notice / DAY:g} "
+            f"days, after {age / DAY:g} in all: retry the job, send what is missing, or copy them ([retention] unused)"
         )
         self._store.object_to(Objection(now, folder, "", reason))
         log.warning("unused_images_announced", study=study, days=notice / DAY)
@@ -173,13 +208,16 @@ class Sweeper:
             if one.fate == fate and one.since <= since
         ]
 
-    def _remove(self, study: str, fate: Fate, now: float, age: float, reason: str) -> None:
+    def _remove(
+        self, study: str, fate: Fate, now: float, age: float, reason: str, vouched: frozenset[str] = frozenset()
+    ) -> None:
         with self._store.transaction():
             due = self._due(study, fate, now - age)  # judged and removed in one: nobody takes up a job in between
             stats = {one.image.path: one.image.path.stat() for one in due if one.image.path.exists()}
             again = {path for path, stat in stats.items() if stat.st_mtime > now - age}  # each repeat touches its file
-            due = [one for one in due if one.image.path not in again]
-            stats = {path: stat for path, stat in stats.items() if path not in again}
+            vouched |= self._holdings.pledged()
+            due = [one for one in due if one.image.path not in again and one.image.sop_instance_uid not in vouched]
+            stats = {one.image.path: stats[one.image.path] for one in due if one.image.path in stats}
             if not due:
                 return
             size = sum(stat.st_size for stat in stats.values())

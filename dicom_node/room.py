@@ -15,9 +15,8 @@ from pathlib import Path
 
 import structlog
 
-RESUME = 1.25
-"""So many times the mark must be free before senders are taken again: a disk at its mark would else take every other
-image of a series."""
+from dicom_node.settings import RESUME
+
 JOBS = 0.5
 """The part of the mark below which no job is begun: finishing jobs is what makes room."""
 

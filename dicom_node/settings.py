@@ -285,20 +285,35 @@ class Scanner(Table):
         return self
 
 
+RESUME = 1.25
+"""So many times `minimum_free_bytes` must be free before senders are taken again: a disk at its mark would else take
+every other image of a series."""
+
+
 class Retention(Table):
     """How long the node keeps what it need not keep; see `retention`.  Days, 0 for ever.
 
     results: folders of finished jobs.  sources: images whose results are delivered.  unused: images of which nothing
-    was made.  quarantine: what was refused on arrival.  free_bytes: below this, results and then sources that are
-    delivered go before their time, oldest first.  minimum_free_bytes: below this nothing is taken, see `room`.
+    is made, or nothing more.  quarantine: what was refused on arrival.  free_bytes: below this, results and then
+    sources that are delivered go before their time, oldest first, 0 for never.  minimum_free_bytes: below this nothing
+    is taken, see `room`.
     """
 
     results: Days = 14.0
     sources: Days = 30.0
-    unused: Days = 180.0
+    unused: Days = 0.0
     quarantine: Days = 30.0
     free_bytes: Annotated[int, Field(ge=0)] = 5 * 2**30
     minimum_free_bytes: Annotated[int, Field(ge=2**24)] = 2**30
+
+    @model_validator(mode="after")
+    def _begins_again(self) -> Retention:
+        if 0 < self.free_bytes < (least := int(RESUME * self.minimum_free_bytes)):
+            raise ValueError(
+                f"free_bytes is {self.free_bytes}; expected 0 or at least {least}: senders that were turned away below "
+                "minimum_free_bytes are taken again from there on, and room must be made up to it"
+            )
+        return self
 
 
 class Fetch(Table):

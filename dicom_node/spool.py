@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 import secrets
@@ -353,8 +354,11 @@ def _stripe(instance: str) -> int:
 
 
 def _received_at(note: Path) -> float:
-    """From the name of a quarantine note."""
-    return float(note.stem.partition("-")[0])
+    """From the name of a quarantine note; never, for a file that is none."""
+    try:
+        return float(note.stem.partition("-")[0])
+    except ValueError:
+        return math.inf
 
 
 def _size(path: Path) -> int:

@@ -51,7 +51,7 @@ MOST_INSTANCES = 100_000
 INDEXED_WITHIN = 60.0
 """Seconds that an object which was just acknowledged gets to appear in the index."""
 ASKED_FOR = 7 * 86400.0
-"""Seconds after which a report that cannot be delivered is given up, and one that was delivered is forgotten."""
+"""Seconds after which a report that cannot be delivered is given up."""
 
 log = structlog.get_logger(__name__)
 
@@ -106,13 +106,13 @@ class Vouch:
         self._pending = pending
         self._clock = clock
         self._stopping = stopping
+        self._lock = threading.Lock()
         self._open: dict[Association, str] = {}
         """Of peers without a port: their associations for storage commitment, the latest last, and AE titles."""
 
     def renew(self, settings: SendSettings, pauses: Send) -> None:
         """The configuration was read anew."""
         self._settings, self._pauses = settings, pauses
-        self._lock = threading.Lock()
 
     def met(self, event: evt.Event) -> None:
         """For EVT_ESTABLISHED: who cannot be called is told of what is due when it calls."""
@@ -299,13 +299,12 @@ class Vouch:
         self._close(pledge, f"given up: {reason}")
 
     def _close(self, pledge: Pledge, comment: str) -> None:
-        """Answered, or given up; what was so long ago is forgotten."""
+        """Answered, or given up; `retention` goes by it, and forgets it."""
         now = self._clock()
         self._store.database.execute(
             "UPDATE pledges SET answered_at = ?, comment = ? WHERE ae_title = ? AND transaction_uid = ?",
             [now, comment, pledge.ae_title, pledge.transaction_uid],
         )
-        self._store.database.execute("DELETE FROM pledges WHERE answered_at < ?", [now - ASKED_FOR])
 
 
 def _title(event: evt.Event) -> str:

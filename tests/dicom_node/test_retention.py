@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,15 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom_node.holdings import Holdings, Image
+from dicom_node import cleanup
+from dicom_node.holdings import Holdings, Image, Removal
 from dicom_node.index import LOST, Index
 from dicom_node.outbox import Outbox, Result
 from dicom_node.regroup import place
 from dicom_node.retention import ANNOUNCEMENT, DAY, EARLIEST, NOT_USED, NOTICE, Judged, Sweeper, judge
+from dicom_node.room import RESUME
 from dicom_node.settings import Retention
 from dicom_node.spool import Kept, ReceivedObject, Spool
 from dicom_node.states import State
-from dicom_node.store import Job, Store
+from dicom_node.store import Job, Objection, Store
 from tests.dicom_node.making import STUDY, Clock, a_group, an_instance, the_job
 from tests.dicom_node.test_index import describe, keep
 
@@ -230,15 +234,126 @@ def test_a_disk_that_fills_gets_room_oldest_first(house: House) -> None:
     for job in (1, 2, 3):
         (jobs / str(job)).mkdir(parents=True)
     house.free = 0
-    house.sweep(free_bytes=0)
+    house.sweep(results=90, sources=90, free_bytes=0)
     assert (house.held, len(list(jobs.iterdir()))) == (3, 3)
-    house.sweep(free_bytes=1)
-    assert (house.held, len(list(jobs.iterdir()))) == (0, 0)
+    house.sweep(free_bytes=2**40)
+    assert (house.held, len(list(jobs.iterdir()))) == (3, 3), "0 days are for ever"
+    house.sweep(results=90, free_bytes=2**40)
+    assert (house.held, len(list(jobs.iterdir()))) == (3, 0)
+    house.sweep(sources=90, free_bytes=2**40)
+    assert house.held == 0
     house.take(4)
     house.job(State.SENT, 4, key="g4")
     house.clock.now += EARLIEST / 2
-    house.sweep(free_bytes=1)
+    house.sweep(sources=90, free_bytes=2**40)
     assert house.held == 1, "images of the scan may still be coming"
+
+
+def asked_to_keep(house: House, number: int, answered_at: float | None) -> None:
+    named = json.dumps([("1.2.840.10008.5.1.4.1.1.4", an_instance(number).sop_instance_uid)])
+    house.store.database.execute(
+        """INSERT INTO pledges (ae_title, transaction_uid, instances, asked_at, due_at, answered_at)
+        VALUES (?, ?, ?, ?, ?, ?)""",
+        ["MR", f"2.25.{number}", named, house.clock(), house.clock(), answered_at],
+    )
+
+
+def test_what_a_scanner_asks_about_stays_and_what_it_was_told_is_kept_has_its_whole_time(house: House) -> None:
+    house.take(1, 2)
+    house.job(State.SENT, 1, 2)
+    house.clock.now += 2 * DAY
+    asked_to_keep(house, 1, house.clock())
+    house.free = 0
+    house.sweep(sources=7, free_bytes=2**40)
+    assert list(house.store.paths([an_instance(n).sop_instance_uid for n in (1, 2)])), "the vouched one is here"
+    assert house.held == 1
+    asked_to_keep(house, 3, None)
+    house.take(3)
+    house.job(State.SENT, 3, key="b")
+    house.clock.now += 10 * DAY
+    house.sweep(sources=7)
+    assert house.held == 1
+    assert house.store.paths([an_instance(3).sop_instance_uid])
+    house.store.database.execute("UPDATE pledges SET answered_at = ?", [house.clock()])
+    house.sweep(sources=7)
+    assert house.held == 0
+    house.clock.now += 8 * DAY
+    house.sweep(sources=7)
+    assert house.store.rows("SELECT * FROM pledges") == []
+
+
+def test_an_image_of_a_delivered_and_a_failed_job_is_not_needed_for_ever(house: House) -> None:
+    house.take(1)
+    house.job(State.SENT, 1, key="a")
+    house.job(State.FAILED, 1, key="b")
+    house.clock.now += 1000 * DAY
+    house.sweep(sources=7, unused=30)
+    assert house.held == 1
+    house.clock.now += NOTICE
+    house.sweep(sources=7, unused=30)
+    assert house.held == 0
+
+
+def test_room_is_made_and_images_go_although_a_part_before_fails(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in (1, 2):
+        house.take(number)
+        house.job(State.SENT, number, key=f"g{number}")
+        (house.folder / "jobs" / str(number)).mkdir(parents=True)
+    house.clock.now += 2 * WEEK
+    write_down = house.holdings.write_down
+
+    def locked(holdings: Holdings, removal: Removal) -> None:
+        if removal.job == 1:
+            raise sqlite3.OperationalError("database is locked")
+        write_down(removal)
+
+    monkeypatch.setattr(Holdings, "write_down", locked)
+    house.sweep(results=7, sources=7)
+    assert [folder.name for folder in (house.folder / "jobs").iterdir()] == ["1"]
+    assert house.held == 0
+    house.take(3)
+    house.job(State.SENT, 3, key="g3")
+    house.clock.now += 2 * WEEK
+    house.free = 0
+
+    def broken(*arguments: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(cleanup, "clean_up", broken)
+    with pytest.raises(OSError, match="Input/output"):
+        house.sweep(sources=90, free_bytes=2**40)
+    assert house.held == 0
+
+
+def test_an_announcement_is_withdrawn_and_what_is_told_of_an_image_beside_it_stays(house: House) -> None:
+    [path] = house.take(1)
+    job = house.job(State.FAILED, 1)
+    house.clock.now += 170 * DAY
+    house.sweep(unused=180)
+    house.store.object_to(Objection(house.clock(), str(path), "", LOST))
+    house.store.object_to(Objection(house.clock(), str(path.parent), "", "something else"))
+    house.store.run_again(the_job(house.store, job), house.clock())
+    house.sweep(unused=180)
+    assert [told.reason for told in house.store.objections()] == [LOST, "something else"]
+
+
+def test_what_was_told_of_objects_that_were_not_kept_has_an_age_and_foreign_files_are_no_trouble(house: House) -> None:
+    (house.spool.quarantine_folder / "notes.json").write_text("{}")
+    for at, path in ((0.0, None), (1.0, "/elsewhere"), (2.0, None), (house.clock(), None)):
+        house.store.object_to(Objection(at, path, "MR1", "no room"))
+    house.sweep(quarantine=7)
+    assert [told.at for told in house.store.objections()] == [1.0, house.clock()]
+    house.clock.now += 2 * WEEK
+    house.sweep(quarantine=7)
+    assert len(house.store.objections()) == 2, "the number of the last is not given again"
+
+
+def test_room_must_be_made_up_to_where_senders_are_taken_again() -> None:
+    for free in (0, int(RESUME * 2**30)):
+        Retention(free_bytes=free, minimum_free_bytes=2**30)
+    for free in (1, 2**30):
+        with pytest.raises(ValueError, match="expected 0 or at least"):
+            Retention(free_bytes=free, minimum_free_bytes=2**30)
 
 
 def test_a_kill_between_row_and_file_loses_nothing_and_is_made_good(
@@ -358,4 +473,5 @@ def test_no_image_of_a_job_that_is_still_to_be_delivered_is_ever_judged_otherwis
             assert own
             assert all(delivered)
         elif judged.fate == "unused":
-            assert {job.state for job in own} <= NOT_USED
+            assert {job.state for job in own} <= {*NOT_USED, State.SENT, State.ARCHIVED}
+            assert not awaiting.intersection(job.id for job in own)

@@ -296,17 +296,6 @@ def test_what_is_not_indexed_yet_is_waited_for_without_reading_files(
     assert scanner.heard[0][0] == 2
 
 
-def test_what_was_answered_long_ago_is_forgotten(keeper: Keeper, scanner: Scanner, tmp_path: Path) -> None:
-    [image] = brought(keeper, tmp_path / "scan", 1)
-    wait_until(lambda: not keeper.index.pending, "everything is indexed")
-    for transaction in ("1.2.3", "1.2.4"):
-        association = scanner.ask(keeper, image, transaction=transaction)
-        keeper.vouch()
-        association.release()
-        keeper.clock.now += ASKED_FOR + 1
-    assert [row["transaction_uid"] for row in keeper.store.rows("SELECT transaction_uid FROM pledges")] == ["1.2.4"]
-
-
 NEVER: list[tuple[str, str]] = [(MRImageStorage, "1.2.4")]
 
 
