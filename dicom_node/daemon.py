@@ -118,6 +118,7 @@ class Daemon:
         self._supervisor = supervisor or Supervisor({})
         self._reload_asked = False
         self._send_function = send_function
+        dates = clock or time.time  # of what others are told: theirs are to be compared with
         self._clock = clock = clock or SteadyClock()
         self._stopping = False
         self._damage: sqlite3.Error | None = None
@@ -140,15 +141,15 @@ class Daemon:
         self._vouch = vouch = Vouch(
             self.store, peers, calling, config.send, lambda: bool(self.index.pending), clock, lambda: self._stopping
         )
-        self._trail = Trail(config.audit, clock, identity.client if identity else None)
-        self._witness = Witness(exchange.author(config), self._trail, clock)
+        self._trail = Trail(config.audit, dates, identity.client if identity else None)
+        self._witness = Witness(exchange.author(config), self._trail, dates)
         self.watcher = Watcher(
             config.watch,
             self.store,
             jobs_folder,
             ae_title=config.node.ae_title,
             destinations=lambda: exchange.destination_names(self._config),
-            peers=[peer.name for peer in config.peers],
+            peers=lambda: [peer.name for peer in self._config.peers],
             port=lambda: self.receiver.port,
             trouble=lambda: "the node stops" if self._stopping else self._trouble(STUCK_AFTER),
             enough=config.retention.minimum_free_bytes,

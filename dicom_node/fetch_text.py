@@ -9,6 +9,7 @@ from dicom_node.fetches import Fetch
 from dicom_node.seek import Candidate
 from dicom_node.states import FETCHES
 from dicom_node.status import age
+from dicom_node.table import printable
 
 _REASONS = 12
 """How many reasons a summary names; the rest is counted."""
@@ -19,11 +20,12 @@ def found_in_words(found: Iterable[Candidate]) -> Iterator[tuple[Candidate, str]
     study = ""
     for one in found:
         line = ""
+        number, description = printable(one.number), printable(one.description)[:32]
         if one.study_instance_uid != study:
             study = one.study_instance_uid
-            line = f"study {study} of {one.study_date or 'no date'}\n"
-        verdict = f"left: {one.against}" if one.against else "fetch"
-        yield one, f"{line}  series {one.number or '?':>5}  {one.images:5} images  {one.description[:32]:32}  {verdict}"
+            line = f"study {study} of {printable(one.study_date) or 'no date'}\n"
+        verdict = f"left: {printable(one.against)}" if one.against else "fetch"
+        yield one, f"{line}  series {number or '?':>5}  {one.images:5} images  {description:32}  {verdict}"
 
 
 def summed_up(fetches: Sequence[Fetch], studies_per_hour: float, now: float) -> str:
@@ -38,11 +40,11 @@ def summed_up(fetches: Sequence[Fetch], studies_per_hour: float, now: float) -> 
             lines.append(f"{studies} studies to be fetched from {peer}: at least {_hours(hours)}")
         if held := [fetch for fetch in left if fetch.reason]:
             first = min(held, key=lambda fetch: fetch.due_at)
-            lines.append(f"  {len(held)} of these series wait {_until(first.due_at - now)}: {first.reason}")
+            lines.append(f"  {len(held)} of these series wait {_until(first.due_at - now)}: {printable(first.reason)}")
     for state in ("stopped", "refused"):
         reasons = Counter(fetch.reason for fetch in fetches if fetch.state == state)
         lines += [f"{state}:"] if reasons else []
-        lines += [f"  {count:6}  {reason}" for reason, count in reasons.most_common(_REASONS)]
+        lines += [f"  {count:6}  {printable(reason)}" for reason, count in reasons.most_common(_REASONS)]
         if len(reasons) > _REASONS:
             lines.append(f"  and {len(reasons) - _REASONS} other reasons")
     return "\n".join(lines)
@@ -56,7 +58,7 @@ def listed_in_words(fetches: Sequence[Fetch], now: float) -> str:
         if fetch.study_instance_uid != study:
             study = fetch.study_instance_uid
             lines.append(f"study {study} from {fetch.peer}")
-        told = f"  {fetch.reason}" if fetch.reason else ""
+        told = f"  {printable(fetch.reason)}" if fetch.reason else ""
         lines.append(
             f"  {fetch.state:8} {age(now - fetch.changed_at):>7} ago  {fetch.images:5} images  "
             f"series {fetch.series_instance_uid}{told}"

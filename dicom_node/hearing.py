@@ -77,10 +77,9 @@ class Hearing:
         try:
             with self._ask() as answer:
                 self._tell(answer)
-                if answer.status_code == 200:
-                    for chunk in answer.raw.stream(_CHUNK, decode_content=True):
-                        if not self._tell(chunk):
-                            return
+                for chunk in answer.raw.stream(_CHUNK, decode_content=True):
+                    if not self._tell(chunk):
+                        return
             self._tell(None)
         except Exception as error:  # noqa: BLE001 - it is raised where the answer is waited for
             self._tell(error)

@@ -20,6 +20,11 @@ class Column:
     side: str = "<"
 
 
+def printable(words: str) -> str:
+    """Without what commands a terminal instead of standing on it: peers and archives choose some of the words."""
+    return "".join(one if one.isprintable() else " " if one.isspace() else "�" for one in words)
+
+
 def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> Iterator[str]:
     """Lines of at most `width` characters.  A fixed cell that is too long is cut with an ellipsis; only the last column
     wraps, and may hold several lines."""
@@ -29,9 +34,12 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) 
     yield (GAP.join(f"{column.title:{column.side}{column.width}}" for column in fixed) + GAP + last.title).rstrip()
     for *cells, words in rows:
         head = GAP.join(
-            f"{_cut(cell, column.width):{column.side}{column.width}}" for cell, column in zip(cells, fixed, strict=True)
+            f"{_cut(printable(cell), column.width):{column.side}{column.width}}"
+            for cell, column in zip(cells, fixed, strict=True)
         )
-        parts = [textwrap.wrap(part, rest, break_on_hyphens=False) or [""] for part in words.splitlines() or [""]]
+        parts = [
+            textwrap.wrap(printable(part), rest, break_on_hyphens=False) or [""] for part in words.splitlines() or [""]
+        ]
         lines = [line for part in parts for line in part]
         yield (head + GAP + lines[0]).rstrip()
         yield from (" " * indent + line for line in lines[1:])
@@ -40,7 +48,7 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) 
 def wrapped(words: str, width: int, indent: str = "") -> list[str]:
     """A sentence over several lines, those after the first further in.  What has no space, such as a path, is whole."""
     return textwrap.wrap(
-        words,
+        printable(words),
         max(NARROWEST, width),
         initial_indent=indent,
         subsequent_indent=indent + "    ",

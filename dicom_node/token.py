@@ -7,11 +7,13 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from urllib.parse import quote_plus
 
 import requests
 
 from dicom_node.errors import PeerFailure
+from dicom_node.hearing import Hearing
 
 MARGIN = 30.0
 """Seconds before its end from which a token is renewed: a request takes its time, and clocks differ."""
@@ -54,10 +56,12 @@ def granted(
 ) -> tuple[str, float | None]:
     """Asks the token endpoint.  client: identifier and secret, told by HTTP Basic (RFC 6749 2.3.1).
 
-    Raises PeerFailure for an answer without a bearer token, and what requests raises.
+    timeout: s to connect, and to answer; both together for all of it.  Raises PeerFailure for an answer without a
+    bearer token or one that takes longer, and what requests raises.
     """
     asked = {"grant_type": "client_credentials"} | ({"scope": scope} if scope else {})
-    with session.post(
+    ask = partial(
+        session.post,
         url,
         data=asked,
         auth=(quote_plus(client[0]), quote_plus(client[1])),
@@ -65,9 +69,15 @@ def granted(
         timeout=timeout,
         allow_redirects=False,
         stream=True,
-    ) as answer:
-        body = answer.raw.read(_LONGEST_ANSWER, decode_content=True)
-        code = answer.status_code
+    )
+    body = bytearray()
+    # All who need the token wait for this answer: a time-out for each byte of it is not enough.
+    with Hearing(ask, lambda: False, time.monotonic() + sum(timeout)) as hearing:
+        code = hearing.answer.status_code
+        for chunk in hearing.chunks():
+            body += chunk
+            if len(body) > _LONGEST_ANSWER:
+                break
     try:
         told = json.loads(body)
         error = str(told.get("error", ""))

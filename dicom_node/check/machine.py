@@ -141,8 +141,10 @@ def port(what: str, host: str, number: int, running: bool) -> Finding:
             return Finding("good", what, f"can be listened on at {host}")
     except OSError as error:
         why = os.strerror(error.errno) if error.errno else str(error)
-        remedy = "let systemd open it (qsm-node.socket)" if isinstance(error, PermissionError) else "end who has it"
-        return Finding("FAILURE", what, f"cannot be listened on at {host}: {why}", f"{remedy}, or take another")
+        remedy = "end who has it, unless that is systemd for the node (qsm-node.socket), or take another"
+        if isinstance(error, PermissionError):
+            remedy = "let systemd open it (qsm-node.socket), or take another"
+        return Finding("FAILURE", what, f"cannot be listened on at {host}: {why}", remedy)
 
 
 def _name(user: int) -> str:

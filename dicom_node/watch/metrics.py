@@ -44,7 +44,7 @@ class Metrics:
         jobs_folder: Path,
         pulse: Pulse,
         destinations: Callable[[], Sequence[str]],
-        peers: Sequence[str],
+        peers: Callable[[], Sequence[str]],
         clock: Callable[[], float],
         audit: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
@@ -79,22 +79,27 @@ class Metrics:
             ["destination"],
             registry=self.registry,
         )
-        for outcome in ("stored", "repeated", "refused", "conflict"):
-            self._instances.labels(outcome)
-        for destination in destinations():
-            self._unreachable.labels(destination)
-            for outcome in ("stored", "refused", "retry"):
-                self._deliveries.labels(destination, outcome)
-        for peer in (*peers, UNKNOWN):
-            self._associations.labels(peer, "rejected")
-        for peer in peers:
-            self._associations.labels(peer, "accepted")
+        self._destinations, self._peers = destinations, peers
         self.registry.register(_Asked(store, jobs_folder.parent, pulse, destinations, clock, audit))
 
     def encoded(self, accept: str) -> tuple[bytes, str]:
         """All of them in the format that a scraper accepts, and its content type."""
+        self._begin()
         encode, content_type = choose_encoder(accept)
         return encode(self.registry), content_type
+
+    def _begin(self) -> None:
+        """What has not happened yet is told as zero, of whoever is configured by now."""
+        for outcome in ("stored", "repeated", "refused", "conflict"):
+            self._instances.labels(outcome)
+        for destination in self._destinations():
+            self._unreachable.labels(destination)
+            for outcome in ("stored", "refused", "retry"):
+                self._deliveries.labels(destination, outcome)
+        self._associations.labels(UNKNOWN, "rejected")
+        for peer in self._peers():
+            for outcome in ("accepted", "rejected"):
+                self._associations.labels(peer, outcome)
 
     # what is counted
 

@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 class Watcher:
     """pulse: to be told of every round.  metrics: of everything that is counted.
 
-    destinations, peers: names of the configuration.  port: of the receiver.  trouble, enough: see `Health`.
+    destinations, peers: names in the configuration by now.  port: of the receiver.  trouble, enough: see `Health`.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Watcher:
         *,
         ae_title: str,
         destinations: Callable[[], Sequence[str]],
-        peers: Sequence[str],
+        peers: Callable[[], Sequence[str]],
         port: Callable[[], int],
         trouble: Callable[[], str],
         enough: int,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from importlib.metadata import version
@@ -101,7 +102,8 @@ def test_status_tells_jobs_foreign_and_what_was_not_taken(
     store.object_to(Objection(5.0, "/q/1.json", "SCANNER", "truncated"))
     assert main(["status", "--config", str(config)]) == 0
     words = capsys.readouterr().out
-    for expected in ("not running", f"job {job}", "failed", "no brain found", "2 × localiser", "truncated: /q/1.json"):
+    assert re.search(rf"(?m)^ *{job}  failed", words)
+    for expected in ("not running", "no brain found", "2 × localiser", "truncated: /q/1.json"):
         assert expected in words
     assert main(["status", "--json", "--config", str(config)]) == 0
     found = json.loads(capsys.readouterr().out)

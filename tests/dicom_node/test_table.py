@@ -22,6 +22,13 @@ def test_lines_are_no_wider_than_asked_for_and_lose_no_word_of_the_last_column(
     assert last == "".join("".join(row[2].split()) for row in rows)
 
 
+def test_nothing_commands_the_terminal() -> None:
+    hostile = "\x1b]0;owned\x07 a\x9b2J\u202eb"
+    told = "".join([*table(COLUMNS, [[hostile, hostile, hostile]], 80), *wrapped(hostile, 80)])
+    assert told.isprintable()
+    assert "a�2J�b" in told
+
+
 def test_columns_stand_under_their_titles_and_long_words_go_on_below() -> None:
     rows = [["7", "reconstructing", "one two three four five six"], ["12", "ready", "first\nsecond"]]
     assert list(table(COLUMNS, rows, 42)) == [

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import socket
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +26,7 @@ from dicom_node.web import WebService
 from tests.certificates import Authority
 from tests.dicom_node.making import Clock
 from tests.objects import mr_image, write
-from tests.peers import free_port
+from tests.peers import free_port, rude_peer
 from tests.web import Answer, Asked, serving
 
 SETTINGS = SendSettings(connection_timeout=5, response_timeout=5)
@@ -134,6 +137,26 @@ def test_a_token_server_that_grants_none_puts_everything_off(tmp_path: Path, ans
     gone = a_service("http://localhost", f"http://localhost:{free_port()}/", tmp_path, "s")
     with pytest.raises(Unreachable, match="token server of web cannot be reached"):
         ask(gone, SETTINGS)
+
+
+def test_a_token_server_that_never_ends_its_answer_is_not_waited_for(tmp_path: Path) -> None:
+    over = threading.Event()
+
+    def drip(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+        with contextlib.suppress(OSError):
+            for _ in range(100):
+                connection.sendall(b" ")
+                if over.wait(0.1):
+                    return
+
+    brisk = SendSettings(connection_timeout=0.5, response_timeout=0.5)
+    with rude_peer(drip) as tokens, serving(lambda asked: Answer()) as archive:
+        service = a_service(archive.url, f"http://{tokens.host}:{tokens.port}/", tmp_path, "s")
+        with pytest.raises(Unreachable, match="takes too long"):
+            ask(service, brisk)
+        over.set()
 
 
 def test_a_token_lives_until_shortly_before_its_end() -> None:

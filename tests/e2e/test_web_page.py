@@ -66,7 +66,7 @@ def watching(folder: Path, store: Store) -> Watcher:
         *(Watch(port=0), store, folder / "jobs"),
         ae_title="QSMNODE",
         destinations=lambda: ["pacs", "research"],
-        peers=["mr1"],
+        peers=lambda: ["mr1"],
         port=lambda: 11112,
         trouble=lambda: "",
         enough=0,

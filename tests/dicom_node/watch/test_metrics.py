@@ -39,9 +39,14 @@ def pulse(clock: Clock) -> Pulse:
 
 
 @pytest.fixture
-def metrics(store: Store, clock: Clock, pulse: Pulse) -> Metrics:
+def peers() -> list[str]:
+    return ["mr1"]
+
+
+@pytest.fixture
+def metrics(store: Store, clock: Clock, pulse: Pulse, peers: list[str]) -> Metrics:
     return Metrics(
-        *(store, store.path.parent / "jobs", pulse, lambda: ["pacs"], ["mr1"], clock),
+        *(store, store.path.parent / "jobs", pulse, lambda: ["pacs"], lambda: peers, clock),
         lambda: {"sent": 3, "lost": 1},
     )
 
@@ -54,6 +59,12 @@ def values(metrics: Metrics) -> dict[tuple[str, ...], float]:
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
+
+
+def test_a_peer_that_a_reload_has_added_begins_at_zero_too(metrics: Metrics, peers: list[str]) -> None:
+    assert ("qsm_node_associations_total", "accepted", "mr2") not in values(metrics)
+    peers.append("mr2")
+    assert values(metrics)["qsm_node_associations_total", "accepted", "mr2"] == 0
 
 
 def test_series_of_what_is_configured_begin_at_zero(metrics: Metrics) -> None:

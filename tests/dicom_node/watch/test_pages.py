@@ -37,7 +37,7 @@ def store(tmp_path: Path) -> Store:
 def site(store: Store) -> Site:
     clock, jobs, pulse = Clock(1000.0), store.path.parent / "jobs", Pulse()
     health = Health(pulse, lambda: "", store.path, jobs.parent, 0)
-    metrics = Metrics(store, jobs, pulse, lambda: ["pacs"], [], clock)
+    metrics = Metrics(store, jobs, pulse, lambda: ["pacs"], list, clock)
     return Site(store, jobs, health, metrics, About("QSMNODE", lambda: 11112, 0.0, lambda: ["pacs"]), clock)
 
 
@@ -204,7 +204,7 @@ def test_health_and_metrics_are_for_machines(site: Site) -> None:
 def test_a_node_that_needs_help_says_so_to_both(store: Store) -> None:
     clock, jobs, pulse = Clock(), store.path.parent / "jobs", Pulse()
     health = Health(pulse, lambda: "callers were last looked for 200 s ago", store.path, jobs.parent, 0)
-    metrics = Metrics(store, jobs, pulse, lambda: [], [], clock)
+    metrics = Metrics(store, jobs, pulse, list, list, clock)
     site = Site(store, jobs, health, metrics, About("QSMNODE", lambda: 11112, 0.0, lambda: []), clock)
     assert get(site, "/health").status is HTTPStatus.SERVICE_UNAVAILABLE
     assert json.loads(get(site, "/health").body)["status"] == "failing"
