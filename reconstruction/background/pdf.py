@@ -60,13 +60,13 @@ def pdf(
     magnitude: FloatArray | None = None,
     *,
     coarse_iterations: int = 30,
-    iterations: Count = 8,
+    iterations: Count = 10,
 ) -> tuple[FloatArray, BoolArray]:
     """field, noise: ppm, float32 (x, y, z); noise may be inf where nothing is known.  mask: bool.
 
     magnitude: root sum of squares, float32 (x, y, z), arbitrary unit; without it any voxel outside may be air.
-    coarse_iterations: of conjugate gradients on the coarse grid; 0 goes without.  iterations: on the image's own; more
-    follow the field nearer to the brain's surface, and its errors too.
+    coarse_iterations: of conjugate gradients on the coarse grid; 0 goes without.  iterations: on the image's own, where
+    it is finer; more follow the field nearer to the brain's surface, and its errors too.
     Returns the local field in ppm, 0 outside the mask, and the mask unchanged.  Raises NotReconstructible when
     nothing is known.
     """
@@ -85,18 +85,21 @@ def pdf(
     if coarse_iterations > 0:
         share, mean, size = (_mean_of_blocks(volume, factors) for volume in (weight, weight * field, expected))
         mean = mean / xp.where(share > 0, share, 1.0)
-        start, outcome = _sources(
+        found, outcome = _sources(
             (xp.astype(mean, precision), xp.astype(share, precision), xp.astype(size, precision)),
             some_of_it, coarse, _times(geometry.voxel_size, factors), geometry.b0_direction, coarse_iterations,
             keep=True,
         )  # fmt: skip
         quality.figure("background.coarse_residual", outcome.residual)
         precision = xp.float32
-        start = _in_blocks(xp.astype(start, precision), factors)
-    sources, outcome = _sources(
-        (xp.astype(field, precision), xp.astype(weight, precision), xp.astype(expected, precision)),
-        mask, window, geometry.voxel_size, geometry.b0_direction, iterations, start,
-    )  # fmt: skip
+        start = _in_blocks(xp.astype(found, precision), factors)
+    if start is None or max(factors) > 1:
+        sources, outcome = _sources(
+            (xp.astype(field, precision), xp.astype(weight, precision), xp.astype(expected, precision)),
+            mask, window, geometry.voxel_size, geometry.b0_direction, iterations, start,
+        )  # fmt: skip
+    else:  # the image is as coarse as that itself
+        sources = start
     quality.figure("background.iterations", outcome.iterations)
     quality.figure("background.residual", outcome.residual)
     D = dipole.sampled(window.shape, geometry.voxel_size, geometry.b0_direction, field)

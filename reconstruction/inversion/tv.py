@@ -26,7 +26,7 @@ from reconstruction.noise import weights
 from reconstruction.solvers import Values, alternating_directions
 from reconstruction.stage import Count, Positive
 
-MARGIN_MM = 20.0
+MARGIN_MM = 14.0
 """Empty space between the brain and its periodic image: room for the outside sources next to the brain."""
 
 OUTSIDE_PPM = 1.0
