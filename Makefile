@@ -10,7 +10,7 @@ PREFIX  := /opt/qsm-node
 DESTDIR ?=
 ETC     := $(DESTDIR)/etc
 
-.PHONY: demo test test-all check format bench docs lock clean install install-files uninstall
+.PHONY: demo test test-all check format bench docs lock clean install install-program install-files uninstall
 
 $(VENV)/.installed: requirements-dev.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
@@ -55,15 +55,25 @@ lock: $(VENV)/.installed
 	    --no-emit-index-url --no-emit-find-links --no-header --quiet -o requirements-dev.lock
 
 # A service of systemd, of its own user.  A second time it is an upgrade: the configuration stays as it is.
-install: install-files
+# DESTDIR: a folder in place of /, for packages; then nothing of the running system is touched.
+RUNS := [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]
+
+install:
+	umask 022 && $(MAKE) --no-print-directory install-program install-files
+	systemd-sysusers --root=$(DESTDIR)/ qsm-node.conf
+	systemd-tmpfiles --root=$(DESTDIR)/ --create qsm-node.conf
+	if $(RUNS); then systemctl daemon-reload; systemctl try-restart qsm-node; fi
+	@echo "Next: edit /etc/qsm-node/node.toml, look with qsm-node check, then systemctl enable --now qsm-node"
+
+# Its scripts name the interpreter where it will be.
+install-program:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	$(PYTHON) -m venv $(DESTDIR)$(PREFIX)
 	$(DESTDIR)$(PREFIX)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(DESTDIR)$(PREFIX)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall .
-	systemd-sysusers --root=$(DESTDIR)/ qsm-node.conf
-	systemd-tmpfiles --root=$(DESTDIR)/ --create qsm-node.conf
-	if [ -d /run/systemd/system ]; then systemctl daemon-reload; systemctl try-restart qsm-node; fi
-	@echo "Next: edit /etc/qsm-node/node.toml, look with qsm-node check, then systemctl enable --now qsm-node"
+	if [ -n "$(DESTDIR)" ]; then \
+	    grep -rlI "$(DESTDIR)$(PREFIX)" $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/pyvenv.cfg \
+	        | xargs sed -i 's|$(DESTDIR)$(PREFIX)|$(PREFIX)|g'; fi
 
 install-files:
 	install -D -m 0644 -t $(ETC)/systemd/system systemd/qsm-node.service systemd/qsm-node.socket systemd/qsm-node-tls.socket
@@ -79,10 +89,11 @@ install-files:
 
 # Leaves what is the site's: /etc/qsm-node, /var/lib/qsm-node and the user.
 uninstall:
-	if [ -d /run/systemd/system ]; then systemctl disable --now qsm-node.socket qsm-node-tls.socket qsm-node.service; fi
+	if $(RUNS); then systemctl disable --now qsm-node.socket qsm-node-tls.socket qsm-node.service; fi
 	rm -rf $(DESTDIR)$(PREFIX) $(DESTDIR)/usr/local/share/doc/qsm-node $(DESTDIR)/var/cache/qsm-node
 	rm -f $(DESTDIR)/usr/local/bin/qsm-node $(ETC)/sysusers.d/qsm-node.conf $(ETC)/tmpfiles.d/qsm-node.conf
 	rm -f $(ETC)/systemd/system/qsm-node.service $(ETC)/systemd/system/qsm-node.socket $(ETC)/systemd/system/qsm-node-tls.socket
+	if $(RUNS); then systemctl daemon-reload; fi
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache
