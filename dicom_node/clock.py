@@ -3,6 +3,9 @@
 Quiet times, pauses, leases and ages are differences of two readings, one of which may lie in the database.  A clock
 that is set while the node runs would end or stretch all of them at once: a day back, and a scan waits for a day.  This
 one follows the machine's by going a little faster or slower.
+
+A machine whose clock has lost its battery boots with a date years ago and is set when it finds a time server.  Such a
+date is known to be wrong, and is left at once.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import structlog
 
@@ -17,6 +21,9 @@ SLEW = 0.1
 """How much faster or slower than time it goes to meet the machine's clock: a day is made good in ten."""
 JUMP = 5.0
 """Seconds between two readings that are told as a jump; time services set a clock for less."""
+
+EARLIEST = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
+"""No machine that runs this software has an earlier date."""
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +44,12 @@ class SteadyClock:
         self._steady = steady
         self._lock = threading.Lock()
         self._read_at = steady()
-        self._now = self._last_wall = wall()
+        self._last_wall = wall()
+        self._now = max(self._last_wall, EARLIEST)
+        self._is_set = self._last_wall >= EARLIEST
+        if not self._is_set:
+            date = datetime.fromtimestamp(self._last_wall, UTC).isoformat(timespec="seconds")
+            log.error("clock_is_wrong", date=date, do="see that the machine has its time before the node starts")
 
     def __call__(self) -> float:
         with self._lock:
@@ -45,7 +57,11 @@ class SteadyClock:
             passed = steady - self._read_at
             jump = wall - self._last_wall - passed
             behind = wall - self._now - passed
-            self._now += passed + min(max(behind, -SLEW * passed), SLEW * passed)
+            if not self._is_set and wall >= EARLIEST:
+                self._is_set = True
+                self._now = max(self._now + passed, wall)
+            else:
+                self._now += passed + min(max(behind, -SLEW * passed), SLEW * passed)
             self._read_at, self._last_wall = steady, wall
             now = self._now
         if abs(jump) > JUMP:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from dicom_node.clock import JUMP, SLEW, SteadyClock, since_boot
+from dicom_node.clock import EARLIEST, JUMP, SLEW, SteadyClock, since_boot
 
 DAY = 86400.0
 
@@ -18,7 +18,7 @@ class Machine:
     """Its time and its date, which somebody sets."""
 
     def __init__(self) -> None:
-        self.date, self.time = 1.7e9, 50.0
+        self.date, self.time = 1.8e9, 50.0
 
     def passes(self, seconds: float) -> None:
         self.date += seconds
@@ -46,6 +46,22 @@ def test_a_day_is_made_good_in_ten_and_a_minute_stays_a_minute(jump: float) -> N
     assert clock() - before == pytest.approx(60, rel=SLEW + 1e-6)
     machine.passes(10.1 * DAY)
     assert clock() == pytest.approx(machine.date)
+
+
+def test_a_date_before_this_software_is_left_at_once_when_the_machine_is_set() -> None:
+    machine = Machine()
+    right, machine.date = machine.date, 0.0
+    with capture_logs() as told:
+        clock = machine.clock()
+    assert [(entry["event"], entry["date"]) for entry in told] == [("clock_is_wrong", "1970-01-01T00:00:00+00:00")]
+    machine.passes(60)
+    assert EARLIEST + 50 <= clock() <= EARLIEST + 70
+    machine.date = right
+    machine.passes(1)
+    assert clock() == pytest.approx(machine.date)
+    machine.date += DAY
+    machine.passes(60)
+    assert clock() == pytest.approx(machine.date - DAY, abs=10), "from then on it is even"
 
 
 @given(st.lists(st.tuples(st.floats(-400 * DAY, 400 * DAY), st.floats(0, DAY)), max_size=20))
