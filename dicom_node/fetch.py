@@ -27,6 +27,7 @@ from dicom_node.errors import NotTaken, PeerFailure, Unreachable
 from dicom_node.fetches import Fetch, Fetches
 from dicom_node.messages import Begin, StoreRequest, Taking
 from dicom_node.settings import Send
+from dicom_node.surprise import words
 from dicom_node.wado import Landing, retrieve, retrieve_rest
 from dicom_node.web import WebService
 
@@ -114,7 +115,7 @@ class Fetcher:
             except Exception as error:
                 # one series' surprise must not keep the others from being fetched
                 log.exception("fetch_failed", series=fetch.series_instance_uid)
-                if not self._goes_on(fetch, f"{type(error).__name__}: {error}"):
+                if not self._goes_on(fetch, words(error)):
                     return
             else:
                 self._unreached[fetch.peer] = 0
@@ -149,8 +150,10 @@ def retriever(by: Literal["move", "get"], arrivals: Arrivals, stopping: Callable
 
     def web(fetch: Fetch, archive: WebService, settings: SendSettings) -> None:
         uids = fetch.study_instance_uid, fetch.series_instance_uid
-        how = archive, settings, arrivals.landing, stopping
-        came = retrieve_rest(*uids, fetch.images, *how) if fetch.attempts else retrieve(*uids, *how)
+        if fetch.attempts:
+            came = retrieve_rest(*uids, fetch.images, archive, settings, arrivals.landing, stopping)
+        else:
+            came = retrieve(*uids, archive, settings, arrivals.landing, stopping)
         if came < max(fetch.images, 1):
             raise PeerFailure(f"{archive.words} sent {came} images, and holds {fetch.images}")
 
