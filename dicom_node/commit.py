@@ -29,6 +29,7 @@ from dicom_node.outbox import Outbox, Row
 from dicom_node.settings import Send
 from dicom_node.states import State
 from dicom_node.store import Store
+from dicom_node.surprise import words
 
 PUSH_MODEL = UID("1.2.840.10008.1.20.1")
 WELL_KNOWN_INSTANCE = UID("1.2.840.10008.1.20.1.1")
@@ -260,7 +261,7 @@ class Committer:
             except Exception as error:
                 # one job's surprise must not keep the others waiting, nor itself until it is given up
                 log.exception("commitment_failed", job=job, destination=self.destination.name)
-                self.commitments.withdraw(transaction, f"{type(error).__name__}: {error}")
+                self.commitments.withdraw(transaction, words(error))
 
 
 def ask(

@@ -22,6 +22,7 @@ from dicom_node.send import Delivery
 from dicom_node.settings import Send
 from dicom_node.states import State
 from dicom_node.store import Store
+from dicom_node.surprise import words
 from dicom_node.web import WebService
 
 SendFunction = Callable[[Sequence[Path], Any, SendSettings], Iterator[Delivery]]
@@ -79,7 +80,7 @@ class Courier:
         except Exception as error:
             # one job's surprise must not keep the others from this destination
             log.exception("delivery_failed", job=job, destination=self.destination.name)
-            self._postpone(list(left.values()), f"{type(error).__name__}: {error}")
+            self._postpone(list(left.values()), words(error))
 
     def _write_down(self, row: Row, delivery: Delivery) -> None:
         """The peer's comment may quote a patient: it goes into the row and not into the log."""

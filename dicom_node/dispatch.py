@@ -1,8 +1,9 @@
 """From ready to sending: gives ready jobs to the executor and registers what comes back.
 
 A worker gets a folder and a recipe.  One that dies or runs out of time hands its job back, after growing pauses and up
-to the ceiling of attempts; what ends with the node is begun again without either; a job of which no map can be made fails at once, with the reason.  One for
-which the memory does not suffice now waits, and says so; one that has been cancelled loses its worker.
+to the ceiling of attempts; what ends with the node is begun again without either; a job of which no map can be made
+fails at once, with the reason.  One for which the memory does not suffice now waits, and says so; one that has been
+cancelled loses its worker.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from dicom_node.settings import Output, Reconstruct, Scanner
 from dicom_node.spool import write_durably
 from dicom_node.states import State
 from dicom_node.store import Job, Store
+from dicom_node.surprise import words
 
 Work = Callable[[Path, Recipe], Path]
 
@@ -216,7 +218,7 @@ class Dispatch:
             if is_full(error):
                 self._wait_for_room(job)
             else:
-                self._hand_back(job, f"it could not be started: {type(error).__name__}: {error}", self._settings.pause)
+                self._hand_back(job, f"it could not be started: {words(error)}", self._settings.pause)
         else:
             with self._lock:
                 self._running[job.id] = future
@@ -307,7 +309,7 @@ class Dispatch:
             log.error("reconstruction_failed", job=job.id, exc_info=error)
             if is_full(error):
                 return self._wait_for_room(job)
-            self._hand_back(job, f"{type(error).__name__}: {error}", self._settings.pause)
+            self._hand_back(job, words(error), self._settings.pause)
         else:
             if withheld:
                 self._store.advance(job.id, State.RECONSTRUCTING, State.REVIEW, self._clock(), withheld)

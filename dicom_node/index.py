@@ -24,6 +24,7 @@ from dicom_node.rebuild import is_damage, is_passing
 from dicom_node.receive import Refused, Stored
 from dicom_node.spool import Spool
 from dicom_node.store import Objection, Store
+from dicom_node.surprise import words
 
 Describe = Callable[[Path, float, str], Instance]
 
@@ -228,7 +229,7 @@ class Index:
             return self._leave(stored, f"the file cannot be read: {error.strerror}")
         except Exception as error:
             log.exception("description_failed", path=str(stored.path))
-            return self._leave(stored, f"cannot be described: {type(error).__name__}: {error}")
+            return self._leave(stored, f"cannot be described: {words(error)}")
 
     def _leave(self, stored: Stored, reason: str) -> Objection:
         """An acknowledged file that is perhaps good: it stays, and is described again at the next start."""

@@ -13,7 +13,9 @@ import warnings
 from typing import Literal
 
 import structlog
-from structlog.typing import EventDict, Processor, WrappedLogger
+from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
+
+from dicom_node.surprise import trace
 
 FORBIDDEN = re.compile(
     r"patient|person|birth|physician|operator|accession|other_?ids|address|telephone|institution|^name$|pixel", re.I
@@ -38,12 +40,14 @@ def configure(style: Literal["console", "json"] = "console", level: str = "info"
         withhold_people,
     ]
     last: list[Processor] = (
-        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        [structlog.processors.ExceptionRenderer(_exception), structlog.processors.JSONRenderer()]
         if style == "json"
         else [
             # never structlog's own choice of traceback: it prints local variables, and a dataset may be among them
             structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty(), pad_event_to=0, exception_formatter=structlog.dev.plain_traceback
+                colors=sys.stderr.isatty(),
+                pad_event_to=0,
+                exception_formatter=lambda out, error: print("\n" + _exception(error), end="", file=out),
             )
         ]
     )
@@ -70,3 +74,7 @@ def configure(style: Literal["console", "json"] = "console", level: str = "info"
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
+
+
+def _exception(error: ExcInfo) -> str:
+    return trace(error[1])

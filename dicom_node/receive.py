@@ -44,6 +44,7 @@ from dicom_node.part import Part
 from dicom_node.peers import ANYBODY, Peer, Peers, Right
 from dicom_node.spool import Kept, ReceivedObject, Spool, SpoolFull
 from dicom_node.structure import Encoded
+from dicom_node.surprise import words
 from dicom_node.tls import Identity
 
 SUCCESS = 0x0000
@@ -414,7 +415,7 @@ class Receiver:
             return self._refuse(offered, sender, received_at, error.status, str(error))
         except Exception as error:  # whatever a hostile data set provokes is its own failure, not the daemon's
             log.exception("admission_failed", association=sender.id)
-            return self._refuse(offered, sender, received_at, CANNOT_UNDERSTAND, f"cannot be checked: {error!r}")
+            return self._refuse(offered, sender, received_at, CANNOT_UNDERSTAND, f"cannot be checked: {words(error)}")
         received = ReceivedObject(
             study_instance_uid=study,
             sop_class_uid=offered.sop_class_uid,

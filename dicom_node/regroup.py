@@ -17,6 +17,7 @@ from dicom_node.mpps import heed, steps_with
 from dicom_node.rebuild import is_damage
 from dicom_node.states import GROWING, Priority, State
 from dicom_node.store import Job, Objection, Store
+from dicom_node.surprise import words
 
 GroupFunction = Callable[[Sequence[Instance], float, float, frozenset[str]], list[Group]]
 
@@ -84,7 +85,7 @@ def _look_at(
     except Exception as error:
         # one study that cannot be grouped must not hold up the others; status shows it until something new comes
         log.exception("not_grouped", study=study)
-        reason = f"study {study} cannot be grouped: {type(error).__name__}: {error}"
+        reason = f"study {study} cannot be grouped: {words(error)}"
         store.object_to(Objection(now, None, "", reason))
         groups = []
     if all(found.completeness is not Completeness.WAITING for found in groups):

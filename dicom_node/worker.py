@@ -10,10 +10,10 @@ import signal
 import sys
 import threading
 import time
-import traceback
 from pathlib import Path
 
 from dicom_node import heap
+from dicom_node.surprise import NotPortable, keep_place, words
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 OOM_SCORE = 500
@@ -45,12 +45,12 @@ def _answer(call: bytes) -> bytes:
 
 def _portable(error: Exception) -> bytes:
     """The exception with its traceback as a note; in words where it cannot be pickled."""
-    error.add_note("".join(traceback.format_exception(error)))
+    keep_place(error)
     try:
         answer = pickle.dumps((None, error))
         pickle.loads(answer)
     except Exception:  # noqa: BLE001 - an exception class may fail in any way when it is made again
-        return pickle.dumps((None, RuntimeError(f"{type(error).__name__}: {error}")))
+        return pickle.dumps((None, NotPortable(words(error))))
     return answer
 
 

@@ -249,7 +249,7 @@ def test_a_surprise_with_one_series_keeps_no_other(line: Line) -> None:
         line.round()
         line.clock.now += 60
     assert line.states() == {f"{STUDY}.1": "refused", f"{STUDY}.2": "fetched"}
-    assert line.fetches.listed()[0].reason == "RecursionError: nested too deeply"
+    assert line.fetches.listed()[0].reason.startswith("RecursionError at ")
 
 
 def test_a_database_that_fails_is_not_called_a_fault_of_the_series(line: Line) -> None:

@@ -59,7 +59,10 @@ GARBLED = ("EchoTime", "InstanceNumber", "ImagePositionPatient", "PixelSpacing",
 
 
 def play_the_first(job_folder: Path, recipe: Recipe) -> Path:
-    """The first job is played; all others are what the node would do."""
+    """The first job is played, the third fails as nobody foresaw; all others are what the node would do."""
+    if job_folder.name == "3":
+        image = json.loads((job_folder / "job.json").read_text())["instances"][0]
+        raise ValueError(f"invalid value {dcmread(image).PatientName}")
     return play(job_folder, recipe) if job_folder.name == "1" else reconstruct_job(job_folder, recipe)
 
 
@@ -175,6 +178,8 @@ def test_nobody_is_named_anywhere_but_in_the_audit_trail(
             wait_until(lambda: ended(1, State.REFUSED), "the archive has refused the first", 60)
             list(push(a_study(tmp_path / "two", 2), "127.0.0.1", port, "QSMNODE"))
             wait_until(lambda: ended(2, State.FAILED, State.REVIEW, State.REFUSED), "the second has ended", 120)
+            list(push(a_study(tmp_path / "three", 30), "127.0.0.1", port, "QSMNODE"))
+            wait_until(lambda: ended(3, State.FAILED), "the third has failed", 60)
             for place, keyword in enumerate(GARBLED):
                 garbled = a_study(tmp_path / keyword, 3 + place, **{keyword: "Zzyzx^Quirin"})
                 list(push(garbled, "127.0.0.1", port, "QSMNODE"))
@@ -195,12 +200,14 @@ def test_nobody_is_named_anywhere_but_in_the_audit_trail(
             audit += repository.recv(2**16, socket.MSG_DONTWAIT)
         said |= {f"journal {job}": json.dumps(entries(tmp_path / "state", job)) for job in jobs}
         said["notifications"] = b"\n".join(told).decode()
+    captured = capfd.readouterr()
     ends = {job.id: (job.state, job.reason) for job in daemon.store.jobs()}
     objections = {objection.reason for objection in daemon.store.objections()}
     assert ends[1][0] is State.REFUSED
+    assert ends[3][1].startswith("ValueError at ")
+    assert "its words are withheld" in captured.err
     assert ends[2][0] in (State.FAILED, State.REVIEW)
     assert len(objections) > 1
-    captured = capfd.readouterr()
     said |= {"stdout": captured.out, "log": captured.err}
     assert "answered 0xA900" in said["journal 1"]
     assert "association_opened" in said["log"]
