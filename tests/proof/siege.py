@@ -308,7 +308,7 @@ def _told(log: Path) -> tuple[list[str], list[str], int]:
             if told["event"].startswith(("Exception in", _THREAD_ENDED)):
                 ended += not ours
                 surprises += [f"{told['event']}: {told['exception'][-2000:]}"] if ours else []
-            elif not frames or "pynetdicom" not in frames[0]:
+            elif not any("/pynetdicom/" in frame for frame in frames):
                 surprises.append(f"{told['event']}: {told['exception'][-2000:]}")
     return surprises, escaped, ended
 
