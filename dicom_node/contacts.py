@@ -20,6 +20,8 @@ MOST_WAITING = 10_000
 """Words left between two rounds; more are only counted among the lost."""
 MOST_STRANGERS = 200
 """Rows of callers who were rejected: whoever reaches the port can claim any title."""
+MOST_KNOWN = 1000
+"""Rows of those who were accepted: without a [[peer]] that is whoever reaches the port, too."""
 
 
 class Event(StrEnum):
@@ -129,11 +131,12 @@ class Contacts:
                     for contact in contacts
                 ],
             )
-            database.execute(
-                """DELETE FROM callers WHERE NOT accepted AND rowid NOT IN
-                    (SELECT rowid FROM callers WHERE NOT accepted ORDER BY last_at DESC LIMIT ?)""",
-                [MOST_STRANGERS],
-            )
+            for accepted, most in ((False, MOST_STRANGERS), (True, MOST_KNOWN)):
+                database.execute(
+                    """DELETE FROM callers WHERE accepted = :accepted AND rowid NOT IN
+                        (SELECT rowid FROM callers WHERE accepted = :accepted ORDER BY last_at DESC LIMIT :most)""",
+                    {"accepted": accepted, "most": most},
+                )
 
 
 def callers(store: Store) -> list[Caller]:

@@ -23,6 +23,8 @@ from dicom_node.store import Store
 
 EVERY = 5.0
 """Seconds between two rounds."""
+PAGES = 200
+"""In one round: after an update of the software all are due, and a node that is to stop must not write them all."""
 
 log = structlog.get_logger(__name__)
 
@@ -45,14 +47,20 @@ class Ledger:
         folder.mkdir(parents=True, exist_ok=True)
 
     def __call__(self) -> None:
-        """Raises OSError where a page cannot be written: it stays marked."""
-        for due in self._store.rows("SELECT job, changes FROM ledger_due ORDER BY job"):
+        """So many pages, the latest jobs' first.  Raises OSError where one cannot be written: it stays marked."""
+        due_now = "SELECT job, changes FROM ledger_due ORDER BY job DESC LIMIT :most"
+        for due in self._store.rows(due_now, {"most": PAGES}):
             self._write(due["job"])
             self._store.database.execute(
                 "DELETE FROM ledger_due WHERE job = :job AND changes = :changes", due
             )  # unless it has changed since
         for part in self._folder.glob("*.part"):
             part.unlink()
+
+    def write_all(self) -> None:
+        """However long that takes."""
+        while self._store.rows("SELECT 1 FROM ledger_due LIMIT 1"):
+            self()
 
     def _write(self, job: int) -> None:
         values = {"job": job}

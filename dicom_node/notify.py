@@ -19,11 +19,14 @@ from dicom_node.errors import NodeError
 from dicom_node.states import State
 from dicom_node.status import age
 from dicom_node.store import Store
+from dicom_node.surprise import words
 
 TOLD = (State.FAILED, State.REFUSED, State.REVIEW, State.INCOMPLETE)
 """What a job may become that somebody has to know of."""
 GATHER = 30.0
 """Seconds between the first that is to be told and the message: troubles come in flocks."""
+COUNT_EVERY = 30.0
+"""Seconds between two counts of all that waits for destinations."""
 TRY_AGAIN = 300.0
 """Seconds until a message that could not be given is tried again."""
 MOST_NAMED = 20
@@ -66,7 +69,7 @@ class Message:
     def subject(self) -> str:
         parts = [f"{finding.count} {finding.what}" for finding in self.findings]
         parts += [*self.conditions, *(f"over: {condition}" for condition in self.over)]
-        return f"{self.node}: {'; '.join(parts)}"[:200]
+        return " ".join(f"{self.node}: {'; '.join(parts)}".split())[:200]  # a header is one line (RFC 5322 2.2)
 
     @property
     def text(self) -> str:
@@ -120,6 +123,9 @@ class Notifier:
     page: str = ""
     _since: float | None = field(default=None, init=False)
     _last: float = field(default=-float("inf"), init=False)
+    _counted_at: float = field(default=-float("inf"), init=False)
+    _targets: list[survey.Target] = field(default_factory=list, init=False)
+    """As of then."""
     _holding: frozenset[str] = field(default=frozenset(), init=False)
     """The conditions that were told, by what they are about."""
 
@@ -142,8 +148,9 @@ class Notifier:
             return
         try:
             self.tell(message)
-        except NotTold as error:
-            log.error("not_notified", way=self.way, error=str(error), again_in=TRY_AGAIN)
+        except Exception as error:  # noqa: BLE001 - a message that cannot be made must not end all telling
+            why = str(error) if isinstance(error, NotTold) else words(error)
+            log.error("not_notified", way=self.way, error=why, again_in=TRY_AGAIN)
             self._last = now + TRY_AGAIN - self.every
             return
         log.info("notified", way=self.way, findings=len(message.findings), conditions=len(fresh), over=len(over))
@@ -172,8 +179,9 @@ class Notifier:
             GROUP BY peer, reason ORDER BY n DESC""",
             {"after": after},
         )
-        if not found:
-            return after, []
+        if not found:  # numbers of the last are given again when it goes
+            [row] = self.store.rows("SELECT COALESCE(MAX(id), 0) AS last FROM objections")
+            return min(after, int(row["last"])), []
         count = sum(row["n"] for row in found)
         named = tuple((row["peer"] or "the spool", f"{row['n']} × {row['reason']}") for row in found[:MOST_NAMED])
         words = f"{'object was' if count == 1 else 'objects were'} not taken"
@@ -181,8 +189,10 @@ class Notifier:
 
     def _conditions(self, now: float) -> dict[str, str]:
         """What holds now that should not, by what it is about."""
+        if not 0 <= now - self._counted_at < COUNT_EVERY:
+            self._counted_at, self._targets = now, survey.targets(self.store, ())
         found = {}
-        for target in survey.targets(self.store, ()):
+        for target in self._targets:
             if (silent := target.is_silent_for(now)) > self.silent_after:
                 found[f"destination {target.name} takes nothing"] = (
                     f"destination {target.name} has taken nothing for {age(silent)}, and {target.jobs} "

@@ -158,7 +158,7 @@ def _write_last_pages(path: Path, ledger: Path) -> None:
     try:
         if not damage(path):
             with closing(Store(path)) as store:
-                Ledger(store, ledger)()
+                Ledger(store, ledger).write_all()
     except (sqlite3.Error, NodeError) as error:
         log.warning("last_pages_not_written", error=str(error))
 

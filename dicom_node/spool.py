@@ -174,10 +174,12 @@ class Spool:
         """
         with self._locks[_stripe(path.stem)]:
             if not path.exists():
+                self._paths.pop(path.stem, None)
                 return True
             if path.stat().st_mtime_ns != unchanged_since:
                 return False
             path.unlink()
+            self._paths.pop(path.stem, None)
             return True
 
     def sweep_quarantine(self, before: float) -> int:
@@ -256,7 +258,11 @@ class Spool:
                 write_durably(part, meta, received.encoded)
             else:
                 _sync(part)
-            part.replace(path)
+            try:
+                part.replace(path)
+            except FileNotFoundError:  # the folder was empty, and has just been swept
+                self._make_durable_folder(path.parent)
+                part.replace(path)
             _sync_folder(path.parent)
         except OSError as error:
             part.unlink(missing_ok=True)

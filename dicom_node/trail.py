@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 import structlog
 
 from dicom_node.settings import Audit
+from dicom_node.surprise import words
 
 MOST_QUEUED = 10_000
 LARGEST_DATAGRAM = 65_000
@@ -125,10 +126,11 @@ class Trail:
         while True:
             try:
                 self._send(message)
-            except OSError as error:
+            except Exception as error:  # noqa: BLE001 - such as UnicodeError of a host: the thread must not end
                 self._close()
                 if not self._away:
-                    log.error("audit_repository_away", error=str(error), queued=len(self._queue))
+                    why = str(error) if isinstance(error, OSError) else words(error)
+                    log.error("audit_repository_away", error=why, queued=len(self._queue))
                 self._away = True
                 with self._ready:
                     if self._ready.wait_for(lambda: self._stopping_at is not None, PAUSE):

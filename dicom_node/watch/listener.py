@@ -160,8 +160,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> Answer:
         if not self._is_for_us():
             return Answer(b"this is no name of the node; see [watch] names\n", status=HTTPStatus.MISDIRECTED_REQUEST)
-        target = urlsplit(self.path)
-        query = dict(parse_qsl(target.query))
+        try:
+            target = urlsplit(self.path)
+            query = dict(parse_qsl(target.query))
+        except ValueError:
+            return Answer(b"this is no address\n", status=HTTPStatus.BAD_REQUEST)
         try:
             return self.server.respond(Request(target.path, query, self.headers.get("Accept", "")))
         except Exception as error:

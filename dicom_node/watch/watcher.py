@@ -15,6 +15,7 @@ import structlog
 from dicom_node.contacts import Contact, Contacts
 from dicom_node.settings import Watch
 from dicom_node.store import Store
+from dicom_node.surprise import words
 from dicom_node.watch.health import Health
 from dicom_node.watch.listener import Listener
 from dicom_node.watch.metrics import Metrics
@@ -80,8 +81,11 @@ class Watcher:
                 self._listen()
         self._contacts()
         for move in self._store.journal(self._move):
-            self.metrics.moved(move)
-            self._move = move.id
+            self._move = move.id  # first: one that cannot be counted is not to be met in each round
+            try:
+                self.metrics.moved(move)
+            except (OSError, ValueError) as error:
+                log.warning("not_counted", job=move.job, error=words(error))
 
     def stop(self) -> None:
         """Listens no more; what was left to be written down is."""

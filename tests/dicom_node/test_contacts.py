@@ -35,6 +35,16 @@ def test_an_association_counts_once_with_what_it_brought(store: Store) -> None:
     assert (stranger.ae_title, stranger.accepted, stranger.reason) == ("STRANGER", False, "no peer has this AE title")
 
 
+def test_those_who_are_let_in_are_not_remembered_without_bound(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contacts, "MOST_KNOWN", 3)
+    kept = Contacts(store)
+    for number in range(10):
+        kept.take(Contact(Event.OPENED, "anybody", f"S{number}", "10.9.9.9", float(number)))
+    kept.take(Contact(Event.REJECTED, "", "STRANGER", "10.9.9.9", 0.0))
+    kept()
+    assert [caller.ae_title for caller in callers(store)] == ["S9", "S8", "S7", "STRANGER"]
+
+
 def test_strangers_push_out_strangers_only(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(contacts, "MOST_STRANGERS", 3)
     kept = Contacts(store)

@@ -99,3 +99,15 @@ def test_a_page_that_is_none_is_passed_over(tmp_path: Path, store: Store, conten
     Ledger(store, tmp_path / "ledger")()
     (tmp_path / "ledger" / "1.json").write_text(content)
     assert [page.job["id"] for page in pages(tmp_path / "ledger")] == [2]
+
+
+def test_a_round_writes_so_many_pages_the_latest_first(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "PAGES", 2)
+    jobs = [a_ready_job(store, f"g{number}") for number in range(5)]
+    write = Ledger(store, tmp_path / "ledger")
+    write()
+    assert [page.job["id"] for page in pages(tmp_path / "ledger")] == jobs[3:]
+    write.write_all()
+    assert [page.job["id"] for page in pages(tmp_path / "ledger")] == jobs

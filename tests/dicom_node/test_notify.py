@@ -369,3 +369,50 @@ def test_only_configured_ways_are_taken(hook: Hook) -> None:
 def test_settings_that_cannot_work_or_would_tell_secrets_are_refused(settings: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         Notify(**settings)
+
+
+def test_a_reason_of_two_lines_makes_a_subject_of_one() -> None:
+    message = Message("QSMNODE", 0.0, (), ("destination pacs takes nothing: refused\nand more",))
+    assert message.subject == "QSMNODE: destination pacs takes nothing: refused and more"
+
+
+def test_a_message_that_cannot_be_made_is_tried_again_and_ends_nothing(store: Store, clock: Clock) -> None:
+    told = Told()
+    notifier = a_notifier(store, clock, told)
+
+    def broken(message: Message) -> None:
+        raise ValueError("Header values may not contain linefeed")
+
+    notifier.tell = broken
+    fail(store, 1)
+    clock.now += GATHER
+    notifier()
+    clock.now += GATHER
+    notifier()
+    notifier.tell = told
+    clock.now += TRY_AGAIN
+    notifier()
+    assert len(told.messages) == 1
+
+
+def test_what_waits_is_not_counted_in_each_round(store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = []
+    monkeypatch.setattr(notify.survey, "targets", lambda *arguments: counted.append(1) or [])
+    notifier = a_notifier(store, clock, Told())
+    for _ in range(60):
+        clock.now += 1.0
+        notifier()
+    assert len(counted) == 3
+
+
+def test_an_objection_whose_number_was_given_before_is_told(store: Store, clock: Clock) -> None:
+    told = Told()
+    store.object_to(Objection(1.0, None, "MR1", "old"))
+    notifier = a_notifier(store, clock, told)
+    store.database.execute("DELETE FROM objections")
+    notifier()
+    store.object_to(Objection(2.0, None, "MR1", "new"))
+    notifier()
+    clock.now += GATHER
+    notifier()
+    assert len(told.messages) == 1

@@ -38,6 +38,31 @@ def test_a_kept_object_is_a_dicom_file_with_the_bytes_that_came(tmp_path: Path) 
     assert data_set_digest(path) == hashlib.sha256(encode(image)).hexdigest()
 
 
+def test_a_folder_that_is_swept_just_before_its_first_file_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path)
+    make = spool._make_durable_folder
+
+    def and_sweep(folder: Path) -> None:
+        make(folder)
+        monkeypatch.setattr(spool, "_make_durable_folder", make)
+        spool.sweep_empty_folders(float("inf"))
+        assert not folder.exists()
+
+    monkeypatch.setattr(spool, "_make_durable_folder", and_sweep)
+    kept, path = spool.keep(received(mr_image()))
+    assert (kept, path.is_file()) == (Kept.NEW, True)
+
+
+def test_what_was_removed_is_not_remembered(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    _, path = spool.keep(received(mr_image()))
+    assert spool.remove(path, path.stat().st_mtime_ns)
+    assert spool._paths == {}
+    assert spool.keep(received(mr_image())) == (Kept.NEW, path)
+
+
 def test_the_same_again_writes_nothing(tmp_path: Path) -> None:
     spool = Spool(tmp_path)
     _, path = spool.keep(received(mr_image()))

@@ -189,3 +189,17 @@ def test_without_a_host_nothing_is_kept_or_sent() -> None:
     with told(Audit(), b"one") as made:
         pass
     assert (made.sent, made.lost) == (0, 0)
+
+
+def test_a_repository_that_cannot_even_be_asked_for_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def no_name(*arguments: object, **more: object) -> list[object]:
+        asked.append(arguments)
+        raise UnicodeError("label too long")
+
+    monkeypatch.setattr(trail, "PAUSE", 0.01)
+    monkeypatch.setattr(socket, "getaddrinfo", no_name)
+    with told(Audit(host="a" * 70, protocol="udp"), b"one") as made:
+        wait_until(lambda: len(asked) > 2, "it tries again")
+    assert (made.sent, made.lost) == (0, 1)

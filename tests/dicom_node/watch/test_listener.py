@@ -53,6 +53,11 @@ def raw(port: int, sent: bytes) -> bytes:
         return answer
 
 
+def test_what_is_no_address_is_a_bad_request(site: Site, port: int) -> None:
+    assert raw(port, b"GET http://[ HTTP/1.0\r\nHost: localhost\r\n\r\n").startswith(b"HTTP/1.0 400 ")
+    assert site.asked == []
+
+
 def test_get_and_head_are_answered_with_what_keeps_a_browser_safe(site: Site, port: int) -> None:
     answer = requests.get(f"http://127.0.0.1:{port}/jobs/7?before=3", headers={"Accept": "text/x"}, timeout=5)
     assert (answer.status_code, answer.text) == (200, "here")
