@@ -1,12 +1,12 @@
 """Answer: the Query/Retrieve SCP (PS3.4 C), C-FIND, C-MOVE and C-GET over the catalogue, patient and study root.
 
-Each answer is made when the peer has taken those before, so that a slow one costs no memory.  A C-MOVE goes to known
-peers only; what is handed out is looked up by its UID, and no part of a request ever becomes a path.
+Each answer waits until the peer has taken those before (`dicom_node.guard`), so that a slow one costs no memory.  A
+C-MOVE goes to known peers only; what is handed out is looked up by its UID, and no part of a request ever becomes a
+path.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -63,8 +63,8 @@ MOST_SUBOPERATIONS = 65535
 _MOST_CONTEXTS = 128
 _LARGEST_IDENTIFIER = 2**20
 """Bytes; a list of 10,000 UIDs has about 600 kB."""
-_QUEUED = 32
-"""Answers that wait to be sent; the next is made when there are fewer."""
+_READ_WHEN_ENCODED = 2**16
+"""Bytes; longer values are read when they are encoded, so that an object is in memory once."""
 
 log = structlog.get_logger(__name__)
 
@@ -103,7 +103,6 @@ class Answerer:
             return
         count = 0
         for found in self._catalogue.find(level, query):
-            _breathe(event.assoc)
             if event.is_cancelled:
                 yield CANCELLED, None
                 return
@@ -145,7 +144,6 @@ class Answerer:
         yield len(held)
         with self._catalogue.kept(held) as kept:
             for one in kept:
-                _breathe(event.assoc)
                 if event.is_cancelled:
                     yield CANCELLED, None
                     return
@@ -214,18 +212,14 @@ def _unsigned_short(found: str) -> int | None:
     return value
 
 
-def _breathe(association: Association) -> None:
-    """Waits until the peer has taken what was sent: pynetdicom 3.0.4 queues without end."""
-    while association.is_established and association.dul.to_provider_queue.qsize() > _QUEUED:
-        time.sleep(0.002)
-
-
 def _dataset(held: Held) -> Dataset:
     """The object; where its file is gone or damaged, or holds another by now, one that fails to be sent and is named in
     the response.
     """
     try:
-        found = dcmread(held.path)
+        # Of a deflated one pydicom would look for them in the file as it is.
+        is_deflated = held.transfer_syntax_uid == DeflatedExplicitVRLittleEndian
+        found = dcmread(held.path, defer_size=None if is_deflated else _READ_WHEN_ENCODED)
         if found.SOPInstanceUID == held.sop_instance_uid:
             return found
         reason = "it holds another object"

@@ -101,7 +101,7 @@ class Gate:
         guard = association.dul.socket
         assert isinstance(guard, GuardedSocket)
         guard.messages.may_store = Right.STORE in peer.may
-        _serve_only_what_is_due(association, peer, guard)
+        _serve_only_what_is_due(association, peer)
         return None
 
     def peer(self, association: Association) -> Peer:
@@ -128,15 +128,14 @@ class Gate:
         self._on_rejected(peer, caller["calling_ae_title"], caller["host"], reason)
 
 
-def _serve_only_what_is_due(association: Association, peer: Peer, guard: GuardedSocket) -> None:
+def _serve_only_what_is_due(association: Association, peer: Peer) -> None:
     """Every request of an association passes `_serve_request` of pynetdicom 3.0.4, whatever service it is for."""
     serve = association._serve_request
 
     def serve_what_is_due(message: Any, context_id: int) -> None:
         needed = _NEEDED.get(type(message))
         if needed is None or needed in peer.may or not message.is_valid_request:
-            with guard.messages.serving():
-                return serve(message, context_id)
+            return serve(message, context_id)
         log.warning("not_authorised", peer=peer.name, asked_for=message.msg_type, right=needed.value)
         answer = type(message)()
         answer.MessageIDBeingRespondedTo = message.MessageID

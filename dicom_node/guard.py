@@ -16,12 +16,13 @@ import ssl
 import struct
 import threading
 import time
-from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from pynetdicom import evt
 from pynetdicom.association import Association
+from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.transport import AssociationSocket
 
 from dicom_node.messages import MOST_WAITING, Begin, Messages
@@ -30,7 +31,9 @@ _LARGEST_ASSOCIATE_REQUEST = 2**17  # 128 contexts of 20 transfer syntaxes need 
 _PDU_SLACK = 1024  # some toolkits count the maximum length without their own headers
 _HEADER = struct.Struct(">BBL")  # PS3.8 9.3: type, reserved, length
 _P_DATA_TF = 0x04
-_IDLE, _DATA_TRANSFER, _AWAITING_CLOSE = "Sta1", "Sta6", "Sta13"  # PS3.8 9.2.2
+_IDLE, _DATA_TRANSFER, _AWAITING_RELEASE, _AWAITING_CLOSE = "Sta1", "Sta6", "Sta7", "Sta13"  # PS3.8 9.2.2
+QUEUED = 32
+"""PDUs of data that wait to be sent; whoever makes the next waits until there are fewer."""
 _LOOK_AROUND = 0.1
 """Seconds between two looks whether pynetdicom wants to end; whatever else it wants wakes the thread."""
 _SHORTEST_STALL, _LONGEST_STALL = 0.025, 0.25
@@ -44,8 +47,8 @@ _QUICK_ACKNOWLEDGEMENT = getattr(socket, "TCP_QUICKACK", None)  # Linux
 
 @dataclass(frozen=True)
 class Limits:
-    """Largest data PDU and largest data set in bytes; seconds from the first byte of a PDU to its last, and for a TLS
-    hand-shake.
+    """Largest data PDU and largest data set in bytes; seconds from the first byte of a PDU to its last, in either
+    direction, and for a TLS hand-shake.
     """
 
     pdu: int
@@ -62,7 +65,7 @@ def install_guard(association: Association, limits: Limits, begin: Begin | None 
     stock = dul.socket
     assert stock is not None
     guard = GuardedSocket(stock, limits, Messages(association, limits.object, begin))
-    dul.to_provider_queue = _Waking(dul.to_provider_queue, guard.wake, dul)
+    dul.to_provider_queue = _Waking(dul.to_provider_queue, guard)
     dul.socket = guard
     dul._run_loop_delay = 0.0  # the guard waits instead
     association.bind(evt.EVT_CONN_CLOSE, lambda event: guard.done())
@@ -70,19 +73,28 @@ def install_guard(association: Association, limits: Limits, begin: Begin | None 
 
 
 class _Waking(queue.Queue[Any]):
-    """What is to be sent; its reader is woken, wherever it sleeps."""
+    """What is to be sent; its reader is woken, wherever it sleeps.
 
-    def __init__(self, waiting: queue.Queue[Any], wake: Callable[[], None], reader: threading.Thread) -> None:
+    Who sends faster than the peer takes waits here, so that an object on its way out costs no memory a second time.
+    """
+
+    def __init__(self, waiting: queue.Queue[Any], guard: GuardedSocket) -> None:
         super().__init__()
-        self._wake = wake
-        self._reader = reader
+        self._guard = guard
         while not waiting.empty():
             self.put(waiting.get())
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        dul = self._guard.assoc.dul
+        is_reader = threading.current_thread() is dul
+        if isinstance(item, P_DATA) and not is_reader:
+            with self.not_full:  # which `get` tells of
+                while len(self.queue) > QUEUED and dul.is_alive() and self._guard.may_wait:
+                    self.not_full.wait(_LOOK_AROUND)
         super().put(item, block, timeout)
-        if threading.current_thread() is not self._reader:
-            self._wake()
+        if not is_reader:
+            dul._idle_timer.restart()  # what is about to be said is no silence
+            self._guard.wake()
 
 
 class GuardedSocket(AssociationSocket):
@@ -123,6 +135,43 @@ class GuardedSocket(AssociationSocket):
         self._waker.close()
 
     @property
+    def may_wait(self) -> bool:
+        """Whether what is to be sent may wait: not when the connection is over, nor when the reader is waited for."""
+        return self.socket is not None and self._is_connected and not self.messages.answering
+
+    def cut(self) -> None:
+        """From any thread: nothing more comes or goes, and whoever waits for it is told at once."""
+        if (connection := self.socket) is not None:
+            with suppress(OSError):  # it is closed already
+                socket.socket.shutdown(connection, socket.SHUT_RDWR)  # TLS or not: no farewell that could block
+
+    def send(self, bytestream: bytes) -> None:
+        """All of it or the end of the connection, in place of pynetdicom's, which waits for each byte anew."""
+        try:
+            with memoryview(bytestream) as whole:
+                for begin in range(0, len(whole), self._longest_pdu):
+                    with whole[begin : begin + self._longest_pdu] as part:
+                        self._send_in_time(part)
+        except (OSError, ValueError) as error:  # ValueError: it was closed by another thread
+            self.messages.ended(error)
+            self.event_queue.put("Evt17")  # the transport connection is closed
+        else:
+            evt.trigger(self.assoc, evt.EVT_DATA_SENT, {"data": bytestream})
+
+    def _send_in_time(self, part: memoryview) -> None:
+        """Raises OSError when it takes long."""
+        deadline = time.monotonic() + self._pdu_timeout
+        sent = 0
+        while sent < len(part):
+            if self.socket is None:
+                raise ConnectionAbortedError("the connection is closed")
+            with part[sent:] as rest:
+                sent += self.socket.send(rest)
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the peer took {sent} of {len(part)} bytes in {self._pdu_timeout} s")
+        self.assoc.dul._idle_timer.restart()
+
+    @property
     def ready(self) -> bool:
         """Whether pynetdicom is to read a PDU.  Waits for one; takes the fragments of messages itself."""
         if not self.event_queue.empty():
@@ -134,9 +183,10 @@ class GuardedSocket(AssociationSocket):
         try:
             if self._start == self._end and not self._wait(0.0 if state == _AWAITING_CLOSE else _LOOK_AROUND):
                 return False
-            if state != _DATA_TRANSFER or not self._has(_HEADER.size) or self._buffer[self._start] != _P_DATA_TF:
+            takes = state in (_DATA_TRANSFER, _AWAITING_RELEASE)
+            if not takes or not self._has(_HEADER.size) or self._buffer[self._start] != _P_DATA_TF:
                 return True
-            self._take_messages()
+            self._take_messages(drop=state == _AWAITING_RELEASE)
         except (OSError, ValueError) as error:  # ValueError: it was closed by another thread
             self.messages.ended(error)
             self.event_queue.put("Evt17")  # the transport connection is closed
@@ -169,12 +219,29 @@ class GuardedSocket(AssociationSocket):
                     break
         if self.socket.fileno() not in found:
             return False
+        if isinstance(self.socket, ssl.SSLSocket) and not self._has_data(self.socket):
+            return False
         if self.messages.in_progress:
             self._note_stall(time.monotonic() - began)
         return True
 
-    def _take_messages(self) -> None:
-        """All fragments that are there, until something is to be answered."""
+    def _has_data(self, connection: ssl.SSLSocket) -> bool:
+        """Whether what came holds anything for us: session tickets and new keys do not (RFC 8446 4.6)."""
+        self._start = self._end = 0
+        connection.settimeout(0.0)
+        try:
+            self._end = connection.recv_into(self._view)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return False
+        finally:
+            connection.settimeout(self._pdu_timeout)
+        return True  # also at the end, which the next read finds again
+
+    def _take_messages(self, *, drop: bool) -> None:
+        """All fragments that are there, until something is to be answered.
+
+        drop: we have asked to release the association, and nobody waits for more.
+        """
         dul = self.assoc.dul
         while self._start < self._end and self._has(_HEADER.size):
             kind, _, length = _HEADER.unpack_from(self._buffer, self._start)
@@ -184,8 +251,9 @@ class GuardedSocket(AssociationSocket):
             if not self._has(_HEADER.size + length):
                 raise ConnectionAbortedError("the peer closed the connection in the middle of a PDU")
             begin = self._start + _HEADER.size
-            with self._view[begin : begin + length] as fragments:
-                self.messages.take(fragments)
+            if not drop:
+                with self._view[begin : begin + length] as fragments:
+                    self.messages.take(fragments)
             self._start = begin + length
             dul._idle_timer.restart()
             if not dul.to_provider_queue.empty():

@@ -22,10 +22,13 @@ from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
-from dicom_node.guard import Limits, install_guard
+from dicom_node.guard import GuardedSocket, Limits, install_guard
 from dicom_node.messages import Begin
 from dicom_node.peers import names_in
 from dicom_node.tls import Identity
+
+ABORTED_WITHIN = 1.0
+"""Seconds that an abort gets to reach its peer, behind what is on its way already."""
 
 log = structlog.get_logger(__name__)
 
@@ -86,7 +89,7 @@ class Listener:
         return self._server.accepting_at
 
     def stop(self, drain_timeout: float) -> None:
-        """Listen no more; after `drain_timeout` seconds abort what is still open."""
+        """Listen no more; after `drain_timeout` seconds abort what is still open, however slowly its peer reads."""
         # Past pynetdicom's own shutdown(), which expects the server in a list of the AE's.
         socketserver.BaseServer.shutdown(self._server)
         self._server.server_close()
@@ -94,8 +97,18 @@ class Listener:
         deadline = time.monotonic() + drain_timeout
         while self._server.active_associations and time.monotonic() < deadline:
             time.sleep(0.02)
-        for association in self._server.active_associations:
-            association.abort()
+        open_still = self._server.active_associations
+        aborting = [threading.Thread(target=association.abort, daemon=True) for association in open_still]
+        for thread in aborting:
+            thread.start()
+        deadline = time.monotonic() + ABORTED_WITHIN
+        for thread in aborting:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        for association in open_still:
+            if isinstance(guard := association.dul.socket, GuardedSocket):
+                guard.cut()
+        for thread in aborting:
+            thread.join()
 
 
 def _end_before_request(event: evt.Event) -> None:
@@ -138,6 +151,7 @@ class _Handler(RequestHandler):
 
 class _Server(ThreadedAssociationServer):
     daemon_threads = True
+    request_queue_size = 128  # all scanners of a hospital may call in the same second
     limits: Limits
     connections: tuple[int, int]
     begin: Begin

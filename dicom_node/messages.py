@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import struct
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,6 +23,7 @@ MOST_WAITING = 4
 """Messages not looked at yet; without asynchronous operations (PS3.7 D.3.3.3) a peer waits for answers."""
 _LARGEST_COMMAND = 2**16  # a command set has about 20 elements (PS3.7 E); 300 bytes are many
 _LARGEST_DATA_SET = 2**25  # of what is no C-STORE: a request to commit 100,000 instances needs about 20 MB
+_LARGEST_HELD = 2 * _LARGEST_DATA_SET  # whoever has its answer may ask again before all of the first is forgotten
 _ITEM = struct.Struct(">LB")  # PS3.8 9.3.5.1: length, context
 _ELEMENT = struct.Struct("<HHL")
 _US = struct.Struct("<H")
@@ -76,14 +77,18 @@ class Messages:
         """Whether the data set that comes belongs to a message for pynetdicom."""
         self._size = 0
         """Bytes of the object that comes."""
-        self._held = 0
-        """Bytes of the data set that comes for pynetdicom, and of those before it that wait to be looked at."""
+        self._context = 0
+        """Of the message that comes."""
+        self._held: deque[int] = deque()
+        """Bytes of the data sets for pynetdicom: of the one that comes, and of those before it that are not yet served.
+        """
+        self.answering = False
+        """Whether an answer waits until a message of ours has been put into the queue."""
         self._served = 0
         self._served_lock = threading.Lock()
         self._whole_messages = threading.Lock()
         self._keep_messages_whole()
-        if association.is_requestor:
-            self._count_what_is_served()
+        self._count_what_is_served()
 
     @property
     def in_progress(self) -> bool:
@@ -115,19 +120,11 @@ class Messages:
         log.warning("connection_ended", host=self._association.remote["address"], reason=str(error))
         self.abandon()
 
-    @contextmanager
-    def serving(self) -> Iterator[None]:
-        """While a message of the peer is answered; for N-EVENT-REPORT pynetdicom 3.0.4 starts a thread each."""
-        with self._served_lock:
-            self._served += 1
-        try:
-            yield
-        finally:
-            with self._served_lock:
-                self._served -= 1
-
     def _fragment(self, context: int, control: int, fragment: memoryview) -> None:
         last = bool(control & _LAST)
+        if self.in_progress and context != self._context:
+            raise ConnectionAbortedError(f"a fragment came in context {context}, its message in {self._context}")
+        self._context = context
         if control & _COMMAND:
             if self._object is not None or self._passing:
                 raise ConnectionAbortedError("a command came in the middle of a data set")
@@ -144,8 +141,9 @@ class Messages:
             if last:
                 self._finish(self._object)
         elif self._passing:
-            self._held += len(fragment)
-            self._require(self._held, _LARGEST_DATA_SET)
+            self._held[-1] += len(fragment)
+            self._require(self._held[-1], _LARGEST_DATA_SET)
+            self._require(sum(self._held), _LARGEST_HELD)
             self._passing = not last
             self._pass_on(context, control, bytes(fragment))
         else:
@@ -163,6 +161,8 @@ class Messages:
         if field != _C_STORE_RQ or self._begin_to_take is None:
             self._refuse_more()
             self._passing = data_set_type != _NO_DATA_SET
+            if self._passing:
+                self._held.append(0)
             self._pass_on(context, _COMMAND | _LAST, command)
             return
         accepted = self._association._accepted_cx.get(context)
@@ -184,7 +184,9 @@ class Messages:
         status, comment = complete.taking.finish()
         self._object, self._size = None, 0
         answer = _store_response(complete.elements, status, comment)
+        self.answering = True  # on the thread that empties the queue: who holds the lock must not wait for that now
         with self._whole_messages:
+            self.answering = False
             for fragment in _fragments(complete.context, answer, self._association.dimse.maximum_pdu_size):
                 self._association.dul.send_pdu(fragment)
 
@@ -198,18 +200,23 @@ class Messages:
         association = self._association
         # Of answers to us the guard reads no more than are looked at.
         waiting = self._served + (0 if association.is_requestor else association.dimse.msg_queue.qsize())
-        if waiting == 0:
-            self._held = 0
-        elif waiting > MOST_WAITING:
+        while len(self._held) > waiting:
+            self._held.popleft()
+        if waiting > MOST_WAITING:
             raise ConnectionAbortedError(f"{waiting} messages came without waiting for an answer")
 
     def _count_what_is_served(self) -> None:
-        """Of requests over an association of ours; `dicom_node.gate` does it for those of peers."""
+        """Whatever service it is for: a request of the peer passes `_serve_request` of pynetdicom 3.0.4."""
         serve = self._association._serve_request
 
         def counted(message: Any, context_id: int) -> None:
-            with self.serving():
+            with self._served_lock:
+                self._served += 1
+            try:
                 serve(message, context_id)
+            finally:
+                with self._served_lock:
+                    self._served -= 1
 
         self._association._serve_request = counted  # type: ignore[method-assign,assignment]  # there is no other place for it
 

@@ -23,7 +23,7 @@ from pynetdicom.association import Association
 from pynetdicom.presentation import build_context
 
 from demo.archive import Archive
-from dicom_node.answer import Answerer, _breathe, _dataset, _read
+from dicom_node.answer import Answerer, _dataset, _read
 from dicom_node.call import Destination, SendSettings, associate
 from dicom_node.catalogue import Catalogue
 from dicom_node.checkpoint import install_checkpoint
@@ -525,24 +525,6 @@ def get(
     answers = list(association.send_c_get(query, model))
     association.release()
     return got, *answers[-1]
-
-
-def test_a_peer_that_does_not_read_is_waited_for() -> None:
-    """pynetdicom queues answers without end; here the next is made when most of those before have gone."""
-
-    class Queue:
-        def __init__(self) -> None:
-            self.sizes = [1000, 500, 32]
-
-        def qsize(self) -> int:
-            return self.sizes.pop(0)
-
-    association = SimpleNamespace(is_established=True, dul=SimpleNamespace(to_provider_queue=Queue()))
-    _breathe(association)  # type: ignore[arg-type]  # all of an association that is looked at
-    assert association.dul.to_provider_queue.sizes == []
-    association = SimpleNamespace(is_established=False, dul=SimpleNamespace(to_provider_queue=Queue()))
-    _breathe(association)  # type: ignore[arg-type]
-    assert len(association.dul.to_provider_queue.sizes) == 3, "nobody is waited for who has gone"
 
 
 @pytest.mark.dcmtk

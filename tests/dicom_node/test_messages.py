@@ -56,6 +56,7 @@ class Line:
             _accepted_cx={CONTEXT: context},
             dimse=self.dimse,
             dul=SimpleNamespace(send_pdu=self.sent.append),
+            _serve_request=lambda message, context_id: None,
             remote={"address": "192.0.2.1"},
         )
         self.messages = Messages(association, largest, self._begin)
@@ -65,9 +66,9 @@ class Line:
         self.objects.append((request, Object()))
         return self.objects[-1][1]
 
-    def hear(self, *items: tuple[int, bytes]) -> None:
+    def hear(self, *items: tuple[int, bytes], context: int = CONTEXT) -> None:
         """One PDU with these items: message control header and fragment."""
-        pdu = b"".join(struct.pack(">LBB", len(content) + 2, CONTEXT, control) + content for control, content in items)
+        pdu = b"".join(struct.pack(">LBB", len(content) + 2, context, control) + content for control, content in items)
         self.messages.take(memoryview(pdu))
 
     @property
@@ -149,6 +150,12 @@ def test_a_request_without_a_data_set_is_answered() -> None:
     assert line.objects[0][1].content == b""
 
 
+def a_query() -> bytes:
+    """The command set of a C-FIND request (PS3.7 E.1), as far as it is looked at."""
+    numbers = {0x0100: 0x0020, 0x0110: 1, 0x0800: 0x0001}
+    return b"".join(struct.pack("<HHLH", 0, element, 2, number) for element, number in numbers.items())
+
+
 @pytest.mark.parametrize(
     ("items", "reason"),
     [
@@ -170,6 +177,34 @@ def test_what_has_no_place_ends_the_association(items: list[tuple[int, bytes]], 
         line.hear(last)
     line.messages.ended(caught.value)
     assert all(object_.is_abandoned for _, object_ in line.objects)
+
+
+@pytest.mark.parametrize(
+    ("begun", "control"), [((0x01, command()[:20]), 0x03), ((0x03, command()), 0x02), ((0x03, a_query()), 0x02)]
+)
+def test_a_message_that_changes_its_context_ends_the_association(begun: tuple[int, bytes], control: int) -> None:
+    """Or a small object would be judged by the transfer syntax of another context than it came in."""
+    line = Line()
+    line.hear(begun)
+    with pytest.raises(ConnectionAbortedError, match=f"context {CONTEXT + 2}, its message in {CONTEXT}"):
+        line.hear((control, b"data"), context=CONTEXT + 2)
+
+
+def test_large_requests_one_after_another_are_served_and_many_at_once_are_not() -> None:
+    """Whoever has its answer may ask again, although the thread that answered has not come to its end."""
+    line = Line(largest=10**9)
+    fragment = bytes(20 * 10**6)
+    for _ in range(3):
+        line.messages._served = 1  # the one before
+        line.hear((0x03, a_query()))
+        line.hear((0x02, fragment))
+    line.messages._served = 2
+    line.hear((0x03, a_query()))
+    line.hear((0x02, fragment))
+    line.messages._served = 3
+    line.hear((0x03, a_query()))
+    with pytest.raises(ConnectionAbortedError, match="grows beyond"):
+        line.hear((0x02, fragment))
 
 
 @pytest.mark.parametrize("pdu", [b"\0", b"\0\0\0\1\3", b"\0\0\0\0\3\3", b"\xff\xff\xff\xff\3\3abc"])

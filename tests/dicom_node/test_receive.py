@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -34,11 +35,13 @@ from pydicom.uid import (
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_messages import C_STORE_RQ
-from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.dimse_primitives import C_ECHO, C_STORE
+from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.presentation import build_context
 
 from dicom_node.call import SendSettings
 from dicom_node.checkpoint import install_checkpoint
+from dicom_node.guard import QUEUED
 from dicom_node.identity import VERIFICATION
 from dicom_node.receive import Receiver, ReceiveSettings, Stored
 from dicom_node.send import send
@@ -468,6 +471,31 @@ def test_stop_waits_for_a_sender_then_aborts_it_and_frees_the_port(tmp_path: Pat
         again.stop()
 
 
+def test_stop_waits_for_nobody_who_does_not_read(tmp_path: Path) -> None:
+    """What waits for a workstation that has fallen asleep in a retrieve must not keep the node from its end."""
+    patient = ReceiveSettings(port=0, drain_timeout=0.1, pdu_timeout=120.0)
+    with running_node(tmp_path, patient) as node, associated(node.receiver.port) as association:
+        [ours] = node.receiver._listeners[False]._server.active_associations
+        fragment = P_DATA()
+        fragment.presentation_data_value_list.append((1, b"\2" + bytes(10**6)))
+
+        def serve(message: object, context_id: int) -> None:
+            while ours.dul.is_alive():
+                ours.dul.send_pdu(fragment)
+
+        ours._serve_request = serve  # type: ignore[method-assign,assignment]  # a retrieve, on the association's thread
+        asleep: Any = association.dul
+        asleep._is_transport_event = lambda: False
+        echo = C_ECHO()
+        echo.MessageID, echo.AffectedSOPClassUID = 1, UID(VERIFICATION)
+        association.dimse.send_msg(echo, association.accepted_contexts[1].context_id or 0)
+        wait_until(lambda: ours.dul.to_provider_queue.qsize() > QUEUED, "nothing goes any more")
+        stopping = threading.Thread(target=node.receiver.stop, daemon=True)
+        stopping.start()
+        wait_until(lambda: not stopping.is_alive(), "it has stopped")
+        del asleep._is_transport_event
+
+
 def test_port_probes_lock_nobody_out(tmp_path: Path) -> None:
     """A monitor connects and closes; pynetdicom alone keeps a place for each until the association timeout."""
     patient = ReceiveSettings(port=0, maximum_associations=3, association_timeout=300.0, drain_timeout=1.0)
@@ -525,6 +553,7 @@ def test_an_implicit_sender_is_stored_as_it_sent(node: Node, tmp_path: Path) -> 
 _RECEIVER = """
 import sys, time
 from pathlib import Path
+from typing import Any
 from dicom_node.receive import Receiver, ReceiveSettings
 from dicom_node.spool import Spool
 receiver = Receiver(ReceiveSettings(port=0), Spool(Path(sys.argv[1])), lambda stored: None, lambda refused: None)
