@@ -24,6 +24,7 @@ from dicom_node.errors import NodeError
 from dicom_node.migrations import copy_online
 from dicom_node.pseudonym import KEY_FILE
 from dicom_node.rebuild import DATABASE, LEDGER
+from dicom_node.spool import sync
 
 MARK = "qsm-node-backup"
 """A file by which a folder is known as a backup of ours, in which we may delete."""
@@ -157,11 +158,7 @@ def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{target.name}.part")
     shutil.copy2(source, part)
-    descriptor = os.open(part, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(part)
     part.replace(target)
 
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+import structlog
+
 from dicom_node.store import Store
 
 MOST_WAITING = 10_000
@@ -22,6 +24,9 @@ MOST_STRANGERS = 200
 """Rows of callers who were rejected: whoever reaches the port can claim any title."""
 MOST_KNOWN = 1000
 """Rows of those who were accepted: without a [[peer]] that is whoever reaches the port, too."""
+
+
+log = structlog.get_logger(__name__)
 
 
 class Event(StrEnum):
@@ -85,7 +90,7 @@ class Contacts:
         self._store = store
         self._waiting: deque[Contact] = deque()
         self._lock = threading.Lock()
-        self._lost = 0
+        self._lost = self._told_lost = 0
 
     def take(self, contact: Contact) -> None:
         """Never blocks and never raises: it is called while an association is negotiated."""
@@ -98,6 +103,9 @@ class Contacts:
     def __call__(self) -> None:
         with self._lock:
             waiting, self._waiting = list(self._waiting), deque()
+            lost, self._told_lost = self._lost - self._told_lost, self._lost
+        if lost:
+            log.warning("contacts_not_written", contacts=lost, why="they came faster than they were written down")
         if not waiting:
             return
         try:

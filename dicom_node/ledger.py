@@ -10,7 +10,6 @@ same UIDs, an image is sent to an archive that has it.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 
 import structlog
 
-from dicom_node.spool import write_durably
+from dicom_node.spool import sync, write_durably
 from dicom_node.store import Store
 
 EVERY = 5.0
@@ -75,7 +74,7 @@ class Ledger:
         part.unlink(missing_ok=True)
         write_durably(part, json.dumps(vars(page)).encode())
         part.replace(path)
-        _sync(self._folder)
+        sync(self._folder)
 
 
 def pages(folder: Path) -> Iterator[Page]:
@@ -91,11 +90,3 @@ def pages(folder: Path) -> Iterator[Page]:
             log.error("page_not_read", path=str(path), error=str(error))
             continue
         yield page
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

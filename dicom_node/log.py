@@ -76,5 +76,5 @@ def configure(style: Literal["console", "json"] = "console", level: str = "info"
     )
 
 
-def _exception(error: ExcInfo) -> str:
-    return trace(error[1])
+def _exception(exc_info: ExcInfo) -> str:
+    return trace(exc_info[1])

@@ -112,7 +112,7 @@ class Spool:
             self.quarantine_folder,
         ):
             folder.mkdir(parents=True, exist_ok=True)
-        _sync_folder(root)
+        sync(root)
         self.swept = self._sweep()
         self._paths = {path.stem: path for path in self.images()}
         """Hash of instance → file, over all studies: a UID is one object whatever study it claims to be in."""
@@ -163,8 +163,8 @@ class Spool:
         note.unlink(missing_ok=True)  # of a crash between the note and the move, or of the same file before
         write_durably(note, json.dumps({"reason": reason, "received_at": received_at}, indent=1).encode() + b"\n")
         path.replace(target)
-        _sync_folder(self.unreadable)
-        _sync_folder(path.parent)
+        sync(self.unreadable)
+        sync(path.parent)
         return target
 
     def remove(self, path: Path, unchanged_since: int) -> bool:
@@ -257,13 +257,13 @@ class Spool:
             if received.part is None:
                 write_durably(part, meta, received.encoded)
             else:
-                _sync(part)
+                sync(part)
             try:
                 part.replace(path)
             except FileNotFoundError:  # the folder was empty, and has just been swept
                 self._make_durable_folder(path.parent)
                 part.replace(path)
-            _sync_folder(path.parent)
+            sync(path.parent)
         except OSError as error:
             part.unlink(missing_ok=True)
             if error.errno in _FULL:
@@ -280,7 +280,7 @@ class Spool:
             except FileExistsError:
                 if folder in self._durable_folders:
                     return
-            _sync_folder(folder.parent)
+            sync(folder.parent)
             self._durable_folders.add(folder)
 
     def refusal(self, size: int = 0) -> str:
@@ -374,16 +374,9 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Waits until the disk has a file, or the names in a folder."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:

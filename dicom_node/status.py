@@ -15,6 +15,7 @@ from typing import Any
 
 from dicom_node import survey
 from dicom_node.contacts import callers
+from dicom_node.holdings import Holdings
 from dicom_node.states import State
 from dicom_node.store import Store
 from dicom_node.survey import SECTIONS, Line, Section
@@ -62,6 +63,7 @@ def status(
             asdict(target) | {"silent_for": target.is_silent_for(now)}
             for target in survey.targets(store, survey.destinations(store))
         ],
+        "removed": [asdict(removal) for removal in Holdings(store).removals()],
         "callers": [asdict(caller) for caller in callers(store)],
         "foreign": [{"reason": reason, "count": count} for reason, count in survey.foreign(store)],
         "quarantine": [
@@ -98,6 +100,15 @@ def _lines(found: dict[str, Any], now: float, width: int) -> Iterator[str]:
     if called := found["callers"]:
         yield ""
         yield from table(_CALLERS, [_caller(caller, now) for caller in called[:NEWEST_CALLERS]], width)
+    if removed := found["removed"]:
+        size, files = (sum(entry[what] for entry in removed) for what in ("bytes", "files"))
+        last = removed[-1]
+        yield ""
+        yield from wrapped(
+            f"removed so far: {files} files, {size / 2**30:.1f} GiB; {age(now - last['at'])} ago the last: "
+            f"{last['reason']}",
+            width,
+        )
     if found["foreign"]:
         yield ""
         yield f"left alone: {sum(entry['count'] for entry in found['foreign'])} series or acquisitions"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from dicom_node import contacts
 from dicom_node.contacts import Contact, Contacts, Event, callers
@@ -63,12 +64,15 @@ def test_a_database_that_takes_nothing_loses_nothing_until_there_is_too_much(
     for number in range(3):
         kept.take(Contact(Event.OPENED, "", f"MR{number}", "10.1.2.3", float(number)))
     store.database.execute("ALTER TABLE callers RENAME TO elsewhere")
-    with pytest.raises(Exception, match="callers"):
+    with capture_logs() as told, pytest.raises(Exception, match="callers"):
         kept()
     store.database.execute("ALTER TABLE elsewhere RENAME TO callers")
-    kept()
+    with capture_logs() as later:
+        kept()
+    assert not later
     assert {caller.ae_title for caller in callers(store)} == {"MR0", "MR1"}
     assert kept.lost == 1
+    assert [entry["contacts"] for entry in told if entry["event"] == "contacts_not_written"] == [1]
 
 
 def test_the_receiver_tells_of_everybody_who_calls(tmp_path: Path) -> None:

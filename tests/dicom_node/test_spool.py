@@ -107,7 +107,7 @@ def test_a_removed_study_can_come_again(tmp_path: Path, monkeypatch: pytest.Monk
     _, path = spool.keep(received(mr_image(1)))
     shutil.rmtree(path.parent)
     synced: list[Path] = []
-    monkeypatch.setattr("dicom_node.spool._sync_folder", synced.append)
+    monkeypatch.setattr("dicom_node.spool.sync", synced.append)
     assert spool.keep(received(mr_image(1))) == (Kept.NEW, path)
     assert synced == [spool.images_folder, path.parent]
     assert spool.keep(received(mr_image(2)))[0] is Kept.NEW

@@ -10,6 +10,7 @@ import pytest
 from dicom_node.commands import main
 from dicom_node.commands import status as command
 from dicom_node.contacts import Contact, Contacts, Event
+from dicom_node.holdings import Holdings, Removal
 from dicom_node.outbox import Outbox, Result
 from dicom_node.states import State
 from dicom_node.status import LOW_SPACE, NEWEST_DONE, in_words, status
@@ -36,6 +37,16 @@ def test_a_disk_that_is_nearly_full_is_told(state_folder: Path) -> None:
     for free, warned in ((LOW_SPACE - 1, True), (LOW_SPACE, False)):
         found["node"]["free_bytes"] = free
         assert ("make room" in in_words(found, 0)) == warned
+
+
+def test_what_was_removed_is_told_in_sum(state_folder: Path) -> None:
+    kept = Holdings(Store(state_folder / "node.db"))
+    kept.write_down(Removal(10.0, "result", "1.2", 1, 3, 2**30, "finished for more than 14 days"))
+    kept.write_down(Removal(40.0, "delivered", "1.2", None, 4, 2**31, "delivered for over 30 days"))
+    found = status(state_folder, 100.0)
+    assert [entry["files"] for entry in found["removed"]] == [3, 4]
+    said = " ".join(in_words(found, 100.0).split())
+    assert "removed so far: 7 files, 3.0 GiB; 60 s ago the last: delivered for over 30 days" in said
 
 
 def test_what_was_not_taken_is_told_with_its_reason(state_folder: Path) -> None:
