@@ -125,7 +125,11 @@ def planes(volume: NDArray[np.floating], window: tuple[float, float], head: Simu
         size = (round(plane.shape[1] * width), round(plane.shape[0] * height))
         shown.append(np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.NEAREST)))
     tallest = max(plane.shape[0] for plane in shown)
-    return np.hstack([np.pad(plane, ((0, tallest - plane.shape[0]), (0, 0))) for plane in shown])
+    nothing = round(255 * np.clip(-window[0] / (window[1] - window[0]), 0, 1))
+    rows = [(tallest - plane.shape[0], plane) for plane in shown]
+    return np.hstack(
+        [np.pad(plane, ((more // 2, more - more // 2), (0, 0)), constant_values=nothing) for more, plane in rows]
+    )
 
 
 def timed(acquisition: Acquisition, recipe: Recipe) -> tuple[Maps, float, float, float]:
