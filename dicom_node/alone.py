@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from dicom_node.errors import NodeError
 
@@ -52,3 +52,16 @@ def alone_in(state_folder: Path) -> Iterator[Callable[[dict[str, float]], None]]
 
         yield tell
         lock.truncate(0)
+
+
+def process(lock_file: Path) -> dict[str, Any]:
+    """Who serves the folder, if anybody holds its lock."""
+    if not lock_file.is_file():
+        return {"running": False}
+    with lock_file.open() as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            content = lock.read().strip()
+            return {"running": True, "pid": None, "port": None} | (json.loads(content) if content else {})
+    return {"running": False}

@@ -6,14 +6,13 @@ It stays on the machine: a peer's own words are shown, which may quote a patient
 
 from __future__ import annotations
 
-import fcntl
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from dicom_node import survey
+from dicom_node.alone import LOCK_FILE, process
 from dicom_node.contacts import callers
 from dicom_node.holdings import Holdings
 from dicom_node.states import State
@@ -54,7 +53,7 @@ def status(
             "free_bytes": disk.free,
             "size_bytes": disk.size,
             "minimum_free_bytes": minimum_free_bytes,
-            **process(state_folder / "node.lock"),
+            **process(state_folder / LOCK_FILE),
         },
         "queue": {"length": len(ready), "oldest": max((now - line.changed_at for line in ready), default=0.0)},
         "counts": {state.value: count for state, count in survey.counts(store).items()},
@@ -196,16 +195,3 @@ def _job(line: Line, now: float) -> dict[str, Any]:
             for delivery in line.deliveries
         },
     }
-
-
-def process(lock_file: Path) -> dict[str, Any]:
-    """Who serves the folder, if anybody holds its lock."""
-    if not lock_file.is_file():
-        return {"running": False}
-    with lock_file.open() as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            content = lock.read().strip()
-            return {"running": True, "pid": None, "port": None} | (json.loads(content) if content else {})
-    return {"running": False}

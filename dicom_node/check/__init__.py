@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dicom_node import exchange
+from dicom_node.alone import process
 from dicom_node.check.certificate import certificate
 from dicom_node.check.finding import Finding
 from dicom_node.check.machine import memory, port, state_folder
@@ -12,7 +13,6 @@ from dicom_node.check.neighbours import neighbours
 from dicom_node.config import Config, recipe_file
 from dicom_node.errors import NodeError
 from dicom_node.reconstruct import check_device, read_recipe
-from dicom_node.status import process
 from dicom_node.table import Column, table
 from dicom_node.tls import UnusableCertificate
 

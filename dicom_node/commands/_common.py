@@ -28,6 +28,6 @@ def time_of(state_folder: Path) -> float:
     """Seconds since the epoch as the node that serves there counts them: its clock goes on evenly where the machine's
     was set, and what is asked for at once must not lie in its future.
     """
-    from dicom_node.status import process
+    from dicom_node.alone import process
 
     return time.time() + float(process(state_folder / "node.lock").get("clock_ahead", 0.0))

@@ -154,7 +154,8 @@ def test_a_backup_of_a_busy_node_serves_elsewhere(
     before = a_config(tmp_path / "one", archive, dead)
     with serving(before, monkeypatch) as daemon:
         send(a_study(tmp_path), daemon)
-        wait_until(lambda: len(archive.paths) == 2, "the living archive has it", 60)
+        written = "the living archive has it, and that is written down"
+        wait_until(lambda: sum(row.outcome == "stored" for row in daemon._outbox.of(1)) == 2, written, 60)
         assert back_up(before.node.state_folder, tmp_path / "two" / "state", None).copied
     after = a_config(tmp_path / "two", archive, dead)
     with dead, serving(after, monkeypatch) as daemon:
