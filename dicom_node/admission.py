@@ -296,11 +296,11 @@ def _require_pixels(header: _Header, skeleton: Skeleton, transfer_syntax: UID, m
                 CANNOT_UNDERSTAND, f"Pixel Data has {pixels.items} fragments for {frames} frames: truncated"
             )
         for fragment in skeleton.fragments(_SIZE_WITHIN):
-            size = size_of(fragment)
-            if size is not None and size != (sizes["Rows"], sizes["Columns"]):
+            found = size_of(fragment)
+            if found is not None and found != (sizes["Rows"], sizes["Columns"]):
                 raise NotAdmitted(
                     CANNOT_UNDERSTAND,
-                    f"a compressed frame is {size[0]} x {size[1]}, expected {sizes['Rows']} x {sizes['Columns']}",
+                    f"a compressed frame is {found[0]} x {found[1]}, expected {sizes['Rows']} x {sizes['Columns']}",
                 )
     elif pixels.length is not None and pixels.length < expected:
         raise NotAdmitted(

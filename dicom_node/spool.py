@@ -1,6 +1,6 @@
 """The spool: received objects as files.  The files are the truth; every index can be made anew from them.
 
-    receiving/<random>.part                        being written; swept at start-up
+    receiving/<number>.part                        being written; swept at start-up
     images/<hash of study>/<hash of instance>.dcm  what was acknowledged
     conflicts/<hash of instance>/<digest>.dcm      acknowledged too: the same UID with other content
     unreadable/<hash of instance>-<digest>.dcm     acknowledged too, but not readable as DICOM; why stands in .json
@@ -104,6 +104,9 @@ class Spool:
         self._quarantine_lock = threading.Lock()
         self._folders_lock = threading.Lock()
         self._durable_folders: set[Path] = set()
+        self._settled: set[Path] = set()
+        """Folders of which this process knows that the disk has all names."""
+        made = [folder for folder in (root, *root.parents) if not folder.exists()]
         for folder in (
             self.receiving,
             self.images_folder,
@@ -112,7 +115,8 @@ class Spool:
             self.quarantine_folder,
         ):
             folder.mkdir(parents=True, exist_ok=True)
-        sync(root)
+        for folder in (root, *(folder.parent for folder in made)):
+            sync(folder)
         self.swept = self._sweep()
         self._paths = {path.stem: path for path in self.images()}
         """Hash of instance → file, over all studies: a UID is one object whatever study it claims to be in."""
@@ -143,11 +147,14 @@ class Spool:
                 self._paths[instance] = path
                 return Kept.NEW, path
             digest = hashlib.sha256(received.encoded).hexdigest()
+            self._settle(existing.parent)
             if digest == data_set_digest(existing):
                 os.utime(existing)  # whoever has just decided to remove it sees that it came again
                 return Kept.REPEATED, existing
             aside = self.conflicts / instance / f"{digest}.dcm"
-            if not aside.exists():
+            if aside.exists():
+                self._settle(aside.parent)
+            else:
                 self._write(aside, received)
             return Kept.CONFLICT, aside
 
@@ -264,6 +271,7 @@ class Spool:
                 self._make_durable_folder(path.parent)
                 part.replace(path)
             sync(path.parent)
+            self._settled.add(path.parent)
         except OSError as error:
             part.unlink(missing_ok=True)
             if error.errno in _FULL:
@@ -271,6 +279,13 @@ class Spool:
                     f"no room for {len(received.encoded)} bytes in {self.root}: {error.strerror}"
                 ) from error
             raise
+
+    def _settle(self, folder: Path) -> None:
+        """Before what lies there is acknowledged again: whoever named it may have been killed before the disk knew."""
+        if folder not in self._settled:
+            sync(folder.parent)
+            sync(folder)
+            self._settled.add(folder)
 
     def _make_durable_folder(self, folder: Path) -> None:
         """Also waits for the other thread that is making it: a file is not durable before its folder is."""

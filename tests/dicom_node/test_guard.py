@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pynetdicom import AE
@@ -153,8 +154,9 @@ def test_whoever_sends_much_waits_until_the_peer_has_taken_it(guarded: tuple[Gua
 def test_a_message_of_ours_is_no_silence(guarded: tuple[GuardedSocket, socket.socket]) -> None:
     """A retrieve may last longer than the idle time-out, and its last answer comes while the clock is looked at."""
     guard, _ = guarded
-    timer = guard.assoc.dul._idle_timer
-    for speak in (lambda: guard.assoc.dul.send_pdu(P_DATA()), lambda: guard.send(b"x")):
+    timer: Any = guard.assoc.dul._idle_timer
+    fragment = P_DATA()
+    for speak in (lambda: guard.assoc.dul.send_pdu(fragment), lambda: guard.send(b"x")):
         timer.timeout = 0.01
         timer.restart()
         wait_until(lambda: timer.expired, "nobody has said anything")

@@ -199,6 +199,27 @@ def test_nothing_is_named_before_it_is_durable(tmp_path: Path, monkeypatch: pyte
     assert steps[-3:] == ["fsync .part", "rename", "fsync folder"]
 
 
+def test_what_comes_again_after_a_kill_is_durable_before_it_is_acknowledged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The name may have been given right before the kill, and be lost with the power after it came again."""
+    root = tmp_path / "state" / "spool"
+    synced: list[Path] = []
+    monkeypatch.setattr("dicom_node.spool.sync", synced.append)
+    spool = Spool(root)
+    assert {tmp_path, tmp_path / "state", root} <= set(synced), "the folders that were made"
+    _, first = spool.keep(received(mr_image()))
+    _, other = spool.keep(received(mr_image(pixel=9)))
+    for image, path in ((mr_image(), first), (mr_image(pixel=9), other)):
+        spool = Spool(root)
+        synced.clear()
+        assert spool.keep(received(image))[1] == path
+        assert {path.parent, path.parent.parent} <= set(synced)
+        synced.clear()
+        spool.keep(received(image))
+        assert synced == [], "once is enough"
+
+
 def test_many_threads_with_the_same_and_with_other_objects(tmp_path: Path) -> None:
     spool = Spool(tmp_path)
     objects = [received(mr_image(number, pixel=pixel)) for number in range(10) for pixel in (0, 0, 0, 5)]
