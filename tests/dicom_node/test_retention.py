@@ -282,6 +282,22 @@ def test_what_a_scanner_asks_about_stays_and_what_it_was_told_is_kept_has_its_wh
     assert house.store.rows("SELECT * FROM pledges") == []
 
 
+def test_what_was_asked_of_archives_is_forgotten_with_the_results(house: House) -> None:
+    house.take(1)
+    job = house.job(State.SENT, 1)
+    for uid, answered_at in (("1", house.clock()), ("2", None)):
+        house.store.database.execute(
+            "INSERT INTO transactions (transaction_uid, job, destination, asked_at, given_up_at, answered_at) "
+            "VALUES (?, ?, 'pacs', 0, 0, ?)",
+            [uid, job, answered_at],
+        )
+    house.clock.now += 8 * DAY
+    house.sweep(results=0)
+    assert len(house.store.rows("SELECT * FROM transactions")) == 2
+    house.sweep(results=7)
+    assert [row["transaction_uid"] for row in house.store.rows("SELECT * FROM transactions")] == ["2"]
+
+
 def test_an_image_of_a_delivered_and_a_failed_job_is_not_needed_for_ever(house: House) -> None:
     house.take(1)
     house.job(State.SENT, 1, key="a")
