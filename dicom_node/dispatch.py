@@ -139,10 +139,9 @@ class Dispatch:
         for job in self._store.jobs(State.RECONSTRUCTING):
             if job.id not in self.running and (job.lease_until or 0) < now:
                 self._hand_back(job, "its lease ended without an answer")
-        for job in self._store.jobs(State.READY):
-            if job.attempts >= self._settings.attempts:
-                reason = f"begun {job.attempts} times without an end: {job.reason}"
-                self._store.advance(job.id, State.READY, State.FAILED, now, reason)
+        for job in self._store.exhausted(self._settings.attempts):
+            reason = f"begun {job.attempts} times without an end: {job.reason}"
+            self._store.advance(job.id, State.READY, State.FAILED, now, reason)
         self._give_out(now)
 
     def _stop_cancelled(self) -> None:

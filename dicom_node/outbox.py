@@ -67,17 +67,32 @@ class Outbox:
     def register(self, job: Job, results: Sequence[Result], destinations: Sequence[str], now: float) -> bool:
         """Makes the rows of a reconstructed job and moves it to sending, both or neither.
 
-        Rows of an earlier run of the same job are replaced: its files are gone.  Its attempts are forgotten: they led
-        to a result, and should that get lost the job begins anew.
+        Rows of an earlier run of the same job are replaced, as its files are gone, but for what a destination has
+        stored under the same UID, which is not sent again; a job that was still to go somewhere goes nowhere else.
+        Its attempts are forgotten: they led to a result, and should that get lost the job begins anew.
         """
+        before = self.of(job.id)
+        known = {row.destination for row in before} & set(destinations)
+        if known and any(row.outcome == "pending" for row in before):
+            destinations = [name for name in destinations if name in known]
+        made = json.dumps([result.sop_instance_uid for result in results])
         with self._store.transaction() as database:
             if not self._store.advance(job.id, State.RECONSTRUCTED, State.SENDING, now):
                 return False
             self._store.forget_attempts(job.id)
-            database.execute("DELETE FROM deliveries WHERE job = ?", [job.id])
+            database.execute(
+                """DELETE FROM deliveries WHERE job = ? AND
+                    (outcome <> 'stored' OR sop_instance_uid NOT IN (SELECT value FROM json_each(?)))""",
+                [job.id, made],
+            )
+            database.conn.executemany(
+                "UPDATE deliveries SET path = ? WHERE job = ? AND sop_instance_uid = ?",
+                [(str(result.path), job.id, result.sop_instance_uid) for result in results],
+            )
             database.conn.executemany(
                 """INSERT INTO deliveries (job, destination, sop_instance_uid, path, due_at, changed_at, sop_class_uid,
-                    commitment) VALUES (?, ?, ?, ?, ?, ?, ?, ?)""",
+                    commitment) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+                ON CONFLICT (job, destination, sop_instance_uid) DO NOTHING""",
                 [
                     (
                         *(job.id, destination, result.sop_instance_uid, str(result.path), now, now),

@@ -334,6 +334,11 @@ class Store:
         )
         return [_as_job(row) for row in found]
 
+    def exhausted(self, ceiling: int) -> list[Job]:
+        """Those that are ready and have been begun as often as is allowed."""
+        found = self.rows("SELECT * FROM jobs WHERE state = 'ready' AND attempts >= :ceiling", {"ceiling": ceiling})
+        return [_as_job(row) for row in found]
+
     def claim(self, now: float, lease: float, ceiling: int, *, only: int | None = None) -> Job | None:
         """Takes the first in the queue for reconstruction, for `lease` seconds, at most `ceiling` times.
 

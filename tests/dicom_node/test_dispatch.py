@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from dicom_node.cleanup import make_anew
 from dicom_node.config import recipe_file
 from dicom_node.dispatch import MOST_ENDS, NODE_ENDED, Dispatch
 from dicom_node.errors import Contradicted, NotConvertible
@@ -377,6 +378,26 @@ def test_images_that_are_gone_fail_the_job_by_name(line: Line) -> None:
     line.dispatch()
     assert (line.state(job), line.dispatch.running) == (State.FAILED, frozenset())
     assert "1 of its 2 images are gone" in the_job(line.store, job).reason
+
+
+def test_a_result_that_is_made_anew_goes_only_where_it_was_still_to_go(line: Line) -> None:
+    """`resend --to` of a result whose folder has had its time: the archive, which has it, gets nothing."""
+    line.dispatch = line.a_dispatch(("pacs", "workstation", "new"))
+    job = line.a_job()
+    line.dispatch()
+    line.executor.end()
+    for row in line.outbox.of(job):
+        if row.destination == "pacs" or row.sop_instance_uid == "1.2.3.1":
+            line.outbox.answered(row, "stored", line.clock(), status=0, comment="", due_at=0.0)
+    line.store.database.execute("DELETE FROM deliveries WHERE destination = 'new'")
+    make_anew(line.store, line.jobs, job, State.SENDING, line.clock(), "its folder is gone")
+    line.dispatch()
+    line.executor.end()
+    assert {(row.destination, row.sop_instance_uid, row.outcome) for row in line.outbox.of(job)} == {
+        *(("pacs", uid, "stored") for uid in ("1.2.3.1", "1.2.3.2")),
+        ("workstation", "1.2.3.1", "stored"),
+        ("workstation", "1.2.3.2", "pending"),
+    }
 
 
 def test_a_folder_left_by_another_job_of_that_number_is_not_mistaken_for_this_ones(line: Line) -> None:
