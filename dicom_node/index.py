@@ -167,7 +167,7 @@ class Index:
                 batch = waiting[start : start + BATCH]
                 self._batch_since = time.monotonic()
                 entries = [self._read(stored) for stored in batch]
-                while not self._write(entries) and not self._stopping.wait(RETRY_PAUSE):
+                while not self._write_or_leave(batch, entries) and not self._stopping.wait(RETRY_PAUSE):
                     pass
                 self._batch_since = None
                 with self._pending_lock:
@@ -189,6 +189,18 @@ class Index:
         if waiting:
             self._queue.put(item)  # the end, or the first of those who wait next
         return waiting
+
+    def _write_or_leave(self, batch: list[Stored], entries: list[Instance | Objection]) -> bool:
+        """As `_write`; an entry that no row can be made of keeps no other out and does not end the thread."""
+        try:
+            return self._write(entries)
+        except sqlite3.Error:
+            raise
+        except Exception as error:
+            if len(batch) == 1:
+                log.exception("row_not_made", path=str(batch[0].path))
+                return self._write([self._leave(batch[0], f"cannot be written down: {words(error)}")])
+            return all(self._write_or_leave([stored], [entry]) for stored, entry in zip(batch, entries, strict=True))
 
     def _write(self, entries: list[Instance | Objection]) -> bool:
         def add() -> None:

@@ -68,6 +68,24 @@ def test_what_is_taken_is_indexed_before_stop_returns(store: Store, spool: Spool
     assert {(i.association, i.received_at) for i in store.instances("1.2.3")} == {("a1", 5.0)}
 
 
+def test_an_image_that_no_row_can_be_made_of_stops_nobody(store: Store, spool: Spool) -> None:
+    def describe_one_oddly(path: Path, received_at: float, association: str) -> Instance:
+        found = describe(path, received_at, association)
+        odd = found.sop_instance_uid == an_instance(2).sop_instance_uid
+        return Instance(**{**vars(found), "series_instance_uid": "1.2\ud800"}) if odd else found
+
+    index = Index(store, spool, describe_one_oddly)
+    paths = [keep(spool, number) for number in (1, 2, 3)]
+    for path in paths:
+        index.take(Stored(path, "a1", 5.0))
+    index.start()
+    index.stop()
+    assert indexed(store) == uids(1, 3)
+    [objection] = store.objections()
+    assert (objection.path, "cannot be written down" in objection.reason) == (str(paths[1]), True)
+    assert index.pending == frozenset()
+
+
 def test_what_cannot_be_read_is_set_aside_and_stops_nobody(store: Store, spool: Spool) -> None:
     index = Index(store, spool, describe)
     bad = keep(spool, 1, "bad")
