@@ -139,7 +139,14 @@ class Daemon:
         calling = exchange.send_settings(config, identity)
         self._commitments = Commitments(self.store, outbox, committing, config.send, clock)
         self._vouch = vouch = Vouch(
-            self.store, peers, calling, config.send, lambda: bool(self.index.pending), clock, lambda: self._stopping
+            self.store,
+            peers,
+            calling,
+            config.send,
+            lambda: bool(self.index.pending),
+            spool.holds,
+            clock,
+            lambda: self._stopping,
         )
         self._trail = Trail(config.audit, dates, identity.client if identity else None)
         self._witness = Witness(exchange.author(config), self._trail, dates)

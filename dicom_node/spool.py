@@ -127,6 +127,11 @@ class Spool:
             if study.is_dir():
                 yield from sorted(study.glob("*.dcm"))
 
+    def holds(self, sop_instance_uid: str) -> bool:
+        """Whether an object of that UID was acknowledged and is here.  Raises ValueError for what is no UID."""
+        path = self._paths.get(_name(sop_instance_uid))
+        return path is not None and path.exists()
+
     def begin(self, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str, source_ae: str) -> Part:
         """For an object that is about to arrive.  What is no UID leaves no File Meta: that object cannot be kept."""
         uids = sop_class_uid, sop_instance_uid, transfer_syntax_uid

@@ -49,7 +49,7 @@ CLASS_CONFLICT = 0x0119
 MOST_INSTANCES = 100_000
 """Of one request."""
 INDEXED_WITHIN = 60.0
-"""Seconds that an object which was just acknowledged gets to appear in the index."""
+"""Seconds that an object which is not in the spool either gets to appear: it may still be on its way."""
 ASKED_FOR = 7 * 86400.0
 """Seconds after which a report that cannot be delivered is given up."""
 
@@ -87,7 +87,8 @@ Tell = Callable[[Dataset, int], int | None]
 class Vouch:
     """Takes requests on the association's thread; reports in its rounds.
 
-    pending: whether anything that was acknowledged is not indexed yet.  stopping: whether a round is to end early.
+    pending: whether anything that was acknowledged is not indexed yet.  holds: whether the spool has an instance.
+    stopping: whether a round is to end early.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class Vouch:
         settings: SendSettings,
         pauses: Send,
         pending: Callable[[], bool],
+        holds: Callable[[str], bool],
         clock: Callable[[], float],
         stopping: Callable[[], bool],
     ) -> None:
@@ -104,6 +106,7 @@ class Vouch:
         self._peers = peers
         self.renew(settings, pauses)
         self._pending = pending
+        self._holds = holds
         self._clock = clock
         self._stopping = stopping
         self._lock = threading.Lock()
@@ -255,9 +258,16 @@ class Vouch:
     def _may_be_indexed_yet(self, pledge: Pledge) -> bool:
         """Whether some of it is not in the index and may appear there."""
         # In this order: what is indexed between the two is found.
-        pending = self._pending() and self._clock() < pledge.asked_at + INDEXED_WITHIN
+        pending = self._pending()
         uids = {uid for _, uid in pledge.instances}
-        return pending and len(self._store.paths(list(uids))) < len(uids)
+        if not pending or len(self._store.paths(list(uids))) == len(uids):
+            return False
+        if self._clock() < pledge.asked_at + INDEXED_WITHIN:
+            return True
+        # What was acknowledged is never denied, however long the database takes no rows.
+        return any(
+            self._holds(uid) for uid in uids - {found.sop_instance_uid for found in self._store.find(list(uids))}
+        )
 
     def _judged(self, pledge: Pledge) -> _Judged:
         """Raises _Stopping."""

@@ -54,7 +54,14 @@ class Keeper:
         self.stopping = False
         settings = SendSettings(connection_timeout=2, association_timeout=2, response_timeout=5)
         self.vouch = Vouch(
-            self.store, peers, settings, PAUSES, lambda: bool(self.index.pending), self.clock, lambda: self.stopping
+            self.store,
+            peers,
+            settings,
+            PAUSES,
+            lambda: bool(self.index.pending),
+            self.spool.holds,
+            self.clock,
+            lambda: self.stopping,
         )
         commitments = Commitments(self.store, Outbox(self.store), {}, PAUSES, self.clock)
         self.receiver = Receiver(
@@ -272,6 +279,25 @@ def test_what_is_indexed_while_it_is_looked_for_is_kept(keeper: Keeper, scanner:
 
     keeper.vouch._pending = indexed_at_last
     association = scanner.ask(keeper, image)
+    keeper.vouch()
+    wait_until(lambda: scanner.heard, "it was reported")
+    association.release()
+    assert scanner.heard[0][0] == 1
+
+
+def test_what_was_acknowledged_is_not_denied_however_long_the_index_takes(
+    keeper: Keeper, scanner: Scanner, tmp_path: Path
+) -> None:
+    [image] = brought(keeper, tmp_path / "scan", 1)
+    wait_until(lambda: not keeper.index.pending, "everything is indexed")
+    [instance] = keeper.store.find([image.ReferencedSOPInstanceUID])
+    keeper.store.remove_instances([str(instance.path)])
+    keeper.vouch._pending = lambda: True
+    association = scanner.ask(keeper, image)
+    keeper.clock.now += 10 * INDEXED_WITHIN
+    keeper.vouch()
+    assert (scanner.heard, len(keeper.open)) == ([], 1)
+    keeper.store.add_instance(instance)
     keeper.vouch()
     wait_until(lambda: scanner.heard, "it was reported")
     association.release()
