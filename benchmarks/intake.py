@@ -100,8 +100,9 @@ def compare(
 ) -> dict[str, list[Sample]]:
     """`rounds` samples of each receiver, taken in turns."""
     samples: dict[str, list[Sample]] = {name: [] for name in names}
-    for _ in range(rounds):
-        for name in names:
+    for turn in range(rounds):
+        first = turn % len(names)  # or the same one would always follow the same other, in its warm caches
+        for name in [*names[first:], *names[:first]]:
             folder = scratch / "store"
             with running(name, folder, place, nagle=place.sending != ()) as receiver:
                 samples[name].append(send(receiver, what, images, nagle=nagle))

@@ -1,7 +1,7 @@
 """A data set while it arrives: in memory as long as it is small, beyond that in a file of the spool's receiving/.
 
-So the memory that an object takes does not grow with it, and most images, refused ones and repeated ones among them,
-cost the disk nothing before they are known to be wanted.
+So the memory that an object takes does not grow with it, and most images, repeated ones among them, cost the disk
+nothing before they are known to be wanted.  What is refused is written once more, to quarantine.
 """
 
 from __future__ import annotations

@@ -303,7 +303,9 @@ def test_over_associations_it_answers_on_the_same_or_on_another(
     line: Line, tmp_path: Path, answer_on: Literal["same", "new"]
 ) -> None:
     archiving = Peer("pacs", "PACS", "127.0.0.1", frozenset({Right.REPORT}))
-    unused = Vouch(line.store, Peers(), SendSettings(), PAUSES, lambda: False, line.clock, lambda: False)
+    unused = Vouch(
+        line.store, Peers(), SendSettings(), PAUSES, lambda: False, lambda uid: False, line.clock, lambda: False
+    )
     with (
         CommittingArchive(tmp_path / "archive", ae_title="PACS", answer_on=answer_on) as archive,
         running_node(
