@@ -168,7 +168,7 @@ def test_a_surprise_is_told_and_stalls_nothing(line: Line, monkeypatch: pytest.M
     monkeypatch.setattr(line, "fails", KeyError("surprise"))
     line.round()
     assert line.rows() == [("stored", "due")] * 2
-    assert "surprise" in line.outbox.of(line.job)[0].comment
+    assert "KeyError at " in line.outbox.of(line.job)[0].comment
 
 
 def test_what_is_not_answered_is_asked_again_under_another_uid(line: Line) -> None:

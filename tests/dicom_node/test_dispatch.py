@@ -562,7 +562,7 @@ def test_a_job_with_a_recipe_of_its_own_is_done_with_that(line: Line) -> None:
 def test_a_recipe_of_another_version_fails_its_job_by_name(line: Line) -> None:
     job = the_job(line.store, line.a_job())
     made, _ = reprocess(line.store, job, read_recipe(recipe_file("fast")), RECIPE, line.clock(), "asked for")
-    line.store.database.execute("UPDATE jobs SET recipe = replace(recipe, 'vsharp', 'magic') WHERE id = ?", [made.id])
+    line.store.database.execute("UPDATE jobs SET recipe = replace(recipe, 'mcpc3ds', 'magic') WHERE id = ?", [made.id])
     line.dispatch = line.a_dispatch(workers=2)
     line.dispatch()
     found = the_job(line.store, made.id)
