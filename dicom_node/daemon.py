@@ -67,7 +67,7 @@ from dicom_node.witness import Witness
 
 CLEAN_UP_EVERY = 300.0
 """Seconds."""
-SETTLE_EVERY = 60.0
+SETTLE_EVERY = 10.0
 """Seconds between two looks at what lies in the outbox for destinations that are gone."""
 LOOK_AROUND = 0.2
 """Seconds between two looks at whether the node is to stop."""

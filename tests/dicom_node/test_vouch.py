@@ -405,7 +405,12 @@ def test_who_cannot_be_called_is_told_when_it_calls_again(portless: Keeper, scan
     [row] = portless.store.rows("SELECT attempts FROM pledges")
     assert row["attempts"] == 0
     association = scanner.call(portless)
-    portless.vouch()
+
+    def told() -> bool:  # the caller knows of its association before the node's own thread does
+        portless.vouch()
+        return bool(scanner.heard)
+
+    wait_until(told, "it is told")
     association.release()
     assert (len(scanner.heard), portless.open) == (1, [])
     portless.vouch()
