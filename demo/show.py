@@ -9,12 +9,23 @@ from typing import Any
 import highdicom as hd
 from pydicom import Dataset, dcmread
 from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
 from pydicom.uid import Comprehensive3DSRStorage
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind  # type: ignore[attr-defined]  # made at import
 
 from demo.archive import Archive
 from dicom_node.checkpoint import install_checkpoint
+from dicom_node.encode.anatomy import in_words, split
+from dicom_node.encode.quantity import QSM, R2STAR
+
+TITLES = ("susceptibility, ppb", "R2*, 1/s", "volume, ml")
+COLUMNS: tuple[tuple[Code, Code | None, int, float], ...] = (
+    (QSM.concept, codes.SCT.Mean, 1, 1.0),
+    (R2STAR.concept, codes.SCT.Mean, 1, 1.0),
+    (codes.SCT.Volume, None, 2, 1e-3),
+)
+"""What is shown of a region: concept, derivation, decimals, factor from the report's unit (mm³ for volumes)."""
 
 
 def print_arrivals(archive: Archive) -> int:
@@ -37,15 +48,26 @@ def print_figures(archive: Archive) -> None:
 
 
 def _print_report(path: Path, document: Any) -> None:
-    print(f"\nThe report ({path.name}) says, region by region:")
-    groups = document.content.get_volumetric_roi_measurement_groups()
-    for group in groups:
-        print(f"  {group.tracking_identifier}")
-        for measurement in group.get_measurements():
-            derivation = measurement.derivation.meaning if measurement.derivation else ""
-            name = f"{measurement.name.meaning} {derivation}".strip()
-            unit = "" if measurement.unit == codes.UCUM.NoUnits else measurement.unit.value
-            print(f"    {name:<58} {measurement.value:>12.6g} {unit}")
+    """A line for each structure, both its sides beside each other."""
+    sides: dict[str, dict[str, list[str]]] = {}
+    for group in document.content.get_volumetric_roi_measurement_groups():
+        structure, side = split(str(group.tracking_identifier))
+        sides.setdefault(structure, {})[side] = [_measured(group, *column) for column in COLUMNS]
+    print(f"\nThe report ({path.name}) says, left and right:")
+    print(f"  {'':<27}" + "".join(f"{title:>24}" for title in TITLES))
+    for structure, told in sides.items():
+        cells = zip(*(told.get(side, [""] * len(COLUMNS)) for side in ("left", "right")), strict=True)
+        if "" in told:
+            cells = zip([""] * len(COLUMNS), told[""], strict=True)
+        line = f"  {in_words(structure):<27}" + "".join(f"{left:>13}{right:>11}" for left, right in cells)
+        print(line.rstrip())
+
+
+def _measured(group: Any, name: Code, derivation: Code | None, digits: int, per_unit: float) -> str:
+    for measurement in group.get_measurements(name=name):
+        if derivation is None or measurement.derivation == derivation:
+            return f"{measurement.value * per_unit:.{digits}f}"
+    return "-"
 
 
 def _find(archive: Archive) -> list[Dataset]:
