@@ -2,8 +2,9 @@
 
 A worker gets a folder and a recipe.  One that dies or runs out of time hands its job back, after growing pauses and up
 to the ceiling of attempts; what ends with the node is begun again without either; a job of which no map can be made
-fails at once, with the reason.  One for which the memory does not suffice now waits, and says so; one that has been
-cancelled loses its worker.
+fails at once, with the reason.  One for which the memory does not suffice now waits, and says so, and fails where it
+has not sufficed for a day; one that has been cancelled loses its worker.  What a job is made with is kept when it is
+first begun.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from pydicom.filereader import read_file_meta_info
 from dicom_node.cleanup import make_anew
 from dicom_node.errors import Contradicted, InvalidConfiguration, NotConvertible, UnreadableObject
 from dicom_node.execute import WorkerDied, WorkerStopped
-from dicom_node.memory import GB, UNBOUNDED, Need, Room, need
+from dicom_node.manner import Manner, read_manner
+from dicom_node.memory import GB, LONGEST_SHORTAGE, UNBOUNDED, Need, Room, Shortages, need
 from dicom_node.outbox import Outbox, Result
 from dicom_node.reconstruct import Recipe
 from dicom_node.reprocess import recipe_of
@@ -84,6 +86,7 @@ class Dispatch:
         self._unwritten: list[tuple[Job, Future[Path]]] = []
         self._running: dict[int, Future[Path] | None] = {}
         self._needs: dict[int, tuple[tuple[str, ...], Need]] = {}
+        self._shortages = Shortages()
         self._lock = threading.Lock()
 
     def renew(
@@ -157,7 +160,7 @@ class Dispatch:
         """In the order of the queue.
 
         A job that waits for running ones to free their memory lets nobody pass, or it might wait for ever; one that
-        would not fit even if none ran waits for what else the machine does, and keeps no smaller one.
+        would not fit even if none ran waits for what else the machine does, and keeps no smaller one; but not for ever.
         """
         if len(self.running) >= self._settings.workers_at_once or not self._disk_has_room():
             return
@@ -170,8 +173,11 @@ class Dispatch:
                 continue  # it was cancelled and asked for again, and its worker has not ended yet
             wanted, room = self._need(job), self._room()
             held = sum(self._needs[number][1].bytes for number in self.running if number in self._needs)
+            never_more = self._shortages.look(job.id, wanted.bytes, room.free, now)
             if wanted.bytes > room.capacity:
                 self._store.advance(job.id, State.READY, State.FAILED, now, _too_large(wanted, room))
+            elif never_more is not None:
+                self._store.advance(job.id, State.READY, State.FAILED, now, _never_free(wanted, never_more, room))
             elif wanted.bytes > room.free:
                 self._explain(job, wanted, room.free, "other programs need the rest")
             elif held + wanted.bytes > room.free:
@@ -202,13 +208,14 @@ class Dispatch:
     def _forget_needs(self, wanted: set[int]) -> None:
         keep = wanted | self.running
         self._needs = {number: known for number, known in self._needs.items() if number in keep}
+        self._shortages.keep(wanted)
 
     def _start(self, job: Job) -> None:
         with self._lock:
             self._running[job.id] = None
         try:
-            recipe = recipe_of(job) or self._recipe
-            future = self._executor.submit(self._work, self._prepare(job, recipe), recipe)
+            manner = self._manner(job)
+            future = self._executor.submit(self._work, self._prepare(job, manner), manner.recipe)
         except (NotConvertible, InvalidConfiguration) as error:
             self._store.advance(job.id, State.RECONSTRUCTING, State.FAILED, self._clock(), str(error))
         except Exception as error:
@@ -226,7 +233,30 @@ class Dispatch:
         with self._lock:
             del self._running[job.id]
 
-    def _prepare(self, job: Job, recipe: Recipe) -> Path:
+    def _manner(self, job: Job) -> Manner:
+        """As the job was begun; as the node is configured now where it was not begun yet.
+
+        One that cannot be followed any more gives way to the present one, but where results of the job are delivered:
+        other ones beside them, under the same numbers, would be taken for them.  Raises InvalidConfiguration.
+        """
+        present = Manner(recipe_of(job) or self._recipe, self._scanners, self._output)
+        written = present.written()
+        if job.made_with == written:
+            return present
+        if job.made_with:
+            try:
+                return read_manner(job.made_with)
+            except InvalidConfiguration as error:
+                if self._outbox.has_delivered(job.id):
+                    raise InvalidConfiguration(
+                        f"it is delivered, in part at least, and cannot be made alike: {error}; "
+                        f"qsm-node reprocess {job.id} makes a further result of its images"
+                    ) from error
+                log.warning("made_otherwise", job=job.id, why=str(error))
+        self._store.keep_manner(job.id, written)
+        return present
+
+    def _prepare(self, job: Job, manner: Manner) -> Path:
         """The job's folder.  What an earlier job of that number left (before the database was rebuilt) goes first."""
         folder = self._jobs_folder / str(job.id)
         paths = self._store.paths(job.images)
@@ -238,10 +268,10 @@ class Dispatch:
             "revision": job.revision,
             "created_at": job.created_at,
             "instances": paths,
-            "scanners": self._scanners,
-            "output": self._output,
+            "scanners": manner.scanners,
+            "output": manner.output,
             "device": self._settings.device,
-            "recipe": {"name": recipe.name, "digest": recipe.digest()},
+            "recipe": {"name": manner.recipe.name, "digest": manner.recipe.digest()},
             "reprocessed": self._store.reprocessed_before(job) + 1 if job.recipe else 0,
             **({"own_recipe": job.recipe} if job.recipe else {}),  # for `rebuild`
         }
@@ -346,6 +376,14 @@ def _too_large(wanted: Need, room: Room) -> str:
     return (
         f"{wanted.words} need about {wanted.bytes / GB:.1f} GB of memory, more than the {room.capacity / GB:.1f} GB "
         f"that {room.words}, and retry"
+    )
+
+
+def _never_free(wanted: Need, most: float, room: Room) -> str:
+    return (
+        f"{wanted.words} need about {wanted.bytes / GB:.1f} GB of memory, and in {LONGEST_SHORTAGE / 3600:.0f} hours "
+        f"other programs never left more than {most / GB:.1f} GB of the {room.capacity / GB:.1f} GB that {room.words}, "
+        "or end those programs, and retry"
     )
 
 

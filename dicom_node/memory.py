@@ -22,6 +22,9 @@ PER_SAMPLE = 13.0
 MARGIN = 1.15
 """What heads and versions of libraries differ in."""
 
+LONGEST_SHORTAGE = 86400.0
+"""Seconds: what other programs have not left free in a day and a night, they will not."""
+
 GB = 1e9
 
 
@@ -81,6 +84,27 @@ def room(limit_gb: float, resident: Callable[[], float], root: Path = Path("/"))
         return UNBOUNDED
     narrowest = min(rooms, key=lambda found: found.capacity)
     return Room(narrowest.capacity, min(found.free for found in rooms), narrowest.words)
+
+
+class Shortages:
+    """For how long jobs have had too little memory beside other programs.  A restart of the node begins anew."""
+
+    def __init__(self) -> None:
+        self._found: dict[int, tuple[float, float]] = {}
+
+    def look(self, job: int, wanted: float, free: float, now: float) -> float | None:
+        """The most that was free, in bytes, once it was too little for too long; None until then, and anew then."""
+        since, most = self._found.pop(job, (now, free))
+        if wanted <= free:
+            return None
+        if now - since >= LONGEST_SHORTAGE:
+            return max(most, free)
+        self._found[job] = since, max(most, free)
+        return None
+
+    def keep(self, jobs: set[int]) -> None:
+        """Forgets all others: they were not looked at."""
+        self._found = {job: known for job, known in self._found.items() if job in jobs}
 
 
 def _found(root: Path) -> Iterator[tuple[float, float, str]]:

@@ -313,6 +313,12 @@ def jobs_of_study(database: Database) -> None:
     database.execute("CREATE INDEX jobs_of_study ON jobs (study_instance_uid, changed_at)")
 
 
+@migrations()
+def manner(database: Database) -> None:
+    """How a job's results are made, kept when it is first begun; "" before."""
+    database.execute("ALTER TABLE jobs ADD COLUMN made_with TEXT NOT NULL DEFAULT ''")
+
+
 class UnknownSchema(NodeError):
     """A database that another version of this software made."""
 

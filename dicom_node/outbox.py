@@ -139,6 +139,13 @@ class Outbox:
         """Whether a job is still to be sent: somebody may have cancelled it."""
         return bool(self._store.rows("SELECT 1 FROM jobs WHERE id = :job AND state = 'sending'", {"job": job}))
 
+    def has_delivered(self, job: int) -> bool:
+        """Whether a destination holds a result of a job."""
+        found = self._store.rows(
+            "SELECT 1 FROM deliveries WHERE job = :job AND outcome = 'stored' LIMIT 1", {"job": job}
+        )
+        return bool(found)
+
     def answered(
         self,
         row: Row,

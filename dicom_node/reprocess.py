@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dicom_node.errors import InvalidConfiguration, NodeError
+from dicom_node.manner import digest_of
 from dicom_node.reconstruct import Recipe
 from dicom_node.states import Priority, State
 from dicom_node.store import Job, Store, base_key
@@ -71,6 +72,8 @@ def recipe_of(job: Job) -> Recipe | None:
 
 
 def _digest_of(store: Store, job: Job, own: Recipe) -> str:
+    if job.made_with:
+        return digest_of(job.made_with)
     recipe = recipe_of(job)
     if recipe is not None:
         return recipe.digest()

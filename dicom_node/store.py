@@ -38,7 +38,7 @@ _SOFTWARE = f"{version('qsm-node')} {hashlib.sha256(_FIELDS.encode()).hexdigest(
 class Job:
     """One acquisition on its way.  images: SOP Instance UIDs to reconstruct from, sorted.  Times: s since the epoch.
 
-    recipe: its own, see `reprocess`; "" for the one of the node.
+    recipe: its own, see `reprocess`; "" for the one of the node.  made_with: see `manner`; "" until it is begun.
     """
 
     id: int
@@ -55,6 +55,7 @@ class Job:
     changed_at: float
     priority: Priority = Priority.TODAY
     recipe: str = ""
+    made_with: str = ""
 
 
 @dataclass(frozen=True)
@@ -296,9 +297,9 @@ class Store:
         return self._job("group_key = :key AND revision = :revision", {"key": group_key, "revision": revision})
 
     def set_images(self, job: Job, images: Sequence[str]) -> None:
-        """What a job that has not begun will be made from."""
+        """What a job that has not begun will be made from; how, is open again."""
         self.database.execute(
-            "UPDATE jobs SET images = :images WHERE id = :id AND state = :state",
+            "UPDATE jobs SET images = :images, made_with = '' WHERE id = :id AND state = :state",
             {"id": job.id, "state": job.state, "images": _sorted(images)},
         )
 
@@ -376,11 +377,15 @@ class Store:
         return bool(changed.rowcount)
 
     def run_again(self, job: Job, now: float, reason: str = "") -> bool:
-        """A failed or sent job from the beginning, with all its attempts.  False if it has moved meanwhile."""
+        """A failed or sent job from the beginning, with all its attempts.  False if it has moved meanwhile.
+
+        It is made as it was before if any of it is delivered, else as the node is configured now.
+        """
         with self.transaction():
             moved = self.advance(job.id, job.state, State.READY, now, reason)
             if moved:
                 self.forget_attempts(job.id)
+                self._forget_manner(job.id)
         return moved
 
     def take_up(self, job: Job, now: float, reason: str = "") -> bool:
@@ -392,12 +397,25 @@ class Store:
             if not self.advance(job.id, State.CANCELLED, State.WAITING, now, reason):
                 return False
             self.forget_attempts(job.id)
+            self._forget_manner(job.id)
             newest = self.latest(job.group_key)
             if job.recipe or newest is None or newest.id != job.id:
                 self.advance(job.id, State.WAITING, State.READY, now, reason)
             else:
                 self.look_again_at(job.study_instance_uid)
         return True
+
+    def keep_manner(self, job: int, written: str) -> None:
+        """How a job is made from now on, whatever the configuration becomes."""
+        self.database.execute("UPDATE jobs SET made_with = ? WHERE id = ?", [written, job])
+
+    def _forget_manner(self, job: int) -> None:
+        """Somebody asks for it anew, perhaps because it went wrong in this manner."""
+        self.database.execute(
+            """UPDATE jobs SET made_with = '' WHERE id = :job
+            AND NOT EXISTS (SELECT 1 FROM deliveries WHERE job = :job AND outcome = 'stored')""",
+            {"job": job},
+        )
 
     def hasten(self, now: float, longest: float) -> None:
         """For the start: what waits for longer than anything may was put off by a clock that was ahead.  It is due."""

@@ -57,6 +57,8 @@ def retry(store: Store, outbox: Outbox, job: Job, now: float) -> str:
     if job.state in (State.SENT, State.ARCHIVED):
         require_images(store, job)
     if job.state in rerun and store.run_again(job, now, f"{reason}: it is run again"):
+        if outbox.has_delivered(job.id):
+            return "is run again as it was made before (qsm-node reprocess makes it with another recipe)"
         return "is run again"
     raise NothingToDo(
         f"job {job.id} is {job.state} ({job.reason}): there is nothing to run again; failed, refused, cancelled, sent "

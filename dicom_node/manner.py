@@ -1,0 +1,53 @@
+"""How a job's results are made: recipe, what the site knows of its scanners, and what is wanted of the result.
+
+All of it decides about the UIDs.  It is kept with the job when the job is first begun, so that what is begun again,
+after a crash or because its files are gone, comes to the same objects whatever the configuration says by then.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import Any
+
+from dicom_node.errors import InvalidConfiguration
+from dicom_node.reconstruct import Recipe, atlas_of
+
+
+@dataclass(frozen=True)
+class Manner:
+    """scanners, output: see `reconstruct`."""
+
+    recipe: Recipe
+    scanners: list[dict[str, Any]]
+    output: dict[str, Any]
+
+    def written(self) -> str:
+        """Two that are written alike make the same objects of the same images."""
+        content = {
+            "digest": self.recipe.digest(),
+            "recipe": self.recipe.as_mapping(),
+            "atlas": self.recipe.atlas,
+            "scanners": self.scanners,
+            "output": self.output,
+        }
+        return json.dumps(content, sort_keys=True)
+
+
+def read_manner(written: str) -> Manner:
+    """Raises InvalidConfiguration for one that this software, or the atlas as it is now, cannot follow any more."""
+    held = json.loads(written)
+    recipe = held["recipe"]
+    try:
+        made = replace(Recipe.from_mapping(recipe), atlas=held["atlas"])
+        atlas_of(made)
+    except (ValueError, InvalidConfiguration) as error:
+        raise InvalidConfiguration(f"its recipe {recipe['name']} cannot be followed any more: {error}") from error
+    if made.digest() != held["digest"]:
+        raise InvalidConfiguration(f"its recipe {recipe['name']} was followed by another version of the node")
+    return Manner(made, held["scanners"], held["output"])
+
+
+def digest_of(written: str) -> str:
+    """The digest of the recipe, whether it can still be followed or not."""
+    return str(json.loads(written)["digest"])
