@@ -30,7 +30,7 @@ def _has_locked(file: IO[str]) -> bool:
 
 
 @contextmanager
-def alone_in(state_folder: Path) -> Iterator[Callable[[dict[str, float]], None]]:
+def alone_in(state_folder: Path) -> Iterator[Callable[[dict[str, float | str]], None]]:
     """Holds the lock of a state folder, which the system frees with the process, and tells in it who serves.
 
     Raises AlreadyRunning.
@@ -45,7 +45,7 @@ def alone_in(state_folder: Path) -> Iterator[Callable[[dict[str, float]], None]]
                 )
             time.sleep(LOCK_PAUSE)
 
-        def tell(content: dict[str, float]) -> None:
+        def tell(content: dict[str, float | str]) -> None:
             lock.truncate(0)
             lock.write(json.dumps(content) + "\n")
             lock.flush()

@@ -123,7 +123,8 @@ class Daemon:
         self._stopping = False
         self._damage: sqlite3.Error | None = None
         self._ahead = self._started_at = 0.0
-        self._tell: Callable[[dict[str, float]], None] = lambda content: None
+        self._told_of_audit = ""
+        self._tell: Callable[[dict[str, float | str]], None] = lambda content: None
         root = config.node.state_folder
         jobs_folder = root / "jobs"
         jobs_folder.mkdir(parents=True, exist_ok=True)
@@ -161,7 +162,7 @@ class Daemon:
             trouble=lambda: "the node stops" if self._stopping else self._trouble(STUCK_AFTER),
             enough=config.retention.minimum_free_bytes,
             clock=clock,
-            audit=lambda: {"sent": self._trail.sent, "lost": self._trail.lost},
+            audit=lambda: self._trail.standing,
         )
         self._notifiers = {
             f"notify by {way}": Notifier(
@@ -299,8 +300,8 @@ class Daemon:
                 rounds[f"commit {one.name}"] = (committer, config.node.tick)
         return rounds
 
-    def run(self, tell: Callable[[dict[str, float]], None] = lambda content: None) -> None:
-        """Serves until `stop`.  tell: is given pid, port and start.
+    def run(self, tell: Callable[[dict[str, float | str]], None] = lambda content: None) -> None:
+        """Serves until `stop`.  tell: is given pid, port and start, and what is wrong with the audit trail.
 
         Raises OSError when the port cannot be had, DatabaseDamaged when the database turned out to be so.
         """
@@ -343,19 +344,27 @@ class Daemon:
             raise DatabaseDamaged(f"{self.store.path} is damaged: {self._damage}; start again: it is made anew then")
 
     def _introduce(self) -> None:
-        """Tells who serves, and how far our clock is from the machine's: the commands go by ours."""
+        """Tells who serves, how far our clock is from the machine's (the commands go by ours), and what only this
+        process knows of its troubles.
+        """
         self._ahead = self._clock() - time.time()
+        self._told_of_audit = self._audit_trouble()
         self._tell(
             {
                 "pid": os.getpid(),
                 "port": self.receiver.port,
                 "started_at": self._started_at,
                 "clock_ahead": round(self._ahead, 1),
+                "audit": self._told_of_audit,
             }
         )
 
+    def _audit_trouble(self) -> str:
+        standing = self._trail.standing
+        return standing.trouble if standing else ""
+
     def _look_around(self) -> None:
-        if abs(self._clock() - time.time() - self._ahead) > TOLD_AFRESH:
+        if abs(self._clock() - time.time() - self._ahead) > TOLD_AFRESH or self._told_of_audit != self._audit_trouble():
             self._introduce()
         if self._reload_asked:
             self._reload_asked = False

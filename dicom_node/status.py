@@ -89,6 +89,8 @@ def _lines(found: dict[str, Any], now: float, width: int) -> Iterator[str]:
         )
     else:
         yield f"disk: {node['free_bytes'] / 2**30:.0f} of {node['size_bytes'] / 2**30:.0f} GiB free"
+    if node.get("audit"):
+        yield from wrapped(f"audit trail: {node['audit']}", width)
     if queue["length"]:
         yield f"queue: {queue['length']} ready, the oldest for {age(queue['oldest'])}"
     yield ""

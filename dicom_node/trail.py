@@ -2,7 +2,8 @@
 (RFC 5426), as PS3.15 A.6 and A.7 have it.
 
 Nobody waits for it: what happens is left in a bounded queue, and a thread of its own makes the messages and sends them.
-What does not fit, and what is still there when the node ends, is lost and counted, and the log says so.
+What does not fit, and what is still there when the node ends, is lost and counted, and the log says so.  Where nothing
+goes out for long, `standing` tells everybody who watches the node.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import structlog
@@ -29,6 +31,8 @@ PATIENCE = 10.0
 """Seconds to connect, for a hand-shake, and for the repository to take what is sent."""
 PAUSE = 5.0
 """Seconds until a repository that is not there is tried again."""
+SILENT_AFTER = 600.0
+"""Seconds that a repository is away, after which people are told: to be started anew takes it minutes."""
 PARTING = 3.0
 """Seconds that what is queued has to leave when the node ends."""
 _PRIORITY = 10 * 8 + 5
@@ -40,6 +44,19 @@ log = structlog.get_logger(__name__)
 
 Compose = Callable[[], bytes]
 """Makes one audit message, when there is time for it."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How the trail fares.  Counts since the start; silent_for: seconds that messages have waited for a repository that
+    does not take them.  trouble: what somebody should know, without a word of a message, "" where all is well.
+    """
+
+    sent: int
+    lost: int
+    queued: int
+    silent_for: float
+    trouble: str
 
 
 class Trail:
@@ -62,7 +79,10 @@ class Trail:
         self._stopping_at: float | None = None
         self._lost = 0
         self._sent = 0
-        self._away = False
+        self._away: tuple[float, float] | None = None
+        """When it went, by the clock that nobody sets and by the date."""
+        self._told_at = 0.0
+        self._ended = ""
         self._stream: ssl.SSLSocket | None = None
         self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
 
@@ -70,9 +90,29 @@ class Trail:
         if self._settings.host:
             self._thread.start()
 
+    @property
+    def standing(self) -> Standing | None:
+        """None where there is no repository."""
+        if not self._settings.host:
+            return None
+        with self._ready:
+            away = self._away
+            silent = time.monotonic() - away[0] if away else 0.0
+            return Standing(self._sent, self._lost, len(self._queue), silent, self._trouble(silent))
+
+    def _trouble(self, silent: float) -> str:
+        """The same words for as long as it lasts."""
+        if self._ended:
+            return f"the thread that sends audit messages has ended ({self._ended}): restart the node, and tell of it"
+        if self._away is None or silent < SILENT_AFTER:
+            return ""
+        since = datetime.fromtimestamp(self._away[1], UTC)
+        lost = "; messages are being lost" if len(self._queue) >= MOST_QUEUED else ""
+        return f"the audit repository has taken nothing since {since:%Y-%m-%d %H:%M} UTC; the log says why{lost}"
+
     def stop(self) -> None:
         """Lets what is queued leave for a few seconds, then ends."""
-        if not self._thread.is_alive():
+        if self._thread.ident is None:  # it was never started
             return
         with self._ready:
             self._stopping_at = time.monotonic() + PARTING
@@ -108,11 +148,13 @@ class Trail:
         return self._sent
 
     def _run(self) -> None:
-        while (entry := self._next()) is not None:
-            if not self._deliver(*entry):
-                break
-            with self._ready:
-                self._queue.popleft()
+        try:
+            while (entry := self._next()) is not None and self._deliver(*entry):
+                with self._ready:
+                    self._queue.popleft()
+        except BaseException as error:
+            self._ended = type(error).__name__
+            log.exception("audit_ended", do="restart the node, and tell of it: nothing more is sent to the repository")
         self._close()
 
     def _deliver(self, at: float, compose: Compose) -> bool:
@@ -128,18 +170,24 @@ class Trail:
                 self._send(message)
             except Exception as error:  # noqa: BLE001 - such as UnicodeError of a host: the thread must not end
                 self._close()
-                if not self._away:
-                    why = str(error) if isinstance(error, OSError) else words(error)
-                    log.error("audit_repository_away", error=why, queued=len(self._queue))
-                self._away = True
+                self._tell_away(error)
                 with self._ready:
                     if self._ready.wait_for(lambda: self._stopping_at is not None, PAUSE):
                         return False
                 continue
             if self._away:
-                log.info("audit_repository_back")
-            self._away = False
+                log.info("audit_repository_back", queued=len(self._queue), lost=self._lost)
+            self._away = None
             return True
+
+    def _tell_away(self, error: Exception) -> None:
+        """At once, and again for as long as it lasts: a line of last week is not read."""
+        now = time.monotonic()
+        if self._away is None or now >= self._told_at + SILENT_AFTER:
+            why = str(error) if isinstance(error, OSError) else words(error)
+            log.error("audit_repository_away", error=why, queued=len(self._queue), lost=self._lost)
+            self._told_at = now
+        self._away = self._away or (now, self._clock())
 
     def _next(self) -> tuple[float, Compose] | None:
         """The oldest, left where it is until it is sent; None when it is time to end."""

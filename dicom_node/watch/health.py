@@ -4,7 +4,8 @@ live     callers are looked for, and the rounds that move every job go round: if
 ready    besides, images are taken: the database can be written to, and the disk has room
 
 What only a destination or a person can mend (an archive that is down, a job in review) is no matter of health: it is
-told on the page, by metrics and by notifications.
+told on the page, by metrics and by notifications.  Only an audit repository that is away for long counts: nobody misses
+its messages until they are asked for.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from dicom_node import survey
+from dicom_node.trail import Standing
 from dicom_node.watch.pulse import Pulse
 
 FAILURES_IN_A_ROW = 5
@@ -35,20 +37,24 @@ class Check:
 
 @dataclass(frozen=True)
 class Health:
-    """trouble: why the line is not alive, "" where it is.  enough: bytes that must be free for images to be taken."""
+    """trouble: why the line is not alive, "" where it is.  enough: bytes that must be free for images to be taken.
+
+    audit: how the trail fares, None where there is none.
+    """
 
     pulse: Pulse
     trouble: Callable[[], str]
     database: Path
     state_folder: Path
     enough: int
+    audit: Callable[[], Standing | None] = lambda: None
 
     def live(self) -> list[Check]:
         trouble = self.trouble()
         return [Check("line", not trouble, trouble or "alive"), self._rounds()]
 
     def ready(self) -> list[Check]:
-        return [*self.live(), self._database(), self._disk()]
+        return [*self.live(), self._database(), self._disk(), *self._audit()]
 
     def _rounds(self) -> Check:
         troubles = list(self._troubles())
@@ -78,6 +84,12 @@ class Health:
         return Check(
             "disk", free > self.enough, f"{free / 2**30:.1f} GiB free, {self.enough / 2**30:.1f} GiB are needed"
         )
+
+    def _audit(self) -> Iterator[Check]:
+        standing = self.audit()
+        if standing is not None:
+            count = f"{standing.queued} messages wait, {standing.lost} were lost"
+            yield Check("audit", not standing.trouble, f"{standing.trouble}; {count}" if standing.trouble else count)
 
 
 def as_data(checks: list[Check]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ themselves.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from dicom_node.receive import Refused, Stored
 from dicom_node.send import Delivery
 from dicom_node.states import State
 from dicom_node.store import Move, Store
+from dicom_node.trail import Standing
 from dicom_node.watch.pulse import Pulse
 
 UNKNOWN = "unknown"
@@ -35,7 +36,7 @@ UNKNOWN = "unknown"
 class Metrics:
     """What is counted, and what is asked.  destinations, peers: names, so that their series begin at zero.
 
-    audit: how many audit messages were sent and how many lost.
+    audit: how the trail fares, None where there is none.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class Metrics:
         destinations: Callable[[], Sequence[str]],
         peers: Callable[[], Sequence[str]],
         clock: Callable[[], float],
-        audit: Callable[[], Mapping[str, int]] = dict,
+        audit: Callable[[], Standing | None] = lambda: None,
     ) -> None:
         self._jobs_folder = jobs_folder
         self.registry = CollectorRegistry()
@@ -150,7 +151,7 @@ class _Asked(Collector):
         pulse: Pulse,
         destinations: Callable[[], Sequence[str]],
         clock: Callable[[], float],
-        audit: Callable[[], Mapping[str, int]],
+        audit: Callable[[], Standing | None],
     ) -> None:
         self._audit = audit
         self._store = store
@@ -171,10 +172,7 @@ class _Asked(Collector):
         for state, number in survey.fetches(self._store).items():
             fetches.add_metric([state], number)
         yield fetches
-        audit = CounterMetricFamily("qsm_node_audit_messages", "Audit messages: sent, or lost.", labels=["outcome"])
-        for outcome, number in self._audit().items():
-            audit.add_metric([outcome], number)
-        yield audit
+        yield from self._told()
         failures = CounterMetricFamily("qsm_node_round_failures", "Rounds that failed, by part.", labels=["part"])
         ended = GaugeMetricFamily(
             "qsm_node_round_last_success_timestamp_seconds", "When a round last ended well, by part.", labels=["part"]
@@ -184,6 +182,19 @@ class _Asked(Collector):
             ended.add_metric([part], beat.ended_at or 0.0)
         yield failures
         yield ended
+
+    def _told(self) -> Iterator[Metric]:
+        """To the audit repository, if there is one."""
+        standing = self._audit()
+        if standing is None:
+            return
+        messages = CounterMetricFamily("qsm_node_audit_messages", "Audit messages: sent, or lost.", labels=["outcome"])
+        messages.add_metric(["sent"], standing.sent)
+        messages.add_metric(["lost"], standing.lost)
+        yield messages
+        yield _gauge("qsm_node_audit_queued", "Audit messages that are to be sent.", standing.queued)
+        silent = "For how long the audit repository has taken nothing although messages wait; 0 if it takes them."
+        yield _gauge("qsm_node_audit_silent_seconds", silent, standing.silent_for)
 
     def _jobs(self) -> Iterator[Metric]:
         jobs = GaugeMetricFamily("qsm_node_jobs", "Jobs by state.", labels=["state"])

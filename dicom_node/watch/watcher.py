@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import structlog
@@ -16,6 +16,7 @@ from dicom_node.contacts import Contact, Contacts
 from dicom_node.settings import Watch
 from dicom_node.store import Store
 from dicom_node.surprise import words
+from dicom_node.trail import Standing
 from dicom_node.watch.health import Health
 from dicom_node.watch.listener import Listener
 from dicom_node.watch.metrics import Metrics
@@ -31,7 +32,8 @@ log = structlog.get_logger(__name__)
 class Watcher:
     """pulse: to be told of every round.  metrics: of everything that is counted.
 
-    destinations, peers: names in the configuration by now.  port: of the receiver.  trouble, enough: see `Health`.
+    destinations, peers: names in the configuration by now.  port: of the receiver.  trouble, enough, audit: as `Health`
+    has them.
     """
 
     def __init__(
@@ -47,14 +49,14 @@ class Watcher:
         trouble: Callable[[], str],
         enough: int,
         clock: Callable[[], float] = time.time,
-        audit: Callable[[], Mapping[str, int]] = dict,
+        audit: Callable[[], Standing | None] = lambda: None,
     ) -> None:
         self._settings = settings
         self._store = store
         self._contacts = Contacts(store)
         self.pulse = Pulse(clock)
         self.metrics = Metrics(store, jobs_folder, self.pulse, destinations, peers, clock, audit)
-        health = Health(self.pulse, trouble, store.path, jobs_folder.parent, enough)
+        health = Health(self.pulse, trouble, store.path, jobs_folder.parent, enough, audit)
         about = About(ae_title, port, clock(), destinations)
         self._site = Site(store, jobs_folder, health, self.metrics, about, clock)
         self._move = store.last_move()

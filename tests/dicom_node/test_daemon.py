@@ -18,14 +18,17 @@ from structlog.testing import capture_logs
 
 from demo.archive import Archive
 from demo.scanner import push
-from dicom_node.alone import LOCK_FILE, AlreadyRunning, alone_in
+from dicom_node import trail
+from dicom_node.alone import LOCK_FILE, AlreadyRunning, alone_in, process
 from dicom_node.call import Destination, SendSettings
 from dicom_node.commands import main
 from dicom_node.config import Config
 from dicom_node.daemon import Daemon
 from dicom_node.reconstruct import Recipe
 from dicom_node.send import Delivery
+from dicom_node.settings import Audit
 from dicom_node.states import State
+from dicom_node.status import in_words, status
 from tests.committing import CommittingArchive
 from tests.dicom_node.plays import play, play_murderously, play_slowly
 from tests.dicom_node.test_commit import Line
@@ -253,6 +256,23 @@ def test_somebody_who_looks_who_serves_keeps_no_node_from_starting(tmp_path: Pat
         release.join()
 
 
+def test_an_audit_repository_that_is_gone_for_good_is_told_by_status_and_health(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trail, "PARTING", 0.1)
+    config = a_config(tmp_path).model_copy(update={"audit": Audit(host="127.0.0.1", port=free_port())})
+    folder = config.node.state_folder
+    with serving(config, monkeypatch) as daemon, alone_in(folder) as tell:
+        wait_until(lambda: daemon.watcher.port, "it is watched")
+        daemon._tell = tell
+        monkeypatch.setattr(trail, "SILENT_AFTER", 0.0)
+        wait_until(lambda: process(folder / LOCK_FILE).get("audit"), "it is told")
+        assert "audit trail: the audit repository has taken nothing since" in in_words(status(folder, 0.0), 0.0, 200)
+        answer = requests.get(f"http://127.0.0.1:{daemon.watcher.port}/health", timeout=10)
+    assert answer.status_code == 503
+    assert "has taken nothing since" in answer.json()["checks"]["audit"]["found"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_real_process_stops_on_signals_and_tells_no_traceback(tmp_path: Path, number: int) -> None:
     config = tmp_path / "node.toml"
@@ -262,16 +282,16 @@ def test_the_real_process_stops_on_signals_and_tells_no_traceback(tmp_path: Path
     )
     command = [Path(sys.executable).with_name("qsm-node"), "serve", "--config", config]
     told = []
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    node = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
-        assert process.stderr is not None
-        for line in process.stderr:
+        assert node.stderr is not None
+        for line in node.stderr:
             told.append(json.loads(line))
             if told[-1]["event"] == "serving":
-                process.send_signal(number)
-        assert process.wait(60) == 0
+                node.send_signal(number)
+        assert node.wait(60) == 0
     finally:
-        process.kill()
+        node.kill()
     assert [line["event"] for line in told] == ["listening", "serving", "stopping", "stopped"]
 
 

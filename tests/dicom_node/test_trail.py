@@ -12,11 +12,12 @@ from contextlib import contextmanager
 from functools import partial
 
 import pytest
+from structlog.testing import capture_logs
 
 from dicom_node import trail
 from dicom_node.settings import Audit
 from dicom_node.tls import Identity
-from dicom_node.trail import Trail, syslog
+from dicom_node.trail import Standing, Trail, syslog
 from tests.certificates import Authority
 from tests.peers import free_port, wait_until
 
@@ -188,7 +189,7 @@ def test_one_that_cannot_be_made_silences_no_other() -> None:
 def test_without_a_host_nothing_is_kept_or_sent() -> None:
     with told(Audit(), b"one") as made:
         pass
-    assert (made.sent, made.lost) == (0, 0)
+    assert (made.sent, made.lost, made.standing) == (0, 0, None)
 
 
 def test_a_repository_that_cannot_even_be_asked_for_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,3 +204,50 @@ def test_a_repository_that_cannot_even_be_asked_for_ends_nothing(monkeypatch: py
     with told(Audit(host="a" * 70, protocol="udp"), b"one") as made:
         wait_until(lambda: len(asked) > 2, "it tries again")
     assert (made.sent, made.lost) == (0, 1)
+
+
+def test_a_repository_that_is_away_for_long_is_told_until_it_is_back(
+    identity: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trail, "PAUSE", 0.02)
+    monkeypatch.setattr(trail, "MOST_QUEUED", 2)
+    port = free_port()
+    with capture_logs() as logs, told(over_tls(port), context=identity.client()) as made:
+        assert standing(made) == Standing(0, 0, 0, 0.0, "")
+        made.tell(lambda: b"one")
+        wait_until(lambda: standing(made).silent_for > 0, "it was tried")
+        assert standing(made).trouble == "", "to be started anew takes a repository minutes"
+        monkeypatch.setattr(trail, "SILENT_AFTER", 0.0)
+        assert re.fullmatch(
+            r"the audit repository has taken nothing since \d{4}-\d\d-\d\d \d\d:\d\d UTC; the log says why",
+            standing(made).trouble,
+        )
+        wait_until(lambda: len([line for line in logs if line["event"] == "audit_repository_away"]) > 1, "told again")
+        made.tell(lambda: b"two")
+        assert standing(made).trouble.endswith("; messages are being lost")
+        repository = Repository(identity, port)
+        try:
+            wait_until(lambda: made.sent == 2, "both are sent")
+            wait_until(lambda: standing(made) == Standing(2, 0, 0, 0.0, ""), "all is well")
+        finally:
+            repository.close()
+
+
+def test_a_thread_that_ends_is_told_and_what_waits_is_counted_as_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ends(self: Trail, error: Exception) -> None:
+        raise MemoryError("Quirin^Test")
+
+    monkeypatch.setattr(Trail, "_tell_away", ends)
+    with capture_logs() as logs, told(over_tls(free_port()), b"one", b"two") as made:
+        wait_until(lambda: bool(standing(made).trouble), "it has ended")
+        assert standing(made).trouble == (
+            "the thread that sends audit messages has ended (MemoryError): restart the node, and tell of it"
+        )
+    assert [line["event"] for line in logs] == ["audit_ended", "audit_lost"]
+    assert made.lost == 2
+
+
+def standing(made: Trail) -> Standing:
+    found = made.standing
+    assert found is not None
+    return found

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from dicom_node.store import Store
+from dicom_node.trail import Standing
 from dicom_node.watch import health
 from dicom_node.watch.health import FAILURES_IN_A_ROW, Check, Health, as_data
 from dicom_node.watch.pulse import Pulse
@@ -71,3 +74,13 @@ def test_a_full_disk_is_told(make: Make) -> None:
     assert not disk.ok
     assert "GiB are needed" in disk.found
     assert as_data([disk])["status"] == "failing"
+
+
+def test_a_silent_audit_trail_is_told_and_keeps_the_node_alive(make: Make) -> None:
+    well, ill = Standing(5, 0, 3, 2.0, ""), Standing(5, 1, 3, 700.0, "the audit repository has taken nothing")
+    found = {standing: replace(make(), audit=partial(lambda it: it, standing)) for standing in (well, ill)}
+    assert found[well].ready()[-1] == Check("audit", True, "3 messages wait, 0 were lost")
+    assert found[ill].ready()[-1] == Check(
+        "audit", False, "the audit repository has taken nothing; 3 messages wait, 1 were lost"
+    )
+    assert failing(found[ill].live()) == []

@@ -18,6 +18,7 @@ from dicom_node.receive import Refused, Stored
 from dicom_node.send import Delivery
 from dicom_node.states import State
 from dicom_node.store import Move, Store
+from dicom_node.trail import Standing
 from dicom_node.watch.metrics import Metrics
 from dicom_node.watch.pulse import Pulse
 from tests.dicom_node.making import Clock, a_ready_job, the_job
@@ -47,7 +48,7 @@ def peers() -> list[str]:
 def metrics(store: Store, clock: Clock, pulse: Pulse, peers: list[str]) -> Metrics:
     return Metrics(
         *(store, store.path.parent / "jobs", pulse, lambda: ["pacs"], lambda: peers, clock),
-        lambda: {"sent": 3, "lost": 1},
+        lambda: Standing(sent=3, lost=1, queued=2, silent_for=7.5, trouble=""),
     )
 
 
@@ -76,7 +77,8 @@ def test_series_of_what_is_configured_begin_at_zero(metrics: Metrics) -> None:
     assert found["qsm_node_deliveries_pending", "pacs"] == 0
     assert {found["qsm_node_jobs", state.value] for state in State} == {0}
     assert found["qsm_node_start_time_seconds",] == 1000.0
-    assert found["qsm_node_audit_messages_total", "lost"] == 1
+    assert [found["qsm_node_audit_messages_total", outcome] for outcome in ("sent", "lost")] == [3, 1]
+    assert (found["qsm_node_audit_queued",], found["qsm_node_audit_silent_seconds",]) == (2, 7.5)
     assert found["qsm_node_disk_size_bytes",] > found["qsm_node_disk_free_bytes",] > 0
     assert any(name[0] == "qsm_node_build_info" for name in found)
     assert found["process_resident_memory_bytes",] > 0
