@@ -1,8 +1,12 @@
 """Moves the outline of a nucleus to where the map shows it, within what the atlas allows.
 
 A nucleus rich in iron stands out of what surrounds it.  Where it does so clearly, each voxel near its outline is asked
-whether its χ is rather the nucleus' or rather its surroundings', and the atlas' depth is shifted by that answer, by no
-more than a bound in mm.  Where it does not, the atlas' outline stays.
+how much more of the nucleus its χ shows than the atlas puts there, and the atlas' depth is shifted by that answer, by
+no more than a bound in mm.  Where it does not, the atlas' outline stays.
+
+What the atlas puts there counts voxels that the outline cuts as cut: a map that agrees with the atlas moves nothing.
+Asked only whether it is nucleus or surroundings, a small round nucleus, most of whose voxels are cut, would shrink to
+its bright core.
 """
 
 from __future__ import annotations
@@ -12,8 +16,9 @@ from collections.abc import Mapping
 import numpy as np
 from scipy import ndimage
 
-from reconstruction.acquisition import BoolArray, FloatArray
+from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 from reconstruction.regions._images import Box
+from reconstruction.regions._template import EDGE
 
 CORE = 0.7
 """Depth (log of density over threshold, about mm) from which a voxel is all nucleus."""
@@ -36,9 +41,11 @@ def refined(
     names: tuple[str, ...],
     chi: FloatArray,
     mask: BoolArray,
+    geometry: Geometry,
     bound_mm: float,
 ) -> dict[str, tuple[Box, FloatArray]]:
     """The depths of all regions, those of `names` shifted by up to `bound_mm` where χ shows the region clearly."""
+    across = float(np.hypot(EDGE, np.cbrt(geometry.voxel_volume)))
     inside = np.zeros(mask.shape, bool)
     for name in names:
         if name in outlines:
@@ -48,12 +55,17 @@ def refined(
     for name in names:
         if name in outlines:
             box, depth = outlines[name]
-            found[name] = box, depth + np.float32(bound_mm) * _vote(chi[box], depth, mask[box], inside[box])
+            more = _more(chi[box], depth, mask[box], inside[box], across)
+            found[name] = box, depth + np.float32(bound_mm) * np.clip(more, -1, 1)
     return found
 
 
-def _vote(chi: FloatArray, depth: FloatArray, mask: BoolArray, nuclei: BoolArray) -> FloatArray:
-    """From −1 (surroundings) to 1 (nucleus) for every voxel; 0 everywhere where they do not differ clearly."""
+def _more(chi: FloatArray, depth: FloatArray, mask: BoolArray, nuclei: BoolArray, across: float) -> FloatArray:
+    """From −2 to 2: how much more of the nucleus χ shows in every voxel than its depth makes one expect, of half a
+    voxel; 0 everywhere where nucleus and surroundings do not differ clearly.
+
+    across: mm of depth over which the expected share goes from surroundings to nucleus.
+    """
     core = mask & (depth > CORE)
     low, high = SURROUNDINGS
     around = mask & ~nuclei & (depth > low) & (depth < high)
@@ -63,9 +75,10 @@ def _vote(chi: FloatArray, depth: FloatArray, mask: BoolArray, nuclei: BoolArray
     spread = np.sqrt((_deviation(chi[core]) ** 2 + _deviation(chi[around]) ** 2) / 2)
     if abs(own - other) < CLEAR * spread:
         return np.zeros_like(depth)
-    # −1 at the surroundings' χ, 0 halfway, 1 at the nucleus'.
-    share = np.clip((2 * chi - own - other) / (own - other), -1, 1)
-    return ndimage.gaussian_filter(np.where(mask, share, -1), SMOOTHING_VOXELS, output=np.float32, mode="nearest")
+    # Both: −1 in the surroundings, 0 halfway, 1 in the nucleus.
+    shown = np.where(mask, np.clip((2 * chi - own - other) / (own - other), -1, 1), -1)
+    expected = np.clip(2 * depth / across, -1, 1)
+    return ndimage.gaussian_filter(shown - expected, SMOOTHING_VOXELS, output=np.float32, mode="nearest")
 
 
 def _deviation(values: FloatArray) -> float:

@@ -59,7 +59,7 @@ def atlas(
         return _withheld(mask, found.match, unlike)
     outlines = depths(atlas, found.places, images.grid, mask, geometry)
     if refine_mm > 0:
-        outlines = refined(outlines, tuple(atlas.mixtures), chi, mask, refine_mm)
+        outlines = refined(outlines, tuple(atlas.mixtures), chi, mask, geometry, refine_mm)
     names = whole(atlas.names, outlines, mask)
     if not names:
         return _withheld(mask, found.match, "no region of the atlas lies wholly inside the brain that was acquired")

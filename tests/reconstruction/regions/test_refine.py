@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from reconstruction.acquisition import FloatArray
+from reconstruction.acquisition import FloatArray, Geometry
 from reconstruction.regions._images import Box
 from reconstruction.regions._refine import refined
 
 SHAPE = (40, 40, 40)
 EVERYWHERE: Box = (slice(None), slice(None), slice(None))
 MASK = np.ones(SHAPE, bool)
+GEOMETRY = Geometry(SHAPE, (1.0, 1.0, 1.0), (0.0, 0.0, 1.0))
 
 
 def depth_of_ball(radius: float, centre: tuple[float, float, float] = (20, 20, 20)) -> FloatArray:
@@ -26,7 +27,7 @@ def chi_of(depth: FloatArray, contrast: float = 0.1, noise: float = 0.01) -> Flo
 
 
 def outline(prior: FloatArray, chi: FloatArray, bound: float) -> FloatArray:
-    return refined({"left_a": (EVERYWHERE, prior)}, ("left_a",), chi, MASK, bound)["left_a"][1]
+    return refined({"left_a": (EVERYWHERE, prior)}, ("left_a",), chi, MASK, GEOMETRY, bound)["left_a"][1]
 
 
 @pytest.mark.parametrize("radius", [7.0, 9.0])
@@ -45,6 +46,15 @@ def test_it_moves_no_further_than_its_bound() -> None:
     found = outline(prior, chi_of(depth_of_ball(12.0)), 1.0)
     assert np.abs(found - prior).max() <= 1 + 1e-5
     assert not (found[prior < -1.0001] > 0).any()
+
+
+@pytest.mark.parametrize("radius", [2.6, 3.3, 6.1])
+@pytest.mark.parametrize("centre", [(20.0, 20.0, 20.0), (20.5, 20.2, 19.7)])
+def test_a_map_that_agrees_with_the_atlas_moves_nothing(radius: float, centre: tuple[float, float, float]) -> None:
+    prior = depth_of_ball(radius, centre)
+    chi = (0.1 * np.clip(0.5 + prior, 0, 1)).astype(np.float32)
+    before, after = np.count_nonzero(prior > 0), np.count_nonzero(outline(prior, chi, 0.5) > 0)
+    assert abs(after - before) <= 0.04 * before
 
 
 def test_without_contrast_the_atlas_stays() -> None:
