@@ -28,6 +28,7 @@ class Code:
 APPLICATION_ACTIVITY = Code("110100", "Application Activity")
 BEGIN_TRANSFERRING = Code("110102", "Begin Transferring DICOM Instances")
 INSTANCES_TRANSFERRED = Code("110104", "DICOM Instances Transferred")
+EXPORT = Code("110106", "Export")
 QUERY = Code("110112", "Query")
 SECURITY_ALERT = Code("110113", "Security Alert")
 APPLICATION_START = Code("110120", "Application Start")
@@ -36,10 +37,13 @@ NODE_AUTHENTICATION = Code("110126", "Node Authentication")
 APPLICATION = Code("110150", "Application")
 DESTINATION = Code("110152", "Destination Role ID")
 SOURCE = Code("110153", "Source Role ID")
+DESTINATION_MEDIA = Code("110154", "Destination Media")
+MEDIA_URI = Code("110037", "URI")
 STUDY_INSTANCE_UID = Code("110180", "Study Instance UID")
 SOP_CLASS_UID = Code("110181", "SOP Class UID")
 NODE_ID = Code("110182", "Node ID")
 PATIENT_NUMBER = Code("2", "Patient Number", "RFC-3881")
+URI = Code("12", "URI", "RFC-3881")
 
 UNKNOWN = "unknown"
 """For what the schema asks and nobody has said."""
@@ -97,7 +101,7 @@ class Author:
         """Somebody was not let in (Security Alert, A.5.3.11)."""
         message = self._message(SECURITY_ALERT, "E", at, Outcome.MINOR_FAILURE, NODE_AUTHENTICATION, reason)
         _participant(message, self.node, APPLICATION, is_requestor=False)
-        _participant(message, caller, SOURCE, is_requestor=True)
+        _participant(message, caller, SOURCE, is_requestor=False)  # table A.5.3.11-1: shall be
         who = caller.address or caller.ae_title or UNKNOWN
         alert = _object(NODE_ID, who, "2", "13", caller.ae_title or who)
         ET.SubElement(alert, "ParticipantObjectDetail", type="Alert Description", value=_base64(reason))
@@ -129,14 +133,42 @@ class Author:
         self._both(message, source, destination, requestor)
         return self._finished(message, [_study(study), _patient(patient)])
 
-    def queried(self, at: float, caller: Party, sop_class: str, query: bytes, transfer_syntax: str) -> bytes:
-        """A peer has asked what is held (A.5.3.10).  query: the identifier as it came."""
+    def queried(
+        self, at: float, source: Party, destination: Party, sop_class: str, query: bytes, transfer_syntax: str
+    ) -> bytes:
+        """One has asked another what it holds (A.5.3.10).  query: the identifier in that syntax."""
+        syntax = ET.Element("ParticipantObjectDetail", type="TransferSyntax", value=_base64(transfer_syntax))
+        return self._query(at, source, destination, _object(SOP_CLASS_UID, sop_class, "2", "3"), query, syntax)
+
+    def searched(self, at: float, source: Party, destination: Party, url: str, query: str) -> bytes:
+        """The same by QIDO-RS, which A.5.3.10 counts among other queries.  url: of the service."""
+        return self._query(at, source, destination, _object(URI, url, "2", "3"), query.encode())
+
+    def _query(
+        self, at: float, source: Party, destination: Party, asked: ET.Element, query: bytes, *details: ET.Element
+    ) -> bytes:
         message = self._message(QUERY, "E", at, Outcome.SUCCESS)
-        self._both(message, caller, self.node, requestor=caller)
-        asked = _object(SOP_CLASS_UID, sop_class, "2", "3")
+        self._both(message, source, destination, requestor=source)
         ET.SubElement(asked, "ParticipantObjectQuery").text = base64.b64encode(query).decode()
-        ET.SubElement(asked, "ParticipantObjectDetail", type="TransferSyntax", value=_base64(transfer_syntax))
+        asked.extend(details)
         return self._finished(message, [asked])
+
+    def exported(self, at: float, person: str, media: str, study: Study, patient: Patient) -> bytes:
+        """Somebody has written what names no patient to a place that the node does not guard (A.5.3.4).
+
+        media: a URI, as in PS3.17 WW.3.
+        """
+        message = self._message(EXPORT, "R", at, Outcome.SUCCESS)
+        _participant(message, Party("", user=person), SOURCE, is_requestor=True)
+        _participant(message, self.node, SOURCE, is_requestor=False)
+        place = _participant(message, Party("", user=media), DESTINATION, is_requestor=False)
+        _coded(place, "RoleIDCode", DESTINATION_MEDIA)
+        _coded(ET.SubElement(place, "MediaIdentifier"), "MediaType", MEDIA_URI)
+        exported = _study(study)
+        description = exported.find("ParticipantObjectDescription")
+        assert description is not None
+        ET.SubElement(description, "Anonymized").text = "true"
+        return self._finished(message, [exported, _patient(patient)])
 
     def _both(self, message: ET.Element, source: Party, destination: Party, requestor: Party) -> None:
         _participant(message, source, SOURCE, is_requestor=source == requestor)
@@ -177,7 +209,7 @@ class Author:
         return encoded
 
 
-def _participant(message: ET.Element, party: Party, role: Code, *, is_requestor: bool) -> None:
+def _participant(message: ET.Element, party: Party, role: Code, *, is_requestor: bool) -> ET.Element:
     attributes = {"UserID": _printable(party.user or party.ae_title or party.address or UNKNOWN)}
     if party.ae_title:
         attributes["AlternativeUserID"] = f"AETITLES={_printable(party.ae_title)}"
@@ -185,7 +217,9 @@ def _participant(message: ET.Element, party: Party, role: Code, *, is_requestor:
     if party.address:
         attributes["NetworkAccessPointID"] = _printable(party.address)
         attributes["NetworkAccessPointTypeCode"] = "2" if _is_address(party.address) else "1"
-    _coded(ET.SubElement(message, "ActiveParticipant", attributes), "RoleIDCode", role)
+    made = ET.SubElement(message, "ActiveParticipant", attributes)
+    _coded(made, "RoleIDCode", role)
+    return made
 
 
 def _study(study: Study) -> ET.Element:

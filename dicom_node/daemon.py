@@ -269,7 +269,9 @@ class Daemon:
         return parts
 
     def _look(self, since: date) -> None:
-        exchange.look(self._config, self._fetches, self._calling, self._clock(), since, lambda: self._stopping)
+        exchange.look(
+            self._config, self._fetches, self._calling, self._clock(), since, lambda: self._stopping, self._witness.asks
+        )
 
     def _delivering(self) -> dict[str, tuple[Callable[[], None], float]]:
         """A courier for each destination, and somebody who asks for commitment where it is wanted."""

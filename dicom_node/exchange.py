@@ -20,7 +20,7 @@ from dicom_node.fetches import Fetches
 from dicom_node.mpps import MPPS, ProcedureSteps
 from dicom_node.peers import ANYBODY, Peer, Peers, Right
 from dicom_node.receive import ReceiveSettings, Secure, Service
-from dicom_node.seek import Wanted, seek
+from dicom_node.seek import OnQuery, Wanted, seek
 from dicom_node.tls import Files, Identity
 from dicom_node.vouch import Vouch
 from dicom_node.web import WebService
@@ -114,10 +114,15 @@ def look(
     now: float,
     since: date,
     stopping: Callable[[], bool] = lambda: False,
+    asks: Callable[[Destination | WebService], OnQuery] = lambda archive: lambda level, keys: None,
 ) -> None:
-    """Writes down what is new in the archive that is looked in regularly, until `stopping`.  Raises PeerFailure."""
+    """Writes down what is new in the archive that is looked in regularly, until `stopping`.  Raises PeerFailure.
+
+    asks: is told what each archive is asked.
+    """
     archive = sources(config)[config.fetch.peer]
-    new = fetches.add(archive.name, seek(Wanted(since=f"{since:%Y%m%d}"), archive, settings, stopping), now)
+    found = seek(Wanted(since=f"{since:%Y%m%d}"), archive, settings, stopping, asks(archive))
+    new = fetches.add(archive.name, found, now)
     log.info("looked", peer=archive.name, since=f"{since:%Y%m%d}", found=new)
 
 

@@ -48,6 +48,11 @@ class Finished:
         lps[:3, 3] = origin
         return np.asarray(np.diag([-1.0, -1.0, 1.0, 1.0]) @ lps)
 
+    @property
+    def files(self) -> list[Path]:
+        """All of its DICOM objects."""
+        return sorted((self.folder / "dicom").glob("*.dcm"))
+
     def has(self, kind: str) -> bool:
         """Whether there is a series of this kind: "qsm", "r2star", …, as in the names of its files."""
         return any(self._named(kind))

@@ -45,6 +45,9 @@ _FEWEST_SLICES = 4
 
 log = structlog.get_logger(__name__)
 
+OnQuery = Callable[[str, Mapping[str, str]], None]
+"""Is told each question before it is asked: level and keys."""
+
 UNTOLD = "the archive does not tell echo times; name its study to fetch it all the same"
 
 
@@ -81,11 +84,17 @@ def seek(
     archive: Destination | WebService,
     settings: SendSettings,
     stopping: Callable[[], bool] = lambda: False,
+    on_query: OnQuery = lambda level, keys: None,
 ) -> Iterator[Candidate]:
     """Every MR series of the studies that are wanted, with a judgement, study by study.
 
     stopping: then no answer is waited for any longer.  Raises PeerFailure.
     """
+
+    def asking(level: str, keys: Mapping[str, str]) -> Iterable[Dataset]:
+        on_query(level, keys)
+        return find(level, keys)
+
     with (
         querying(archive, settings, stopping)
         if isinstance(archive, WebService)
@@ -95,8 +104,8 @@ def seek(
             **_STUDY_KEYS,
             **{"PatientID": wanted.patient, "StudyInstanceUID": wanted.study, "AccessionNumber": wanted.accession},
         }
-        for study in _studies(find, keys, wanted.since, wanted.until):
-            for candidate in _study(find, study):
+        for study in _studies(asking, keys, wanted.since, wanted.until):
+            for candidate in _study(asking, study):
                 is_named = candidate.against == UNTOLD and wanted.study
                 yield replace(candidate, against="") if is_named else candidate
 
@@ -235,11 +244,17 @@ def _finding(archive: Destination, settings: SendSettings, stopping: Callable[[]
         yield partial(_find, association, archive)
 
 
-def _find(association: Association, archive: Destination, level: str, keys: Mapping[str, str]) -> Iterator[Dataset]:
+def as_identifier(level: str, keys: Mapping[str, str]) -> Dataset:
+    """Of a C-FIND (PS3.4 C.4.1.1.3)."""
     query = Dataset()
     query.QueryRetrieveLevel = level
     for keyword, value in keys.items():
         setattr(query, keyword, value)
+    return query
+
+
+def _find(association: Association, archive: Destination, level: str, keys: Mapping[str, str]) -> Iterator[Dataset]:
+    query = as_identifier(level, keys)
     with _answering(archive):
         for count, (status, identifier) in enumerate(association.send_c_find(query, FIND)):
             if count > MOST_ANSWERS:

@@ -1,4 +1,4 @@
-"""The witness: turns what happens on the node's associations into audit messages and leaves them to the trail.
+"""The witness: turns what happens on associations, and what is exported, into audit messages for the trail.
 
 It stands beside the line: what it is handed, it passes on unchanged, and what it notes never holds anybody up.  Headers
 of files are read when a message is made, on the trail's thread.
@@ -7,17 +7,19 @@ of files are read when a message is made, on the trail's thread.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
+from pydicom.uid import ImplicitVRLittleEndian
 from pynetdicom import evt
+from pynetdicom.dsutils import encode
 
 from dicom_node.audit import Author, Outcome, Party, Patient, Study
 from dicom_node.call import Destination, SendSettings
@@ -25,10 +27,12 @@ from dicom_node.contacts import Contact, Event, Transfer
 from dicom_node.deliver import SendFunction
 from dicom_node.errors import PeerFailure
 from dicom_node.receive import Service
+from dicom_node.seek import FIND, OnQuery, as_identifier
 from dicom_node.send import Delivery
 from dicom_node.trail import Trail
 from dicom_node.web import WebService
 
+_IMPLICIT = str(ImplicitVRLittleEndian)
 _HEADER = ("PatientID", "PatientName", "AccessionNumber", "StudyInstanceUID")
 
 
@@ -115,10 +119,32 @@ class Witness:
             request: Any = event.request
             sop_class, query = str(request.AffectedSOPClassUID), request.Identifier.getvalue()
             syntax = str(event.context.transfer_syntax)
-            self._trail.tell(lambda: self._author.queried(at, caller, sop_class, query, syntax))
+            node = self._author.node
+            self._trail.tell(lambda: self._author.queried(at, caller, node, sop_class, query, syntax))
             return handler(event)
 
         return find
+
+    def asks(self, archive: Destination | WebService) -> OnQuery:
+        """For `seek`: what the node itself asks of an archive, as an identifier or a line of a URL."""
+        node, target = self._author.node, _party(archive)
+
+        def asked(level: str, keys: Mapping[str, str]) -> None:
+            at = self._clock()
+            if isinstance(archive, WebService):
+                query = urlencode({"level": level, **keys})
+                self._trail.tell(lambda: self._author.searched(at, node, target, archive.url, query))
+            else:
+                self._trail.tell(lambda: self._author.queried(at, node, target, FIND, _encoded(level, keys), _IMPLICIT))
+
+        return asked
+
+    def exported(self, files: Sequence[Path], person: str, place: Path) -> None:
+        """A result has left the node by somebody's hand, without its patient's name.  files: what it was made from."""
+        at, header = self._clock(), _header(files[0])
+        study = Study(_text(header, "StudyInstanceUID"), _classes(files), _text(header, "AccessionNumber"))
+        media, patient = place.absolute().as_uri(), _patient(header)
+        self._trail.tell(lambda: self._author.exported(at, person, media, study, patient))
 
     def _handing(self, handler: Callable[[evt.Event], Any]) -> Callable[[evt.Event], Any]:
         """What pynetdicom is given by the handler: for C-MOVE first where to, then a number, then pairs with a data set
@@ -146,6 +172,12 @@ class Witness:
                     )
 
         return hand
+
+
+def _encoded(level: str, keys: Mapping[str, str]) -> bytes:
+    encoded = encode(as_identifier(level, keys), is_implicit_vr=True, is_little_endian=True)
+    assert encoded is not None
+    return encoded
 
 
 def _party(target: Destination | WebService) -> Party:

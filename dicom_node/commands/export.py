@@ -6,7 +6,9 @@ import argparse
 from pathlib import Path
 
 from dicom_node import config as configuration
+from dicom_node.commands._audit import witnessed
 from dicom_node.commands._common import DONE, Subparsers
+from dicom_node.commands._jobs import who
 from dicom_node.errors import InvalidConfiguration
 
 
@@ -23,20 +25,28 @@ def register(commands: Subparsers) -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace) -> int:
     if options.bids is None and options.csv is None:
         raise InvalidConfiguration("nothing to export to; name a folder with --bids, a file with --csv, or both")
+    from dicom_node import log
     from dicom_node.export import Label, export_bids, export_csv
     from dicom_node.finished import find_result
     from dicom_node.pseudonym import read_pseudonyms
 
-    state_folder = configuration.load(options.config).node.state_folder
+    config = configuration.load(options.config)
+    log.configure(config.log.style, "warning")
+    state_folder = config.node.state_folder
     results = [find_result(job, state_folder) for job in options.jobs]
     pseudonyms = read_pseudonyms(state_folder)
     labelled = [(result, Label.of(result, pseudonyms, options.subject or "")) for result in results]
-    for job, (result, label) in zip(options.jobs, labelled, strict=True):
-        if options.bids is not None:
-            files = export_bids(result, label, options.bids)
-            print(f"{job}: {len(files)} files of {label.stem} below {options.bids}")
-    if options.csv is not None:
-        print(f"{export_csv(labelled, options.csv)} rows in {options.csv}")
+    with witnessed(config) as witness:
+        for job, (result, label) in zip(options.jobs, labelled, strict=True):
+            if options.bids is not None:
+                files = export_bids(result, label, options.bids)
+                witness.exported(result.files, who(), options.bids)
+                print(f"{job}: {len(files)} files of {label.stem} below {options.bids}")
+        if options.csv is not None:
+            rows = export_csv(labelled, options.csv)
+            for result in results:
+                witness.exported(result.files, who(), options.csv)
+            print(f"{rows} rows in {options.csv}")
     return DONE
 
 

@@ -11,6 +11,7 @@ from datetime import date
 
 from dicom_node import config as configuration
 from dicom_node import log
+from dicom_node.commands._audit import witnessed
 from dicom_node.commands._common import DONE, Subparsers, state_folder_of, time_of
 from dicom_node.errors import InvalidConfiguration, PeerFailure
 from dicom_node.states import FETCHES
@@ -68,12 +69,13 @@ def _run(options: argparse.Namespace) -> int:
 
     def told() -> Iterator[Candidate]:
         """What is found is printed as it is: a cohort takes a while."""
-        for one, line in found_in_words(
-            seek(wanted, sources[name], exchange.send_settings(config, exchange.identity(config)))
-        ):
-            counts["left" if one.against else "good"] += 1
-            print(line, flush=True)
-            yield one
+        settings = exchange.send_settings(config, exchange.identity(config))
+        with witnessed(config) as witness:
+            asks = witness.asks(sources[name])
+            for one, line in found_in_words(seek(wanted, sources[name], settings, on_query=asks)):
+                counts["left" if one.against else "good"] += 1
+                print(line, flush=True)
+                yield one
 
     if options.dry_run:
         for _ in told():

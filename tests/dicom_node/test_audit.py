@@ -46,7 +46,7 @@ def test_a_stranger_is_a_security_alert_with_the_reason() -> None:
     assert attributes(message, "EventIdentification/EventID", "csd-code") == ["110113"]
     assert attributes(message, "EventIdentification/EventTypeCode", "csd-code") == ["110126"]
     assert attributes(message, "EventIdentification", "EventOutcomeIndicator") == ["4"]
-    assert attributes(message, "ActiveParticipant", "UserIsRequestor") == ["false", "true"]
+    assert attributes(message, "ActiveParticipant", "UserIsRequestor") == ["false", "false"]
     [detail] = parsed(message).findall("ParticipantObjectIdentification/ParticipantObjectDetail")
     assert base64.b64decode(detail.get("value")) == b"no peer has this AE title"
 
@@ -80,10 +80,38 @@ def test_what_is_sent_is_read_and_a_failure_has_its_outcome() -> None:
 
 
 def test_a_query_is_kept_as_it_came() -> None:
-    message = AUTHOR.queried(0.0, SCANNER, "1.2.840.10008.5.1.4.1.2.2.1", b"\x08\x00\x52\x00", "1.2.840.10008.1.2")
+    query = b"\x08\x00\x52\x00"
+    message = AUTHOR.queried(0.0, SCANNER, AUTHOR.node, "1.2.840.10008.5.1.4.1.2.2.1", query, "1.2.840.10008.1.2")
+    assert attributes(message, "EventIdentification/EventID", "csd-code") == ["110112"]
+    assert attributes(message, "ActiveParticipant/RoleIDCode", "csd-code") == ["110153", "110152"]
     [asked] = parsed(message).findall("ParticipantObjectIdentification")
     assert asked.get("ParticipantObjectID") == "1.2.840.10008.5.1.4.1.2.2.1"
-    assert base64.b64decode(asked.findtext("ParticipantObjectQuery")) == b"\x08\x00\x52\x00"
+    assert base64.b64decode(asked.findtext("ParticipantObjectQuery")) == query
+    [syntax] = asked.findall("ParticipantObjectDetail")
+    assert (syntax.get("type"), base64.b64decode(syntax.get("value"))) == ("TransferSyntax", b"1.2.840.10008.1.2")
+
+
+def test_a_query_by_web_is_kept_with_its_address() -> None:
+    archive = Party("", "archive.example", "https://archive.example/dicom-web")
+    message = AUTHOR.searched(0.0, AUTHOR.node, archive, archive.user, "level=STUDY&PatientID=4711")
+    assert attributes(message, "ActiveParticipant", "UserIsRequestor") == ["true", "false"]
+    [asked] = parsed(message).findall("ParticipantObjectIdentification")
+    assert asked.get("ParticipantObjectID") == "https://archive.example/dicom-web"
+    assert asked.find("ParticipantObjectIDTypeCode").get("csd-code") == "12"
+    assert base64.b64decode(asked.findtext("ParticipantObjectQuery")) == b"level=STUDY&PatientID=4711"
+
+
+def test_an_export_names_person_process_media_study_and_patient_and_says_that_it_names_nobody() -> None:
+    """Table A.5.3.4-1: one requestor, both person and process as sources, one medium."""
+    message = AUTHOR.exported(0.0, "anna", "file:///mnt/cohort", STUDY, JANE)
+    assert attributes(message, "EventIdentification/EventID", "csd-code") == ["110106"]
+    assert attributes(message, "EventIdentification", "EventActionCode") == ["R"]
+    assert attributes(message, "ActiveParticipant", "UserIsRequestor") == ["true", "false", "false"]
+    assert attributes(message, "ActiveParticipant", "UserID")[::2] == ["anna", "file:///mnt/cohort"]
+    assert attributes(message, "ActiveParticipant/RoleIDCode", "csd-code") == ["110153", "110153", "110152", "110154"]
+    assert attributes(message, "ActiveParticipant/MediaIdentifier/MediaType", "csd-code") == ["110037"]
+    assert attributes(message, "ParticipantObjectIdentification", "ParticipantObjectID") == ["1.2.3", "4711"]
+    assert [found.text for found in parsed(message).iter("Anonymized")] == ["true"]
 
 
 @given(words=st.lists(st.text(max_size=40), min_size=6, max_size=6))

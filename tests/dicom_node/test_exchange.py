@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import date
 from pathlib import Path
 
@@ -42,7 +43,10 @@ def test_looking_by_schedule_writes_down_what_is_new_and_recent(tmp_path: Path) 
         peer = {"name": "archive", "ae_title": archive.ae_title, "address": archive.host, "port": archive.port}
         config = Config.model_validate({"peer": [peer], "fetch": {"peer": "archive"}})
         fetches = Fetches(Store(tmp_path / "node.db"))
-        exchange.look(config, fetches, SendSettings(), 1.0, date(1970, 1, 1))
+        asked: list[tuple[str, str]] = []
+        asks = lambda to: lambda level, keys: asked.append((to.name, level))  # noqa: E731 - it names itself
+        exchange.look(config, fetches, SendSettings(), 1.0, date(1970, 1, 1), asks=asks)
+        assert Counter(asked) == {("archive", "STUDY"): 1, ("archive", "SERIES"): 1, ("archive", "IMAGE"): 2}
         assert {fetch.state for fetch in fetches.listed()} == {"found"}
         none = Fetches(Store(tmp_path / "other.db"))
         exchange.look(config, none, SendSettings(), 1.0, date.today())

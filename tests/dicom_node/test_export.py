@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import socket
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -212,3 +213,25 @@ def test_what_is_no_result_is_named(tmp_path: Path) -> None:
     (tmp_path / "report.json").write_text('{"recipe": {}}')
     with pytest.raises(NoResult, match="lacks grade, regions, software"):
         read_result(tmp_path)
+
+
+def test_an_export_is_told_to_the_audit_repository_once_for_each_result_and_place(
+    result: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SUDO_USER", "anna")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as repository:
+        repository.bind(("127.0.0.1", 0))
+        repository.settimeout(10)
+        config = tmp_path / "node.toml"
+        config.write_text(
+            f'[node]\nstate_folder = "{tmp_path / "state"}"\n'
+            f'[audit]\nhost = "127.0.0.1"\nport = {repository.getsockname()[1]}\nprotocol = "udp"\n'
+        )
+        places = ["--bids", str(tmp_path / "bids"), "--csv", str(tmp_path / "table.csv")]
+        assert main(["export", str(result), "--config", str(config), *places]) == 0
+        told = [repository.recv(2**16).decode() for _ in range(2)]
+    for message, place in zip(told, ("bids", "table.csv"), strict=True):
+        assert '"110106"' in message
+        assert f'UserID="{(tmp_path / place).as_uri()}"' in message
+        assert 'UserID="anna"' in message
+        assert f'ParticipantObjectID="{read_result(result).header.PatientID}"' in message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,7 @@ from lxml import etree
 from pydicom.dataset import Dataset
 from pydicom.uid import ImplicitVRLittleEndian, MRImageStorage
 from pynetdicom import evt
+from pynetdicom.dsutils import decode
 
 from dicom_node.audit import Author
 from dicom_node.call import Destination, SendSettings
@@ -159,6 +161,20 @@ def test_a_query_is_told_and_answered_as_before(heard: Heard, witness: Witness) 
     event = an_event(request=request, context=SimpleNamespace(transfer_syntax=ImplicitVRLittleEndian))
     assert list(handler(event)) == answers
     assert heard.told("AlternativeUserID") == [("110112", "AETITLES=WORKSTATION AETITLES=QSMNODE")]
+
+
+def test_what_the_node_asks_itself_is_told_as_it_is_asked(heard: Heard, witness: Witness) -> None:
+    keys = {"PatientID": "4711", "StudyDate": "20240101-"}
+    witness.asks(PACS)("STUDY", keys)
+    witness.asks(WebService("web", "https://archive.example/dicom-web"))("STUDY", keys)
+    assert heard.told("NetworkAccessPointID") == [
+        ("110112", "10.1.2.1 10.1.2.9"),
+        ("110112", "10.1.2.1 archive.example"),
+    ]
+    dimse, web = (base64.b64decode(found.findtext(".//ParticipantObjectQuery")) for found in heard.messages)
+    sent = decode(io.BytesIO(dimse), True, True)
+    assert (sent.QueryRetrieveLevel, sent.PatientID, sent.StudyDate) == ("STUDY", "4711", "20240101-")
+    assert web == b"level=STUDY&PatientID=4711&StudyDate=20240101-"
 
 
 @pytest.mark.parametrize(
