@@ -48,7 +48,9 @@ class Index:
         self._store = store
         self._spool = spool
         self._describe = describe
-        self._queue: queue.SimpleQueue[Stored | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Stored] = queue.SimpleQueue()
+        self._came = threading.Event()
+        """Rung once for many: a thread that is woken for each image takes the interpreter away from whoever receives."""
         self._pending: Counter[str] = Counter()
         self._pending_lock = threading.Lock()
         self._stopping = threading.Event()
@@ -63,7 +65,7 @@ class Index:
     def stop(self) -> None:
         """Indexes what is queued, then ends; what the database will not take is left to the next start."""
         self._stopping.set()
-        self._queue.put(None)
+        self._came.set()
         self._thread.join()
 
     @property
@@ -81,6 +83,8 @@ class Index:
         with self._pending_lock:
             self._pending[stored.association] += 1
         self._queue.put(stored)
+        if not self._came.is_set():
+            self._came.set()
 
     def object_to(self, refused: Refused) -> None:
         """The receiver's `on_refused`."""
@@ -162,7 +166,8 @@ class Index:
             self.damage = error
 
     def _serve(self) -> None:
-        while waiting := self._await():
+        while not (self._stopping.is_set() and self._queue.empty()):
+            waiting = self._await()
             for start in range(0, len(waiting), BATCH):
                 batch = waiting[start : start + BATCH]
                 self._batch_since = time.monotonic()
@@ -174,21 +179,14 @@ class Index:
                     self._pending -= Counter(stored.association for stored in batch)  # in place it drops what is zero
 
     def _await(self) -> list[Stored]:
-        """What has come when nothing more comes, or when the first has waited long; empty when it is time to end."""
-        item = self._queue.get()
-        waiting: list[Stored] = []
-        deadline = time.monotonic() + PATIENCE
-        while item is not None:
-            waiting.append(item)
-            try:
-                item = self._queue.get(timeout=LULL)
-            except queue.Empty:
-                return waiting
-            if time.monotonic() > deadline:
-                break
-        if waiting:
-            self._queue.put(item)  # the end, or the first of those who wait next
-        return waiting
+        """What has come when nothing more comes, or when the first has waited long; perhaps nothing once it is to end."""
+        self._came.wait()
+        self._came.clear()  # what comes from here on is seen below, or tells of itself anew
+        seen, deadline = 0, time.monotonic() + PATIENCE
+        while (count := self._queue.qsize()) > seen and time.monotonic() < deadline:
+            seen = count
+            self._stopping.wait(LULL)
+        return [self._queue.get() for _ in range(self._queue.qsize())]
 
     def _write_or_leave(self, batch: list[Stored], entries: list[Instance | Objection]) -> bool:
         """As `_write`; an entry that no row can be made of keeps no other out and does not end the thread."""

@@ -44,14 +44,18 @@ class StoreRequest:
     transfer_syntax: UID
 
 
+Answer = tuple[int, str]
+"""The status that answers a request (PS3.4 B.2.3), and a comment, empty if there is none."""
+
+
 class Taking(Protocol):
     """An object while it arrives."""
 
     def write(self, fragment: memoryview) -> None:
         """Takes the next fragment, which is gone when this returns."""
 
-    def finish(self) -> tuple[int, str]:
-        """It is complete: the status that answers it (PS3.4 B.2.3), and a comment, empty if there is none."""
+    def finish(self) -> Answer:
+        """It is complete."""
 
     def abandon(self) -> None:
         """It will not be completed."""

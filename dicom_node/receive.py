@@ -19,7 +19,6 @@ from types import MappingProxyType
 from typing import Any
 
 import structlog
-from pydicom.dataset import Dataset
 from pydicom.uid import UID
 from pynetdicom import AE, _config, evt
 from pynetdicom.association import Association
@@ -39,7 +38,7 @@ from dicom_node.gate import NOT_AUTHORISED, Gate
 from dicom_node.guard import Limits
 from dicom_node.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, VERIFICATION
 from dicom_node.listen import Listener
-from dicom_node.messages import StoreRequest, Taking
+from dicom_node.messages import Answer, StoreRequest, Taking
 from dicom_node.part import Part
 from dicom_node.peers import ANYBODY, Peer, Peers, Right
 from dicom_node.spool import Kept, ReceivedObject, Spool, SpoolFull
@@ -389,12 +388,12 @@ class Receiver:
         )
         return _Arriving(part, lambda encoded: self._stored(request, part, encoded, sender))
 
-    def _stored(self, request: StoreRequest, part: Part, encoded: Encoded, sender: _Open) -> Dataset:
+    def _stored(self, request: StoreRequest, part: Part, encoded: Encoded, sender: _Open) -> Answer:
         named, agreed = request.sop_class_uid, request.abstract_syntax
         offered = Offered(named, request.sop_instance_uid, request.transfer_syntax, encoded, part.path)
         return self._take(offered, sender, f"the command names {named} in a context for {agreed}" * (named != agreed))
 
-    def _take(self, offered: Offered, sender: _Open, objection: str = "") -> Dataset:
+    def _take(self, offered: Offered, sender: _Open, objection: str = "") -> Answer:
         """objection: what is wrong with the class that it was offered as, beside its being one that is taken."""
         received_at = self._clock()
         try:
@@ -440,7 +439,7 @@ class Receiver:
         sender.took(received, path)
         return _answer(SUCCESS)
 
-    def _refuse(self, offered: Offered, sender: _Open, received_at: float, status: int, reason: str) -> Dataset:
+    def _refuse(self, offered: Offered, sender: _Open, received_at: float, status: int, reason: str) -> Answer:
         note = {
             "reason": reason,
             "status": f"0x{status:04X}",
@@ -492,24 +491,22 @@ class Receiver:
 class _Arriving:
     """An object that is wanted, as far as it has come.  take: judges and keeps it when it is whole."""
 
-    def __init__(self, part: Part, take: Callable[[Encoded], Dataset]) -> None:
+    def __init__(self, part: Part, take: Callable[[Encoded], Answer]) -> None:
         self._part = part
         self._take = take
 
     def write(self, fragment: memoryview) -> None:
         self._part.write(fragment)
 
-    def finish(self) -> tuple[int, str]:
+    def finish(self) -> Answer:
         try:
             if self._part.failure is not None:
                 log.error("not_stored", error=str(self._part.failure))
-                answer = _answer(OUT_OF_RESOURCES, f"no room to store the object, {AGAIN_LATER}")
-            else:
-                with self._part.encoded() as encoded:
-                    answer = self._take(encoded)
+                return _answer(OUT_OF_RESOURCES, f"no room to store the object, {AGAIN_LATER}")
+            with self._part.encoded() as encoded:
+                return self._take(encoded)
         finally:
             self._part.discard()
-        return int(answer.Status), str(answer.get("ErrorComment", ""))
 
     def abandon(self) -> None:
         self._part.discard()
@@ -521,18 +518,12 @@ class _NotAuthorised:
     def write(self, fragment: memoryview) -> None:
         pass
 
-    def finish(self) -> tuple[int, str]:
+    def finish(self) -> Answer:
         return NOT_AUTHORISED, ""
 
     def abandon(self) -> None:
         pass
 
 
-def _answer(status: int, comment: str = "") -> Dataset:
-    answer = Dataset()
-    answer.Status = status
-    if comment:
-        answer.ErrorComment = (
-            comment.encode("ascii", "replace").decode("ascii").replace("\\", "/")[:_ERROR_COMMENT_LENGTH]
-        )
-    return answer
+def _answer(status: int, comment: str = "") -> Answer:
+    return status, comment.encode("ascii", "replace").decode("ascii").replace("\\", "/")[:_ERROR_COMMENT_LENGTH]
