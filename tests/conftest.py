@@ -32,12 +32,21 @@ def orthanc_command() -> Path:
     return _command("Orthanc")
 
 
+def _plugin(name: str, package: str, variable: str) -> Path:
+    plugin = Path(os.environ.get(variable, f"/usr/share/orthanc/plugins/lib{name}.so"))
+    if not plugin.is_file():
+        _absent(f"Orthanc's plugin {name} (Debian's {package})")
+    return plugin
+
+
 @pytest.fixture(scope="session")
 def orthanc_dicomweb() -> Path:
-    plugin = Path(os.environ.get("QSM_NODE_ORTHANC_DICOMWEB", "/usr/share/orthanc/plugins/libOrthancDicomWeb.so"))
-    if not plugin.is_file():
-        _absent("Orthanc's DICOMweb plugin (Debian's orthanc-dicomweb)")
-    return plugin
+    return _plugin("OrthancDicomWeb", "orthanc-dicomweb", "QSM_NODE_ORTHANC_DICOMWEB")
+
+
+@pytest.fixture(scope="session")
+def orthanc_webviewer() -> Path:
+    return _plugin("OrthancWebViewer", "orthanc-webviewer", "QSM_NODE_ORTHANC_WEBVIEWER")
 
 
 @pytest.fixture(scope="session")
