@@ -4,7 +4,7 @@ interpolation between the blocks' middles."""
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+from numba import njit, prange
 
 from reconstruction.acquisition import FloatArray, Geometry
 
@@ -23,6 +23,29 @@ def coarse(geometry: Geometry, steps: Steps) -> Geometry:
     nx, ny, nz = (-(-n // step) for n, step in zip(geometry.shape, steps, strict=True))
     dx, dy, dz = (v * step for v, step in zip(geometry.voxel_size, steps, strict=True))
     return Geometry((nx, ny, nz), (dx, dy, dz), geometry.b0_direction)
+
+
+def means(volume: FloatArray, steps: Steps) -> FloatArray:
+    """Of the voxels of each block that the volume has."""
+    if steps == (1, 1, 1):
+        return volume
+    found = np.zeros([-(-n // step) for n, step in zip(volume.shape, steps, strict=True)], np.float32)
+    _add_up(volume, steps, found)
+    for axis, (n, step) in enumerate(zip(volume.shape, steps, strict=True)):
+        counts = np.minimum(step, n - step * np.arange(found.shape[axis])).astype(np.float32)
+        found /= counts.reshape([-1 if other == axis else 1 for other in range(3)])
+    return found
+
+
+@njit(parallel=True, cache=True)
+def _add_up(volume: FloatArray, steps: Steps, total: FloatArray) -> None:
+    nx, ny, nz = volume.shape
+    for i in prange(total.shape[0]):
+        for x in range(i * steps[0], min((i + 1) * steps[0], nx)):
+            for y in range(ny):
+                line = total[i, y // steps[1]]
+                for z in range(nz):
+                    line[z // steps[2]] += volume[x, y, z]
 
 
 @njit(cache=True, inline="always")

@@ -40,14 +40,19 @@ def icosphere(divisions: int) -> tuple[Points, Indices]:
     volume = np.einsum("ti,ti->t", corners[:, 0], np.cross(corners[:, 1], corners[:, 2]))
     triangles[volume < 0] = triangles[volume < 0][:, ::-1]
     for _ in range(divisions):
-        edges = np.sort(np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]]), axis=1)
-        unique, place = np.unique(edges, axis=0, return_inverse=True)
-        middle = len(vertices) + place.reshape(3, -1)
-        vertices = np.concatenate([vertices, vertices[unique].mean(axis=1)])
-        a, b, c = triangles.T
-        ab, bc, ca = middle
-        triangles = np.concatenate([np.stack(t, axis=1) for t in ((a, ab, ca), (b, bc, ab), (c, ca, bc), (ab, bc, ca))])
+        vertices, triangles = subdivided(vertices, triangles)
     return vertices / np.linalg.norm(vertices, axis=1, keepdims=True), triangles
+
+
+def subdivided(vertices: Points, triangles: Indices) -> tuple[Points, Indices]:
+    """A vertex more in the middle of every edge, behind those that were there; four triangles for each one."""
+    edges = np.sort(np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]]), axis=1)
+    keys, place = np.unique(edges @ (len(vertices), 1), return_inverse=True)
+    unique = np.stack(np.divmod(keys, len(vertices)), axis=1)
+    ab, bc, ca = len(vertices) + place.reshape(3, -1)
+    a, b, c = triangles.T
+    quarters = [np.stack(t, axis=1) for t in ((a, ab, ca), (b, bc, ab), (c, ca, bc), (ab, bc, ca))]
+    return np.concatenate([vertices, vertices[unique].mean(axis=1)]), np.concatenate(quarters)
 
 
 def neighbours(triangles: Indices) -> Indices:

@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
+from reconstruction.blocks import coarse, means
 from reconstruction.errors import NotReconstructible
 from reconstruction.intensity import even_intensity, percentile
-from reconstruction.mask._surface import evolve, fill, icosphere, neighbours
+from reconstruction.mask._surface import evolve, fill, icosphere, neighbours, subdivided
 from reconstruction.smoothing import smooth
 
-DIVISIONS = 4
-"""2562 vertices: one every 5 mm² or so of brain surface (the paper's choice)."""
-
-ITERATIONS = 1000
-"""The paper's choice."""
+SCHEDULE = ((3, 400), (4, 300))
+"""(Divisions of the icosahedron, iterations.)  2562 vertices are the paper's choice, one every 50 mm² or so of brain
+surface; a quarter as many carry the balloon to the brain's edge, in steps of twice the length.  1000 iterations of all,
+the paper's way, end at the same surface within 0.4 % of the brain's voxels."""
 
 CURVATURE_RADII_MM = (3.33, 10.0)
 """Between these radii of curvature the surface goes from stiff to soft (the paper's r_min, r_max)."""
@@ -35,6 +35,10 @@ DENOISING_MM = 1.0
 
 COARSE_MM = 4.0
 """Grid on which the largest ball is looked for."""
+
+FINE_MM = 2.0
+"""Grid on which the surface is looked for, at the most, where voxels are half as large: between its voxels the image is
+interpolated."""
 
 START = 0.7
 """Radius of the first balloon over that of the largest ball.  The paper starts from half of the head's."""
@@ -64,18 +68,25 @@ def bet(
 
 def surface_mask(image: FloatArray, geometry: Geometry, fraction: float) -> BoolArray:
     """The voxels inside the evolved surface.  image: float32 (x, y, z), shading taken out."""
-    image = smooth(image, geometry, DENOISING_MM)
-    low, high = percentile(image, 2), percentile(image, 98)
+    sx, sy, sz = (max(1, int(FINE_MM / v)) for v in geometry.voxel_size)
+    grid = coarse(geometry, (sx, sy, sz))
+    seen = smooth(means(image, (sx, sy, sz)), grid, DENOISING_MM)
+    low, high = percentile(seen, 2), percentile(seen, 98)
     if not high > low:
         raise NotReconstructible("the magnitude is empty or flat; expected a head: check the magnitude images")
-    centre, radius = _largest_ball(image, geometry)
-    middle = float(np.median(image[_ball(geometry, centre, radius)]))
+    centre, radius = _largest_ball(seen, grid)
+    middle = float(np.median(seen[_ball(grid, centre, radius)]))
     levels = np.array([low, low + THRESHOLD * (high - low), middle])
-    sphere, triangles = icosphere(DIVISIONS)
+    divisions = SCHEDULE[0][0]
+    sphere, triangles = icosphere(divisions)
     vertices = centre + START * radius * sphere
-    voxel_size = np.array(geometry.voxel_size)
-    evolve(vertices, neighbours(triangles), image, voxel_size, levels, fraction, CURVATURE_RADII_MM, ITERATIONS)
-    mask = np.asarray(fill(vertices / voxel_size, triangles, geometry.shape), bool)
+    for wanted, iterations in SCHEDULE:
+        for _ in range(divisions, wanted):
+            vertices, triangles = subdivided(vertices, triangles)
+        divisions, around = wanted, neighbours(triangles)
+        evolve(vertices, around, seen, np.array(grid.voxel_size), levels, fraction, CURVATURE_RADII_MM, iterations)
+    voxels = vertices / np.array(geometry.voxel_size) + (np.array([sx, sy, sz]) - 1) / 2
+    mask = np.asarray(fill(voxels, triangles, geometry.shape), bool)
     volume = mask.sum() * geometry.voxel_volume / 1000
     if volume < MINIMUM_CM3:
         raise NotReconstructible(
