@@ -1,10 +1,13 @@
 """How well the nuclei are found: simulated heads, each warped in its own way, through a recipe and an atlas.
 
-    python -m benchmarks.regions [--head NAME …] [--failures] [--recipe NAME_OR_FILE]
+    python -m benchmarks.regions [--head NAME …] [--failures] [--truth] [--against greedy] [--recipe NAME_OR_FILE]
 
-Dice of what is found with the truth, the mean of both sides.  Then, for the worse side, what misplaced voxels do to the
-mean of χ: the map's mean over the region found less its mean over the true region (ppb).  CPU s: of the regions alone,
-all threads together.  --failures shows instead what is said of brains that were turned, cut or mixed up.
+Dice of what is found with the truth, the mean of both sides.  Then, for the worse side, in ppb: placed, what misplaced
+voxels do to the mean of χ (the map's mean over the region found less its mean over the true region); off, the whole
+error (that mean less the truth's over the true region, both relative to the reference).  CPU s: of the regions alone,
+all threads together.  --truth: finds the nuclei on the true χ and R2*, which leaves the error of the outlines alone.
+--against greedy: bends with that library instead of our own (`benchmarks/greedy.py` says what it needs).  --failures
+shows instead what is said of brains that were turned, cut or mixed up.
 """
 
 from __future__ import annotations
@@ -19,10 +22,12 @@ from typing import Any
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from benchmarks import greedy
 from benchmarks.accuracy import load_recipe
 from dicom_node.atlas import read_atlas
 from reconstruction import Geometry, Maps, Recipe, Regions, reconstruct
 from reconstruction.acquisition import BoolArray, FloatArray
+from reconstruction.regions import _register
 from reconstruction.stage import run
 from tests.simulation import warps
 from tests.simulation.head import SimulatedHead, about_x, simulate_head
@@ -56,6 +61,10 @@ HEADS: dict[str, Callable[[], dict[str, Any]]] = {
         "warp": warps.rough(104, 1.5) + warps.wide_ventricles(5.0),
         "seed": 104,
     },
+    "rough": lambda: {"warp": warps.rough(201), "seed": 201},
+    "tilted": lambda: {"warp": warps.rough(202), "seed": 202, "rotation": about_x(12)},
+    "old": lambda: {"warp": warps.rough(203) + warps.wide_ventricles(), "seed": 203},
+    "1mm": lambda: {"shape": (200, 240, 150), "voxel_size": (1.0,) * 3, "warp": warps.rough(301), "seed": 301},
 }
 """Arguments of `simulate_head`, made when they are asked for; 2 mm and five echoes at 3 T unless they say otherwise."""
 
@@ -74,22 +83,30 @@ NUCLEI = {
 
 @dataclass(frozen=True)
 class Scores:
-    """dice: mean of both sides.  shift_ppb: of the worse side.  Both by nucleus."""
+    """dice: mean of both sides.  shift_ppb, error_ppb: of the worse side.  All by nucleus; see above."""
 
     dice: dict[str, float]
     shift_ppb: dict[str, float]
+    error_ppb: dict[str, float]
 
 
 def score(regions: Regions, head: SimulatedHead, maps: Maps) -> Scores:
     """Holds what was found against the truth.  A nucleus that is not among the regions has a Dice of 0."""
-    dice, shift = {}, {}
+    dice, shift, error = {}, {}, {}
+    zero = maps.reference.mask if maps.reference.mask.any() else maps.mask
+    offset = maps.chi[zero].mean() - head.chi[zero].mean()
     for name, parts in NUCLEI.items():
         pairs = [(_found(regions, side, parts), _true(head, side, parts)) for side in ("left", "right")]
         dice[name] = float(np.mean([2 * (f & t).sum() / max(1, f.sum() + t.sum()) for f, t in pairs]))
-        known = [(f & maps.mask, t & maps.mask) for f, t in pairs]
-        shifts = [1000 * (maps.chi[f].mean() - maps.chi[t].mean()) for f, t in known if f.any() and t.any()]
-        shift[name] = float(max(shifts, key=abs, default=np.nan))
-    return Scores(dice, shift)
+        known = [(f & maps.mask, t & maps.mask) for f, t in pairs if (f & maps.mask).any() and (t & maps.mask).any()]
+        shift[name] = _worse([maps.chi[f].mean() - maps.chi[t].mean() for f, t in known])
+        error[name] = _worse([maps.chi[f].mean() - head.chi[t].mean() - offset for f, t in known])
+    return Scores(dice, shift, error)
+
+
+def _worse(sides: list[float]) -> float:
+    """In ppb, of differences in ppm."""
+    return 1000 * float(max(sides, key=abs, default=np.nan))
 
 
 def _found(regions: Regions, side: str, parts: tuple[str, ...]) -> BoolArray:
@@ -126,6 +143,12 @@ def regions_of(maps: Maps, recipe: Recipe, **changed: Any) -> Regions:
     }
     regions: Regions = run("regions", step.method, step.settings, data | changed)
     return regions
+
+
+def with_truth(maps: Maps, head: SimulatedHead) -> Maps:
+    """Maps that are free of error: the nuclei are then misplaced by the atlas alone."""
+    chi = np.where(head.brain_mask, head.chi, 0).astype(np.float32)
+    return replace(maps, chi=chi, r2star=head.r2star, brain_mask=head.brain_mask, mask=head.brain_mask)
 
 
 def failures(maps: Maps) -> dict[str, dict[str, Any]]:
@@ -184,6 +207,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--head", nargs="+", choices=tuple(HEADS), default=QUICK, metavar="NAME",
                         help=f"one or more of {', '.join(HEADS)} (default: {', '.join(QUICK)})")  # fmt: skip
     parser.add_argument("--failures", action="store_true", help="turn, cut and mix up the first head instead")
+    parser.add_argument("--truth", action="store_true", help="on the true maps")
+    parser.add_argument("--against", choices=("greedy",), help="bend with this library")
     parser.add_argument("--recipe", default="default", help="a name in config/recipes or a TOML file")
     options = parser.parse_args(arguments)
     recipe = load_recipe(options.recipe)
@@ -191,16 +216,21 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"the recipe {options.recipe} has no [regions]")
     if options.failures:
         return _show_failures(reconstruct(simulated(options.head[0]).acquisition, recipe), recipe)
+    if options.against:
+        _register.bend = greedy.bend
     print(f"{'head':14} {'CPU s':>6} " + " ".join(f"{name:>12}" for name in NUCLEI))
     for name in options.head:
         head = simulated(name)
         maps = reconstruct(head.acquisition, recipe)
+        if options.truth:
+            maps = with_truth(maps, head)
         began = time.process_time()
         regions = regions_of(maps, recipe)
         seconds = time.process_time() - began
         scores = score(regions, head, maps)
         print(f"{name:14} {seconds:6.1f} " + " ".join(f"{value:12.3f}" for value in scores.dice.values()))
-        print(f"{'':14} {'ppb':>6} " + " ".join(f"{value:+12.1f}" for value in scores.shift_ppb.values()))
+        for row, values in (("placed", scores.shift_ppb), ("off", scores.error_ppb)):
+            print(f"{'':14} {row:>6} " + " ".join(f"{value:+12.1f}" for value in values.values()))
         print(f"  {regions.reason or 'trusted'}: {_said(regions)}", flush=True)
     return 0
 

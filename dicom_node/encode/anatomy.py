@@ -35,6 +35,8 @@ ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE = (
 )
 """The palette of Okabe and Ito (Wong 2011, doi:10.1038/nmeth.1618): told apart with every kind of colour vision."""
 GREY = (153, 153, 153)
+PALE = (204, 204, 204)
+"""For an eighth nucleus: brighter than tissue on the map, darker than paper."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ STRUCTURES = {
         nucleus=True,
     ),
     "nucleus_accumbens": Structure(
-        "Nucleus accumbens", "Accumbens", STRUCTURE, codes.SCT.NucleusAccumbens, PURPLE, nucleus=True
+        "Nucleus accumbens", "Accumbens", STRUCTURE, codes.SCT.NucleusAccumbens, PALE, nucleus=True
     ),
     "subthalamic_nucleus": Structure(
         "Subthalamic nucleus",

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from dicom_node.encode.anatomy import STRUCTURES
+from dicom_node.atlas import read_atlas
+from dicom_node.encode.anatomy import STRUCTURES, split
 from dicom_node.encode.drawing import PAPER, SCREEN, SIDE, Sheet
 from dicom_node.encode.figures import regions
 from dicom_node.encode.page import MARGIN, RIGHT, draw
@@ -65,6 +66,11 @@ def test_nuclei_are_outlined_in_their_colours() -> None:
     for name in ("caudate", "globus_pallidus_external", "red_nucleus"):
         colour = STRUCTURES[name].colour
         assert _pixels(with_them, colour) > _pixels(without, colour), name
+
+
+def test_each_structure_of_the_atlas_has_a_colour_of_its_own() -> None:
+    nuclei = dict.fromkeys(split(name)[0] for name in read_atlas("icbm152").mixtures)
+    assert len({STRUCTURES[name].colour for name in nuclei}) == len(nuclei) == 8
 
 
 def test_a_grade_has_a_word_and_not_only_a_colour(monkeypatch: pytest.MonkeyPatch) -> None:
