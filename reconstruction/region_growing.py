@@ -16,8 +16,12 @@ from numpy.typing import NDArray
 
 from reconstruction.acquisition import BoolArray, FloatArray
 from reconstruction.intensity import percentile
+from reconstruction.pieces import box_of
 
 TWO_PI = 2 * math.pi
+
+SMALLEST = np.finfo(np.float32).tiny
+"""Keeps 0 / 0 from being a number that is none."""
 
 COSTS = 256
 """Edge costs are one byte (as in the paper): 1 is the best edge, 255 the worst, 0 is no edge."""
@@ -38,67 +42,134 @@ ENOUGH_VOXELS = 20000
 """To settle one integer."""
 
 
+FULL_TURN, TURN_PER_RADIAN, HALF = np.float32(TWO_PI), np.float32(1 / TWO_PI), np.float32(0.5)
+ONE, NOTHING, INVERSE_PI = np.float32(1), np.float32(0), np.float32(1 / math.pi)
+FLOOR, REST = np.float32(WEIGHT_FLOOR), np.float32(1 - WEIGHT_FLOOR)
+
+
 @njit(cache=True, inline="always")
-def wrap(angle: float) -> float:
+def wrap(angle: np.float32) -> np.float32:
     """The angle in [−π, π)."""
-    return angle - TWO_PI * math.floor(angle / TWO_PI + 0.5)
+    return angle - FULL_TURN * np.floor(angle * TURN_PER_RADIAN + HALF)
 
 
 @njit(cache=True, inline="always")
 def _weight(
-    step: float, later_step: float, ratio: float, small: float, big: float, brightest: float, bend: float
-) -> float:
-    """The product of ROMEO's weights for one edge.  step, later_step: wrapped differences over the edge."""
-    phase_coherence = 1 - abs(step) / math.pi
-    gradient_coherence = max(0.0, 1 - abs(step - later_step * ratio))
-    phase_linearity = max(0.0, 1 - bend / TWO_PI)
-    magnitude_coherence = (small / big) ** 2 if big > 0 else 0.0
-    magnitude_weight = 0.5 + 0.5 * min(1.0, small / (BRIGHT * brightest))
-    product = WEIGHT_FLOOR + (1 - WEIGHT_FLOOR) * phase_coherence
-    product *= WEIGHT_FLOOR + (1 - WEIGHT_FLOOR) * gradient_coherence
-    product *= WEIGHT_FLOOR + (1 - WEIGHT_FLOOR) * phase_linearity
-    product *= WEIGHT_FLOOR + (1 - WEIGHT_FLOOR) * magnitude_coherence
+    step: np.float32, later_step: np.float32, small: np.float32, big: np.float32, bend: np.float32
+) -> np.float32:
+    """The product of ROMEO's weights for one edge.  step, later_step: wrapped differences over the edge, the second as
+    the first echo's.  small, big: magnitudes, 1 for the brightness that counts as full."""
+    phase_coherence = ONE - abs(step) * INVERSE_PI
+    gradient_coherence = max(NOTHING, ONE - abs(step - later_step))
+    phase_linearity = max(NOTHING, ONE - bend * TURN_PER_RADIAN)
+    share = small / max(big, SMALLEST)
+    magnitude_coherence = share * share
+    magnitude_weight = HALF + HALF * min(ONE, small)
+    product = FLOOR + REST * phase_coherence
+    product *= FLOOR + REST * gradient_coherence
+    product *= FLOOR + REST * phase_linearity
+    product *= FLOOR + REST * magnitude_coherence
     return product * magnitude_weight
+
+
+@njit(cache=True, error_model="numpy")
+def _line(
+    lines: tuple[FloatArray, ...],
+    mask: tuple[BoolArray, BoolArray],
+    scales: tuple[np.float32, np.float32],
+    bends: tuple[np.float32, np.float32],
+    weights: FloatArray,
+) -> None:
+    """Weights of the edges between two lines of voxels, with the ones before and behind them.  bends: 1 where these
+    count.  scales: what the later echo's phase and the magnitudes are multiplied with."""
+    before, here, there, after, later_here, later_there, one, other = lines
+    ratio, bright = scales
+    for z in range(weights.size):
+        step = wrap(there[z] - here[z])
+        later_step = wrap(later_there[z] - later_here[z])
+        bend = bends[0] * abs(wrap(here[z] - before[z]) - step) + bends[1] * abs(wrap(after[z] - there[z]) - step)
+        m, n = bright * one[z], bright * other[z]
+        weight = _weight(step, later_step * ratio, min(m, n), max(m, n), bend)
+        weights[z] = weight if mask[0][z] and mask[1][z] else NOTHING
 
 
 @njit(parallel=True, cache=True)
 def _edge_weights(
-    phase: FloatArray, later: FloatArray, ratio: float, magnitude: FloatArray, brightest: float, mask: BoolArray
-) -> FloatArray:
-    """ROMEO's weight of every edge to the next neighbour, (x, y, z, 3); 0 where there is no edge."""
+    phase: FloatArray,
+    later: FloatArray,
+    magnitude: FloatArray,
+    mask: BoolArray,
+    scales: tuple[np.float32, np.float32],
+    weights: FloatArray,
+    costs: NDArray[np.uint8],
+) -> None:
+    """ROMEO's weight of every edge to the next neighbour, or its cost, (x, y, z, 3), into that of the two that is not
+    empty; 0 where there is no edge."""
     nx, ny, nz = phase.shape
-    weights = np.zeros((nx, ny, nz, 3), np.float32)
     for x in prange(nx):
+        found = np.empty(nz, np.float32)
         for y in range(ny):
-            for z in range(nz):
-                if not mask[x, y, z]:
+            if not mask[x, y].any():
+                continue
+            for axis in range(3):
+                dx, dy, dz = int(axis == 0), int(axis == 1), int(axis == 2)
+                x1, y1 = x + dx, y + dy
+                if x1 >= nx or y1 >= ny or nz == dz:
                     continue
-                for axis in range(3):
-                    dx, dy, dz = int(axis == 0), int(axis == 1), int(axis == 2)
-                    x1, y1, z1 = x + dx, y + dy, z + dz
-                    if x1 >= nx or y1 >= ny or z1 >= nz or not mask[x1, y1, z1]:
-                        continue
-                    step = wrap(phase[x1, y1, z1] - phase[x, y, z])
-                    later_step = wrap(later[x1, y1, z1] - later[x, y, z])
-                    bend = 0.0
-                    if x >= dx and y >= dy and z >= dz:
-                        bend += abs(wrap(phase[x, y, z] - phase[x - dx, y - dy, z - dz]) - step)
-                    if x1 + dx < nx and y1 + dy < ny and z1 + dz < nz:
-                        bend += abs(wrap(phase[x1 + dx, y1 + dy, z1 + dz] - phase[x1, y1, z1]) - step)
-                    here, there = magnitude[x, y, z], magnitude[x1, y1, z1]
-                    weights[x, y, z, axis] = _weight(
-                        step, later_step, ratio, min(here, there), max(here, there), brightest, bend
+                xb, yb, xa, ya = max(x - dx, 0), max(y - dy, 0), min(x1 + dx, nx - 1), min(y1 + dy, ny - 1)
+                # Along z the first and the last edge have no neighbour to bend from: they are lines of their own.
+                first, last = dz, max(dz, nz - 1 - dz)
+                found[nz - 1] = 0
+                for start, end in ((0, first), (first, last), (last, nz - dz)):
+                    zb, za = max(start - dz, 0), min(end + 2 * dz, nz)
+                    bends = (
+                        np.float32(x >= dx and y >= dy and start >= dz),
+                        np.float32(x1 + dx < nx and y1 + dy < ny and end + 2 * dz <= nz),
                     )
-    return weights
+                    size = end - start
+                    if size <= 0:
+                        continue
+                    lines = (
+                        phase[xb, yb, zb : zb + size],
+                        phase[x, y, start:end],
+                        phase[x1, y1, start + dz : end + dz],
+                        phase[xa, ya, za - size : za],
+                        later[x, y, start:end],
+                        later[x1, y1, start + dz : end + dz],
+                        magnitude[x, y, start:end],
+                        magnitude[x1, y1, start + dz : end + dz],
+                    )
+                    both = (mask[x, y, start:end], mask[x1, y1, start + dz : end + dz])
+                    _line(lines, both, scales, bends, found[start:end])
+                if costs.size:
+                    _to_costs(found, costs[x, y, :, axis])
+                else:
+                    for z in range(nz):
+                        weights[x, y, z, axis] = found[z]
 
 
-def _weights(
-    phase: FloatArray, magnitude: FloatArray, mask: BoolArray, later: FloatArray | None, ratio: float
-) -> FloatArray:
-    brightest = percentile(magnitude, 99, mask)
-    if later is None:
-        later, ratio = phase, 1.0
-    return _edge_weights(phase, later, ratio, magnitude, brightest or 1.0, mask)
+@njit(cache=True)
+def _to_costs(weights: FloatArray, costs: NDArray[np.uint8]) -> None:
+    """1 … 255 for weights 1 … 0, and 0 where there is no edge, which has weight 0: the floors leave none to others."""
+    for z in range(weights.size):
+        if weights[z] > 0:
+            costs[z] = max(1, min(COSTS - 1, round((1 - weights[z]) * (COSTS - 1))))
+
+
+def _weigh(
+    phase: FloatArray,
+    magnitude: FloatArray,
+    mask: BoolArray,
+    later: FloatArray | None,
+    ratio: float,
+    weights: FloatArray,
+    costs: NDArray[np.uint8],
+) -> None:
+    brightest = percentile(magnitude, 99, mask) or 1.0
+    later, ratio = (phase, 1.0) if later is None else (later, ratio)
+    phase, later, magnitude = (np.ascontiguousarray(volume) for volume in (phase, later, magnitude))
+    scales = np.float32(ratio), np.float32(1 / (BRIGHT * brightest))
+    _edge_weights(phase, later, magnitude, np.ascontiguousarray(mask), scales, weights, costs)
 
 
 def edge_costs(
@@ -110,20 +181,8 @@ def edge_costs(
     later: phase of a second echo; ratio: TE / TE of that echo.  Without it the phase gradient coherence is 1.
     Returns uint8 (x, y, z, 3).
     """
-    return _costs(_weights(phase, magnitude, mask, later, ratio))
-
-
-@njit(parallel=True, cache=True)
-def _costs(weights: FloatArray) -> NDArray[np.uint8]:
-    """1 … 255 for weights 1 … 0, and 0 where there is no edge, which has weight 0: the floors leave none to others."""
-    costs = np.zeros(weights.shape, np.uint8)
-    for x in prange(weights.shape[0]):
-        for y in range(weights.shape[1]):
-            for z in range(weights.shape[2]):
-                for axis in range(3):
-                    weight = weights[x, y, z, axis]
-                    if weight > 0:
-                        costs[x, y, z, axis] = max(1, min(COSTS - 1, round((1 - weight) * (COSTS - 1))))
+    costs = np.zeros((*phase.shape, 3), np.uint8)
+    _weigh(phase, magnitude, mask, later, ratio, np.empty((0, 0, 0, 3), np.float32), costs)
     return costs
 
 
@@ -135,7 +194,9 @@ def voxel_quality(
     The arguments are those of `edge_costs`.  The weights are not rounded to a byte here: where a threshold is laid on
     the map, a step of it would turn a rounding of the phase into another voxel.  Returns float32 (x, y, z).
     """
-    return _mean_of_six(_weights(phase, magnitude, mask, later, ratio))
+    weights = np.zeros((*phase.shape, 3), np.float32)
+    _weigh(phase, magnitude, mask, later, ratio, weights, np.empty((0, 0, 0, 3), np.uint8))
+    return _mean_of_six(weights)
 
 
 @njit(parallel=True, cache=True)
@@ -157,15 +218,18 @@ def _mean_of_six(weights: FloatArray) -> FloatArray:
 
 
 @njit(cache=True)
-def _grow(phase: FloatArray, costs: NDArray[np.uint8], mask: BoolArray, region: NDArray[np.int32]) -> int:
-    """Unwraps `phase` (flat) in place; numbers the connected regions from 1.  Returns how many there are.
+def _grow(
+    phase: FloatArray,
+    cost: NDArray[np.uint8],
+    inside: BoolArray,
+    strides: tuple[int, int, int],
+    region: NDArray[np.int32],
+) -> int:
+    """Unwraps `phase` in place; numbers the connected regions from 1.  Returns how many there are.  All flat.
 
     An edge enters the queue at most once, when the region reaches its first end; so each bucket is a stack of known
     size in one array.
     """
-    strides = (mask.shape[1] * mask.shape[2], mask.shape[2], 1)
-    inside = mask.ravel()
-    cost = costs.ravel()
     top = np.zeros(COSTS + 1, np.int64)
     for edge in range(cost.size):
         top[cost[edge] + 1] += 1
@@ -173,7 +237,7 @@ def _grow(phase: FloatArray, costs: NDArray[np.uint8], mask: BoolArray, region: 
     for bucket in range(1, COSTS + 1):
         top[bucket] += top[bucket - 1]
     bottom = top.copy()
-    stack = np.empty(bottom[COSTS], np.int64)
+    stack = np.empty(bottom[COSTS], np.int32)
     regions = 0
     for seed in range(inside.size):
         if not inside[seed] or region[seed]:
@@ -200,15 +264,15 @@ def _grow(phase: FloatArray, costs: NDArray[np.uint8], mask: BoolArray, region: 
                     best += 1
                     continue
                 top[best] -= 1
-                edge = stack[top[best]]
+                edge = np.int64(stack[top[best]])
                 known = edge // 3
-                voxel = known + strides[edge % 3]
+                voxel = known + strides[edge - 3 * known]
                 if region[voxel]:
                     known, voxel = voxel, known
                 if region[voxel]:
                     continue
                 region[voxel] = regions
-                phase[voxel] += TWO_PI * math.floor((phase[known] - phase[voxel]) / TWO_PI + 0.5)
+                phase[voxel] += FULL_TURN * np.floor((phase[known] - phase[voxel]) * TURN_PER_RADIAN + HALF)
                 found = True
                 break
             if not found:
@@ -225,9 +289,23 @@ def grow(phase: FloatArray, costs: NDArray[np.uint8], mask: BoolArray) -> tuple[
     """
     unwrapped = np.where(mask, phase, np.float32(0)).ravel()
     region = np.zeros(mask.size, np.int32)
-    _grow(unwrapped, costs, mask, region)
+    strides = (mask.shape[1] * mask.shape[2], mask.shape[2], 1)
+    _grow(unwrapped, costs.ravel(), np.ravel(mask), strides, region)
     _centre(unwrapped, region)
     return unwrapped.reshape(mask.shape), region.reshape(mask.shape)
+
+
+def unwrapped_in_space(
+    phase: FloatArray, magnitude: FloatArray, mask: BoolArray, later: FloatArray | None = None, ratio: float = 1.0
+) -> FloatArray:
+    """`grow` over `edge_costs`, in the box that holds the mask."""
+    unwrapped = np.zeros_like(phase)
+    if mask.any():
+        box = box_of(mask)
+        phase, magnitude, mask = (np.ascontiguousarray(volume[box]) for volume in (phase, magnitude, mask))
+        later = None if later is None else later[box]
+        unwrapped[box], _ = grow(phase, edge_costs(phase, magnitude, mask, later, ratio), mask)
+    return unwrapped
 
 
 def _centre(unwrapped: FloatArray, region: NDArray[np.int32]) -> None:
@@ -235,7 +313,7 @@ def _centre(unwrapped: FloatArray, region: NDArray[np.int32]) -> None:
     inside = np.flatnonzero(region)
     sizes = np.bincount(region[inside])[1:]
     if sizes.size == 1:
-        turns = np.rint(np.median(unwrapped[inside]) / TWO_PI)
+        turns = np.rint(np.median(unwrapped[inside[:: max(1, inside.size // ENOUGH_VOXELS)]]) / TWO_PI)
         if turns:
             unwrapped[inside] -= np.float32(TWO_PI * turns)
         return

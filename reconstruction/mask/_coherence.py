@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 from reconstruction.region_growing import voxel_quality
@@ -57,11 +56,3 @@ def _dilated(mask: BoolArray, steps: NDArray[np.int64]) -> BoolArray:
                     if 0 <= i < nx and 0 <= j < ny and 0 <= k < nz:
                         grown[i, j, k] = True
     return grown
-
-
-def largest_piece(mask: BoolArray) -> BoolArray:
-    """The largest of the pieces that share faces; nothing where there is none."""
-    pieces, count = ndimage.label(mask)
-    if count == 0:
-        return np.zeros_like(mask)
-    return np.asarray(pieces == 1 + int(np.argmax(np.bincount(pieces.ravel())[1:])))

@@ -7,13 +7,13 @@ ROMEO's quality map (Dymerska 2021, doi:10.1002/mrm.28563) knows where phase mea
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
 
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 from reconstruction.errors import NotReconstructible
-from reconstruction.intensity import even_intensity
-from reconstruction.mask._coherence import coherence, largest_piece, opened
+from reconstruction.intensity import even_intensity, percentile
+from reconstruction.mask._coherence import coherence, opened
 from reconstruction.mask.bet import MINIMUM_CM3, surface_mask
+from reconstruction.pieces import box_of, largest_piece, without_holes
 
 SIGNAL = 0.25
 """Part of the local mean below which a voxel at the rim is bone or air: compact bone gives 0.1, CSF 0.5 and more."""
@@ -42,10 +42,11 @@ def brain(
     """
     image = even_intensity(magnitude, geometry)
     surface = surface_mask(image, geometry, fraction)
-    box = ndimage.find_objects(surface.astype(np.uint8))[0]
+    box = box_of(surface)
+    surface = surface[box]
     coherent = coherence(phase[:, *box], magnitude[0][box], echo_times)
-    typical = float(np.median(coherent[surface[box]]))
-    reliable = surface[box] & (image[box] > SIGNAL) & (coherent > quality * typical)
+    typical = percentile(coherent, 50, surface)
+    reliable = surface & (image[box] > SIGNAL) & (coherent > quality * typical)
     largest = largest_piece(opened(reliable, geometry, opening_mm))
     if typical < INCOHERENT or not largest.any():
         raise NotReconstructible(
@@ -53,8 +54,8 @@ def brain(
             "belong to the magnitude and were not scaled or filtered"
         )
     filled = np.zeros(geometry.shape, bool)
-    filled[box] = ndimage.binary_fill_holes(largest)
-    volume = filled.sum() * geometry.voxel_volume / 1000
+    filled[box] = without_holes(largest)
+    volume = np.count_nonzero(filled) * geometry.voxel_volume / 1000
     if volume < MINIMUM_CM3:
         raise NotReconstructible(
             f"only {volume:.0f} cm³ of the brain have coherent phase; expected at least {MINIMUM_CM3:.0f}: check that "

@@ -7,13 +7,13 @@ doi:10.1002/mrm.28563) as its measure, as in QSMxT (Stewart 2022, doi:10.1002/mr
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
 
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 from reconstruction.errors import NotReconstructible
 from reconstruction.intensity import even_intensity
-from reconstruction.mask._coherence import coherence, largest_piece, opened
+from reconstruction.mask._coherence import coherence, opened
 from reconstruction.mask.brain import INCOHERENT
+from reconstruction.pieces import largest_piece, without_holes
 
 TISSUE = 0.4
 """Part of the local mean above which a voxel is soft tissue: above bone, below CSF."""
@@ -48,4 +48,4 @@ def phase_quality(
             "the phase is incoherent everywhere; expected coherent phase in tissue: check that the phase images belong "
             "to the magnitude and were not scaled or filtered"
         )
-    return np.asarray(ndimage.binary_fill_holes(largest) if fill else largest, bool)
+    return without_holes(largest) if fill else largest

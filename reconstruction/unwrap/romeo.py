@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit, prange
 
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
-from reconstruction.region_growing import TWO_PI, edge_costs, grow, settle_turns, wrap
+from reconstruction.region_growing import TWO_PI, settle_turns, unwrapped_in_space, wrap
 
 
 def romeo(
@@ -30,7 +30,7 @@ def romeo(
     """
     later, ratio = (phase[1], echo_times[0] / echo_times[1]) if len(echo_times) > 1 else (None, 1.0)
     unwrapped = np.zeros_like(phase)
-    unwrapped[0], _ = grow(phase[0], edge_costs(phase[0], magnitude[0], mask, later, ratio), mask)
+    unwrapped[0] = unwrapped_in_space(phase[0], magnitude[0], mask, later, ratio)
     if len(echo_times) > 1:
         settle_turns(unwrapped[0], phase[1], echo_times[1] / echo_times[0], magnitude[0] * magnitude[1], mask)
     times = np.asarray(echo_times)
@@ -38,7 +38,7 @@ def romeo(
         _follow_in_time(phase, times, mask, unwrapped)
         return unwrapped
     for echo in range(1, len(echo_times)):
-        single, _ = grow(phase[echo], edge_costs(phase[echo], magnitude[echo], mask), mask)
+        single = unwrapped_in_space(phase[echo], magnitude[echo], mask)
         predicted = unwrapped[echo - 1] * (times[echo] / times[echo - 1])
         turns = np.rint(np.median((predicted - single)[mask]) / TWO_PI) if mask.any() else 0.0
         unwrapped[echo] = np.where(mask, single + np.float32(TWO_PI * turns), np.float32(0))
