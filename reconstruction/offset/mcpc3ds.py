@@ -13,11 +13,10 @@ from numba import njit, prange
 from scipy import ndimage
 
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
+from reconstruction.blocks import Steps, between, coarse, steps_of
 from reconstruction.intensity import even_intensity, percentile
-from reconstruction.region_growing import edge_costs, grow, settle_turns, wrap
+from reconstruction.region_growing import settle_turns, unwrapped_in_space, wrap
 from reconstruction.smoothing import smooth
-
-Steps = tuple[int, int, int]
 
 FOREGROUND = 0.05
 """Fraction of the bright signal (99th percentile) above which a voxel has a phase worth unwrapping: three to five
@@ -58,7 +57,9 @@ def mcpc3ds(
     if len(echo_times) < 2:
         return phase
     offset, steps = _offset_on_blocks(phase, magnitude, echo_times, geometry, smoothing_mm)
-    return _subtract(phase, np.cos(offset), np.sin(offset), steps)
+    corrected = np.empty_like(phase)
+    _subtract(phase, offset, steps, corrected)
+    return corrected
 
 
 def phase_offset(
@@ -69,59 +70,76 @@ def phase_offset(
     The arguments are those of `mcpc3ds`.
     """
     offset, steps = _offset_on_blocks(phase, magnitude, echo_times, geometry, smoothing_mm)
-    return -_subtract(np.zeros_like(phase[:1]), np.cos(offset), np.sin(offset), steps)[0]
+    negative = np.zeros_like(phase[:1])
+    _subtract(negative, offset, steps, negative)
+    return -negative[0]
 
 
 def _offset_on_blocks(
     phase: FloatArray, magnitude: FloatArray, echo_times: tuple[float, ...], geometry: Geometry, smoothing_mm: float
-) -> tuple[FloatArray, tuple[int, int, int]]:
+) -> tuple[FloatArray, Steps]:
     """φ₀ in radian, wrapped, and the voxels along each axis of the blocks that it is given on.
 
     With evenly spaced echoes the multiple of 2π of the echo difference cannot be told and does no harm: it adds the
     same constant frequency 1/(TE₂ − TE₁) to every echo.
     """
-    sx, sy, sz = (max(1, round(smoothing_mm / BLOCKS / v)) for v in geometry.voxel_size)
-    steps = (sx, sy, sz)
-    first, weight, difference = _blocks(phase[0], phase[1], magnitude[0], magnitude[1], steps)
-    voxel_size = (geometry.voxel_size[0] * sx, geometry.voxel_size[1] * sy, geometry.voxel_size[2] * sz)
-    coarse = Geometry((weight.shape[0], weight.shape[1], weight.shape[2]), voxel_size, geometry.b0_direction)
+    steps = steps_of(geometry, smoothing_mm / BLOCKS)
+    grid = coarse(geometry, steps)
+    first, weight = np.zeros((2, *grid.shape), np.float32)
+    _magnitudes(magnitude, steps, first, weight)
     tissue = weight > FOREGROUND**2 * percentile(weight, 99)
-    tissue &= _thick(even_intensity(first[None], coarse) > TISSUE, coarse)
-    unwrapped, _ = grow(difference, edge_costs(difference, np.sqrt(weight), tissue), tissue)
+    tissue &= _thick(even_intensity(first[None], grid) > TISSUE, grid)
+    unwrapped = unwrapped_in_space(_difference(phase[:2], magnitude[:2], tissue, steps), np.sqrt(weight), tissue)
     if len(echo_times) > 2:
         stretch = (echo_times[2] - echo_times[1]) / (echo_times[1] - echo_times[0])
-        _, _, later = _blocks(phase[1], phase[2], magnitude[1], magnitude[2], steps)
-        settle_turns(unwrapped, later, stretch, weight, tissue)
+        settle_turns(unwrapped, _difference(phase[1:3], magnitude[1:3], tissue, steps), stretch, weight, tissue)
     extrapolation = echo_times[0] / (echo_times[1] - echo_times[0])
     real, imaginary = _at_te_zero(phase, magnitude, unwrapped, tissue, extrapolation, steps)
-    return _smooth_angle(real, imaginary, coarse, smoothing_mm), steps
+    return _smooth_angle(real, imaginary, grid, smoothing_mm), steps
 
 
 @njit(parallel=True, cache=True)
-def _blocks(
-    early: FloatArray, late: FloatArray, early_magnitude: FloatArray, late_magnitude: FloatArray, steps: Steps
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Over blocks: the mean of |S₁|, that of the Hermitian inner product S₁* S₂ by magnitude, and by phase φ₂ − φ₁."""
-    shape = _blocks_of(early.shape, steps)
-    first, weight, difference = np.zeros(shape, np.float32), np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-    for i in prange(shape[0]):
-        for j in range(shape[1]):
-            for k in range(shape[2]):
-                total, worth, real, imaginary, count = 0.0, 0.0, 0.0, 0.0, 0
-                for x in range(i * steps[0], min((i + 1) * steps[0], early.shape[0])):
-                    for y in range(j * steps[1], min((j + 1) * steps[1], early.shape[1])):
-                        for z in range(k * steps[2], min((k + 1) * steps[2], early.shape[2])):
-                            angle = late[x, y, z] - early[x, y, z]
-                            product = early_magnitude[x, y, z] * late_magnitude[x, y, z]
-                            real += product * math.cos(angle)
-                            imaginary += product * math.sin(angle)
-                            total += early_magnitude[x, y, z]
-                            worth += product
-                            count += 1
-                first[i, j, k] = total / count
-                weight[i, j, k] = worth / count
+def _magnitudes(magnitude: FloatArray, steps: Steps, first: FloatArray, weight: FloatArray) -> None:
+    """Over blocks: the mean of |S₁|, and that of |S₁ S₂|."""
+    _, nx, ny, nz = magnitude.shape
+    for i in prange(first.shape[0]):
+        for j in range(first.shape[1]):
+            y0, y1 = j * steps[1], min((j + 1) * steps[1], ny)
+            x0, x1 = i * steps[0], min((i + 1) * steps[0], nx)
+            one, product = np.zeros(nz, np.float32), np.zeros(nz, np.float32)
+            for x in range(x0, x1):
+                for y in range(y0, y1):
+                    for z in range(nz):
+                        early = magnitude[0, x, y, z]
+                        one[z] += early
+                        product[z] += early * magnitude[1, x, y, z]
+            for k in range(first.shape[2]):
+                z0, z1 = k * steps[2], min((k + 1) * steps[2], nz)
+                count = np.float32((x1 - x0) * (y1 - y0) * (z1 - z0))
+                first[i, j, k] = one[z0:z1].sum() / count
+                weight[i, j, k] = product[z0:z1].sum() / count
+
+
+@njit(parallel=True, cache=True)
+def _difference(phase: FloatArray, magnitude: FloatArray, tissue: BoolArray, steps: Steps) -> FloatArray:
+    """φ₂ − φ₁ over blocks of tissue: the angle of the Hermitian inner product S₁* S₂."""
+    _, nx, ny, nz = phase.shape
+    difference = np.zeros(tissue.shape, np.float32)
+    for i in prange(tissue.shape[0]):
+        for j in range(tissue.shape[1]):
+            for k in range(tissue.shape[2]):
+                if not tissue[i, j, k]:
+                    continue
+                real, imaginary = 0.0, 0.0
+                for x in range(i * steps[0], min((i + 1) * steps[0], nx)):
+                    for y in range(j * steps[1], min((j + 1) * steps[1], ny)):
+                        for z in range(k * steps[2], min((k + 1) * steps[2], nz)):
+                            angle = phase[1, x, y, z] - phase[0, x, y, z]
+                            worth = magnitude[0, x, y, z] * magnitude[1, x, y, z]
+                            real += worth * math.cos(angle)
+                            imaginary += worth * math.sin(angle)
                 difference[i, j, k] = math.atan2(imaginary, real)
-    return first, weight, difference
+    return difference
 
 
 @njit(parallel=True, cache=True)
@@ -154,16 +172,6 @@ def _at_te_zero(
     return real, imaginary
 
 
-@njit(cache=True, inline="always")
-def _blocks_of(shape: Steps, steps: Steps) -> Steps:
-    """How many blocks cover the volume; the last of an axis may be smaller."""
-    return (
-        (shape[0] + steps[0] - 1) // steps[0],
-        (shape[1] + steps[1] - 1) // steps[1],
-        (shape[2] + steps[2] - 1) // steps[2],
-    )
-
-
 def _thick(tissue: BoolArray, geometry: Geometry) -> BoolArray:
     """Opening with a box of THICK_MM; the edge of the volume is no edge of the tissue."""
     box = [1 + 2 * round(THICK_MM / (2 * v)) for v in geometry.voxel_size]
@@ -182,35 +190,22 @@ def _smooth_angle(real: FloatArray, imaginary: FloatArray, geometry: Geometry, s
 
 
 @njit(parallel=True, cache=True)
-def _subtract(phase: FloatArray, real: FloatArray, imaginary: FloatArray, steps: Steps) -> FloatArray:
-    """φ − φ₀, wrapped; exp(iφ₀), given on blocks, is interpolated between their middles and goes on beyond the last."""
+def _subtract(phase: FloatArray, offset: FloatArray, steps: Steps, result: FloatArray) -> None:
+    """φ − φ₀, wrapped; φ₀, given on blocks, is interpolated between their middles and goes on beyond the last."""
     echoes, nx, ny, nz = phase.shape
-    result = np.empty_like(phase)
     for x in prange(nx):
-        i, u = _between(x, steps[0], real.shape[0])
-        i1 = min(i + 1, real.shape[0] - 1)
+        nodes, line = np.empty(offset.shape[2], np.float32), np.empty(nz, np.float32)
+        i, i1, u = between(x, steps[0], offset.shape[0])
         for y in range(ny):
-            j, v = _between(y, steps[1], real.shape[1])
-            j1 = min(j + 1, real.shape[1] - 1)
+            j, j1, v = between(y, steps[1], offset.shape[1])
+            one, two, both = np.float32((1 - u) * v), np.float32(u * (1 - v)), np.float32(u * v)
+            for k in range(nodes.size):
+                nearest = offset[i, j, k]
+                beside = one * wrap(offset[i, j1, k] - nearest) + two * wrap(offset[i1, j, k] - nearest)
+                nodes[k] = nearest + beside + both * wrap(offset[i1, j1, k] - nearest)
             for z in range(nz):
-                k, w = _between(z, steps[2], real.shape[2])
-                k1 = min(k + 1, real.shape[2] - 1)
-                total_real, total_imaginary = 0.0, 0.0
-                for a, share_x in ((i, 1 - u), (i1, u)):
-                    for b, share_y in ((j, 1 - v), (j1, v)):
-                        for c, share_z in ((k, 1 - w), (k1, w)):
-                            share = share_x * share_y * share_z
-                            total_real += share * real[a, b, c]
-                            total_imaginary += share * imaginary[a, b, c]
-                offset = math.atan2(total_imaginary, total_real)
-                for echo in range(echoes):
-                    result[echo, x, y, z] = wrap(phase[echo, x, y, z] - offset)
-    return result
-
-
-@njit(cache=True, inline="always")
-def _between(voxel: int, step: int, blocks: int) -> tuple[int, float]:
-    """The block whose middle lies before a voxel, and the part of the way to the next one's."""
-    place = min(max((voxel + 0.5) / step - 0.5, 0.0), blocks - 1.0)
-    block = int(place)
-    return block, place - block
+                k, k1, w = between(z, steps[2], nodes.size)
+                line[z] = nodes[k] + np.float32(w) * wrap(nodes[k1] - nodes[k])
+            for echo in range(echoes):
+                for z in range(nz):
+                    result[echo, x, y, z] = wrap(phase[echo, x, y, z] - line[z])
