@@ -13,6 +13,7 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from dicom_node.convert import geometry
+from dicom_node.convert.file import image_of
 from dicom_node.convert.header import MALFORMED, number, text, values
 from dicom_node.convert.larmor import larmor_frequency
 from dicom_node.convert.matrix import Cell, Matrix
@@ -126,25 +127,32 @@ class _Content:
     findings: Findings = field(default_factory=Findings)
     candidates: set[tuple[Scale, ...]] = field(default_factory=set)
     lossy: bool = False
-    waiting: list[tuple[Cell, NDArray[np.float32]]] = field(default_factory=list)
+    slab: NDArray[np.float32] = field(init=False)
+    waiting: list[Cell] = field(default_factory=list)
 
-    def add(self, cell: Cell, plane: NDArray[np.float32]) -> None:
-        """plane: (row, column).  It waits for its neighbours."""
+    def __post_init__(self) -> None:
+        _, columns, rows, slices = next(iter(self.volumes.values())).shape
+        self.slab = np.empty((min(_SLAB, slices), rows, columns), np.float32)
+
+    def plane(self, cell: Cell) -> NDArray[np.float32]:
+        """(row, column), to be filled at once: it waits for its neighbours."""
         if self.waiting:
-            component, echo, slice_ = self.waiting[-1][0]
-            if cell != (component, echo, slice_ + 1) or len(self.waiting) == _SLAB:
+            component, echo, slice_ = self.waiting[-1]
+            if cell != (component, echo, slice_ + 1) or len(self.waiting) == len(self.slab):
                 self.flush()
-        self.waiting.append((cell, plane))
+        self.waiting.append(cell)
+        plane: NDArray[np.float32] = self.slab[len(self.waiting) - 1]
+        return plane
 
     def flush(self) -> None:
         """Puts the planes that wait into their volume."""
         if not self.waiting:
             return
-        component, echo, first = self.waiting[0][0]
-        slab = np.stack([plane for _, plane in self.waiting])
-        volume = self.volumes[component][echo, :, :, first : first + len(self.waiting)]
-        for row in range(slab.shape[1]):  # a row of some planes fits the cache
-            volume[:, row, :] = slab[:, row, :].T
+        component, echo, first = self.waiting[0]
+        count = len(self.waiting)
+        volume = self.volumes[component][echo, :, :, first : first + count]
+        for row in range(self.slab.shape[1]):  # a row of some planes fits the cache
+            volume[:, row, :] = self.slab[:count, row, :].T
         self.waiting.clear()
 
 
@@ -199,7 +207,8 @@ def _settle_phase(content: _Content) -> None:
 def _opened(instance: Instance) -> FileDataset:
     """A classic object with its pixels; an enhanced one without: it can be large, its frames are read one by one."""
     try:
-        header = dcmread(instance.path, stop_before_pixels=instance.sop_class_uid in ENHANCED, force=True)
+        enhanced = instance.sop_class_uid in ENHANCED
+        header = dcmread(instance.path, stop_before_pixels=True, force=True) if enhanced else image_of(instance.path)
     except MALFORMED as error:
         raise NotConvertible(f"{instance.path.name} cannot be read any more: {error}") from error
     if "TransferSyntaxUID" not in header.file_meta:
@@ -226,16 +235,21 @@ def _place(content: _Content, plane: Dataset, cell: Cell, stored: NDArray[Any], 
     volume = content.volumes[component]
     if stored.shape != volume.shape[2:0:-1]:
         raise NotConvertible(f"an image has {stored.shape} rows and columns, expected {volume.shape[2:0:-1]}")
-    content.add(cell, _values(content, plane, component, stored, override))
+    _fill(content.plane(cell), content, plane, component, stored, override)
     content.findings.warnings |= dict.fromkeys(content.reader.warnings(plane, volume.shape[3]))
     if echo == 0 and slice_ not in content.headers:
         content.headers[slice_] = detached(plane)
 
 
-def _values(
-    content: _Content, plane: Dataset, component: Component, stored: NDArray[Any], override: Override
-) -> NDArray[np.float32]:
-    """Rescaled, phase in radian; 0 where there is no image, but NaN in phase whose scale is still open."""
+def _fill(
+    found: NDArray[np.float32],
+    content: _Content,
+    plane: Dataset,
+    component: Component,
+    stored: NDArray[Any],
+    override: Override,
+) -> None:
+    """Rescales into `found`, phase to radian; 0 where there is no image, but NaN in phase whose scale is still open."""
     bits, high = number(plane, "BitsStored"), number(plane, "HighBit")
     if bits is not None and high is not None and high != bits - 1:
         raise NotConvertible(f"HighBit is {high:g} with BitsStored {bits:g}; expected {bits - 1:g}")
@@ -246,27 +260,26 @@ def _values(
     if component is not Component.PHASE:
         # They share a unit over the whole acquisition; which one does not matter.
         scale = rescale(plane) or Scale(1, 0)
-        found = rescaled(stored, scale.slope, scale.intercept)
+        rescaled(stored, scale.slope, scale.intercept, found)
         if padded is not None:
             found[padded] = 0
         if stored.dtype.kind == "f":
             found[np.isnan(found)] = 0
-        return found
+        return
     configured = override.scale(plane)
     scales = (configured,) if configured else content.reader.radian(plane)
     if len(scales) != 1:
         content.candidates.add(scales)
-        found = stored.astype(np.float32)
+        found[...] = stored
         if padded is not None:
             found[padded] = np.nan
-        return found
+        return
     say_scale(scales[0], override, content.findings)
-    found = rescaled(stored, scales[0].slope, scales[0].intercept)
+    rescaled(stored, scales[0].slope, scales[0].intercept, found)
     if padded is not None:
         # Only what lies outside a turn is padding: within it the same stored value is a phase like any other.
         found[padded & (np.abs(found) > PHASE_LIMIT)] = np.nan
     require_one_turn(found)
-    return found
 
 
 def _padded(plane: Dataset, stored: NDArray[Any]) -> NDArray[np.bool_] | None:

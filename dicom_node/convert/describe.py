@@ -6,11 +6,11 @@ import hashlib
 import re
 from pathlib import Path
 
-from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from dicom_node.convert.coil import coil_element
+from dicom_node.convert.file import header_of
 from dicom_node.convert.header import MALFORMED, number, numbers, text, values, whole
 from dicom_node.convert.mask import series_of_brain
 from dicom_node.convert.matrix import CARTESIAN
@@ -68,14 +68,14 @@ def _read(path: Path) -> tuple[Dataset, str, str]:
     """The header, the transfer syntax and the file's SHA-256."""
     try:
         with path.open("rb") as file:
-            digest = hashlib.sha256()
+            head = file.read(_CHUNK)
+            digest = hashlib.sha256(head)
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
             size = file.tell()
-            file.seek(0)
-            # force: old archives write files without the preamble; the UIDs below tell those from any other file.
-            header = dcmread(file, stop_before_pixels=True, force=True)
-            remaining = size - file.tell()
+            # What is no DICOM object at all is told by its UIDs below.
+            header, end = header_of(file, head)
+            remaining = size - end
     except (MemoryError, *MALFORMED) as error:
         raise UnreadableObject(f"{path.name} cannot be read as DICOM: {error}") from error
     for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):

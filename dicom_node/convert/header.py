@@ -46,10 +46,16 @@ _SHORT = 256
 """Bytes.  What is longer is not the same in many objects."""
 
 
+@lru_cache(maxsize=1 << 14)
+def tag_of(number: int) -> BaseTag:
+    """One object for each tag: dictionaries compare by Python code what is equal but not the same."""
+    return BaseTag(number)
+
+
 @cache
 def tag(keyword: str) -> BaseTag:
     """pydicom looks keywords up anew each time, which took a third of the time of reading a header."""
-    return Tag(keyword)
+    return tag_of(int(Tag(keyword)))
 
 
 def values(header: Dataset, keyword: str) -> tuple[object, ...]:

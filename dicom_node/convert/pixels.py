@@ -73,6 +73,7 @@ def _plain(header: Dataset) -> NDArray[Any] | None:
     return plane << unused >> unused if unused else plane
 
 
-def rescaled(stored: NDArray[Any], slope: float, intercept: float) -> NDArray[np.float32]:
-    """slope × stored + intercept, computed in double precision."""
-    return (np.asarray(stored, dtype=np.float64) * slope + intercept).astype(np.float32)
+def rescaled(stored: NDArray[Any], slope: float, intercept: float, out: NDArray[np.float32]) -> None:
+    """out = slope × stored + intercept, computed in double precision."""
+    exact = np.multiply(stored, slope, dtype=np.float64)
+    np.add(exact, intercept, out=out, casting="same_kind")
