@@ -15,7 +15,7 @@ import threading
 import zlib
 from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.pixels.common import PhotometricInterpretation
@@ -150,7 +150,7 @@ class _Header:
         self._order = "<" if transfer_syntax.is_little_endian else ">"
 
     def __contains__(self, keyword: str) -> bool:
-        return _tag(keyword) in self._elements
+        return _entry(keyword).tag in self._elements
 
     def require(self, keywords: Iterable[str]) -> None:
         missing = [keyword for keyword in keywords if keyword not in self]
@@ -158,9 +158,10 @@ class _Header:
             raise _mismatch(f"required attributes are missing: {', '.join(missing)}")
 
     def require_vr(self, keyword: str) -> None:
-        found, expected = self._elements[_tag(keyword)].vr, _vr(keyword)
-        if found is not None and found not in (*expected.split(" or "), "UN"):
-            raise _mismatch(f"{keyword} has the VR {found}, expected {expected}")
+        entry = _entry(keyword)
+        found = self._elements[entry.tag].vr
+        if found is not None and found not in entry.allowed:
+            raise _mismatch(f"{keyword} has the VR {found}, expected {entry.vr}")
 
     def texts(self, keyword: str) -> list[str]:
         return [str(value) for value in self._values(keyword)]
@@ -178,19 +179,21 @@ class _Header:
             raise _mismatch(f"{keyword} holds what is no number") from error
         if not all(math.isfinite(number) for number in numbers):
             raise _mismatch(f"{keyword} holds a number that is not finite")
-        if _vr(keyword) == "IS" and not all(number.is_integer() for number in numbers):
+        if _entry(keyword).vr == "IS" and not all(number.is_integer() for number in numbers):
             raise _mismatch(f"{keyword} holds a number that is not whole")
         return numbers
 
     def _values(self, keyword: str) -> Sequence[str | int]:
         """Decoded by hand: pydicom takes ten times as long, and all of it while no other image is received."""
-        self.require([keyword])
+        entry = _entry(keyword)
+        if entry.tag not in self._elements:
+            self.require([keyword])
         self.require_vr(keyword)
-        element = self._elements[_tag(keyword)]
+        element = self._elements[entry.tag]
         if element.length is None:
             raise _mismatch(f"{keyword} is encoded as a sequence")
         raw = bytes(self._plain[element.start : element.start + element.length])
-        if _vr(keyword) == "US":
+        if entry.vr == "US":
             if len(raw) % 2:
                 raise _mismatch(f"{keyword} has {len(raw)} bytes, which no number of US has")
             return struct.unpack(f"{self._order}{len(raw) // 2}H", raw)
@@ -262,7 +265,7 @@ def _require_every_frame(header: _Header, skeleton: Skeleton) -> None:
     frames = header.number("NumberOfFrames")
     if frames > _MOST_FRAMES:
         raise NotAdmitted(CANNOT_UNDERSTAND, f"NumberOfFrames is {frames}, {_MOST_FRAMES} are allowed")
-    shared, described = (skeleton.count_items(_tag(keyword)) for keyword in _FUNCTIONAL_GROUPS)
+    shared, described = (skeleton.count_items(_entry(keyword).tag) for keyword in _FUNCTIONAL_GROUPS)
     if shared != 1 or described != frames:
         raise _mismatch(f"NumberOfFrames is {frames}, but {described} frames are described, {shared} times shared")
 
@@ -310,16 +313,20 @@ def _require_pixels(header: _Header, skeleton: Skeleton, transfer_syntax: UID, m
         )
 
 
+class _Entry(NamedTuple):
+    """What PS3.6 says of an attribute.  allowed: the VRs that it may be encoded with."""
+
+    tag: int
+    vr: str
+    allowed: tuple[str, ...]
+
+
 @cache
-def _tag(keyword: str) -> int:
+def _entry(keyword: str) -> _Entry:
     tag = tag_for_keyword(keyword)
     assert tag is not None, f"{keyword} is not in the dictionary"
-    return tag
-
-
-@cache
-def _vr(keyword: str) -> str:
-    return dictionary_VR(_tag(keyword))
+    vr = dictionary_VR(tag)
+    return _Entry(tag, vr, (*vr.split(" or "), "UN"))
 
 
 def _mismatch(reason: str) -> NotAdmitted:

@@ -25,12 +25,11 @@ from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.transport import AssociationSocket
 
-from dicom_node.messages import MOST_WAITING, Begin, Messages
+from dicom_node.messages import MOST_WAITING, P_DATA_TF, Begin, Messages
 
 _LARGEST_ASSOCIATE_REQUEST = 2**17  # 128 contexts of 20 transfer syntaxes need about 90 kB
 _PDU_SLACK = 1024  # some toolkits count the maximum length without their own headers
 _HEADER = struct.Struct(">BBL")  # PS3.8 9.3: type, reserved, length
-_P_DATA_TF = 0x04
 _IDLE, _DATA_TRANSFER, _AWAITING_RELEASE, _AWAITING_CLOSE = "Sta1", "Sta6", "Sta7", "Sta13"  # PS3.8 9.2.2
 QUEUED = 32
 """PDUs of data that wait to be sent; whoever makes the next waits until there are fewer."""
@@ -181,12 +180,15 @@ class GuardedSocket(AssociationSocket):
             time.sleep(0.001)  # pynetdicom is about to end the thread that asks
             return False
         try:
-            if self._start == self._end and not self._wait(0.0 if state == _AWAITING_CLOSE else _LOOK_AROUND):
-                return False
-            takes = state in (_DATA_TRANSFER, _AWAITING_RELEASE)
-            if not takes or not self._has(_HEADER.size) or self._buffer[self._start] != _P_DATA_TF:
-                return True
-            self._take_messages(drop=state == _AWAITING_RELEASE)
+            while True:
+                if self._start == self._end and not self._wait(0.0 if state == _AWAITING_CLOSE else _LOOK_AROUND):
+                    return False
+                takes = state in (_DATA_TRANSFER, _AWAITING_RELEASE)
+                if not takes or not self._has(_HEADER.size) or self._buffer[self._start] != P_DATA_TF:
+                    return True
+                self._take_messages(drop=state == _AWAITING_RELEASE)
+                if not (self.messages.in_progress and self.assoc.dul.to_provider_queue.empty()):
+                    return False
         except (OSError, ValueError) as error:  # ValueError: it was closed by another thread
             self.messages.ended(error)
             self.event_queue.put("Evt17")  # the transport connection is closed
@@ -245,7 +247,7 @@ class GuardedSocket(AssociationSocket):
         dul = self.assoc.dul
         while self._start < self._end and self._has(_HEADER.size):
             kind, _, length = _HEADER.unpack_from(self._buffer, self._start)
-            if kind != _P_DATA_TF:
+            if kind != P_DATA_TF:
                 break
             self._require_length(length)
             if not self._has(_HEADER.size + length):

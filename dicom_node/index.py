@@ -1,19 +1,21 @@
 """The index: files of the spool as rows of the store, off the path of the receiver.
 
-The spool is the truth.  What a crash leaves unindexed is found again by `reconcile` at the next start, so the queue
-here needs no durability of its own.  An object that cannot be read as DICOM is set aside in the spool; one that could
-not be described for any other reason stays where it is and is tried again at the next start.  Neither stops anybody,
-and nothing that was acknowledged is deleted.
+The spool is the truth.  What a crash leaves unindexed is found again by `compare` at the next start, so the queue here
+needs no durability of its own; it is read while images come, however much it is.  An object that cannot be read as
+DICOM is set aside in the spool; one that could not be described for any other reason stays where it is and is tried
+again at the next start.  Neither stops anybody, and nothing that was acknowledged is deleted.
 """
 
 from __future__ import annotations
 
+import math
 import queue
 import sqlite3
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable
+from itertools import islice, takewhile
 from pathlib import Path
 
 import structlog
@@ -27,6 +29,7 @@ from dicom_node.store import Objection, Store
 from dicom_node.surprise import words
 
 Describe = Callable[[Path, float, str], Instance]
+Put = Callable[[Stored, Instance | Objection], None]
 
 BATCH = 200
 """Images in one transaction: under load one fsync serves many, at leisure each has its own."""
@@ -35,6 +38,10 @@ CHANGED = "its file is not what was taken in: see qsm-node verify"
 LULL, PATIENCE = 0.1, 30.0
 """Seconds without an image after which those that have come are described, and how long the first of them waits for
 that at most: describing takes the interpreter away from whoever receives."""
+FAREWELL = 10.0
+"""Seconds that what is queued has at the end; the rest is left to the next start."""
+TOLD_EVERY = 60.0
+"""Seconds between two lines of the log about how much is still to be read."""
 RETRY_PAUSE = 1.0
 """Seconds until a batch that the database could not take (no room, locked) is tried again."""
 
@@ -50,10 +57,13 @@ class Index:
         self._describe = describe
         self._queue: queue.SimpleQueue[Stored] = queue.SimpleQueue()
         self._came = threading.Event()
-        """Rung once for many: a thread that is woken for each image takes the interpreter away from whoever receives."""
+        """Set once for many: waking the thread for each image takes the interpreter away from whoever receives."""
         self._pending: Counter[str] = Counter()
         self._pending_lock = threading.Lock()
+        self._backlog: deque[tuple[str, float | None]] = deque()
+        """Files to be read since the start, each with the time when it was received where it has a row already."""
         self._stopping = threading.Event()
+        self._until = math.inf
         self._batch_since: float | None = None
         self._thread = threading.Thread(target=self._run, name="index", daemon=True)
         self.damage: sqlite3.Error | None = None
@@ -63,7 +73,11 @@ class Index:
         self._thread.start()
 
     def stop(self) -> None:
-        """Indexes what is queued, then ends; what the database will not take is left to the next start."""
+        """Indexes what is queued, for some seconds, then ends.
+
+        What is left, or what the database will not take, is found at the next start.
+        """
+        self._until = time.monotonic() + FAREWELL
         self._stopping.set()
         self._came.set()
         self._thread.join()
@@ -93,33 +107,45 @@ class Index:
         self._store.object_to(Objection(refused.received_at, path, refused.calling_ae_title, reason))
 
     @property
+    def backlog(self) -> int:
+        """Files that were there at the start and are still to be read: as long as there are, rows tell half of it."""
+        return len(self._backlog)
+
+    @property
     def pending(self) -> frozenset[str]:
         """Associations that brought images which are in the spool but not yet in the store."""
         with self._pending_lock:
             return frozenset(self._pending)
 
-    def reconcile(self) -> None:
-        """Makes the store agree with the spool: for the start, before the receiver runs.
+    def compare(self) -> None:
+        """Holds the store against the spool: for the start, before the receiver runs.
 
-        Files that are not indexed, or were by another version of this software, are described; rows without a file go,
-        and are told: what retention removes loses its row first.  What was set aside is objected to again, should a
-        crash have come between.  A file found here came over an association that is long closed.
+        Rows without a file go, and are told: what retention removes loses its row first.  What was set aside is
+        objected to again, should a crash have come between.  Files that are not indexed, or were by another version of
+        this software, become the backlog, which `start` reads, or `reconcile`; the latest first, which somebody may
+        wait for.  A file found here came over an association that is long closed.
         """
         indexed = self._store.indexed()
-        files = {str(path): path for path in self._spool.images()}
+        files = {str(path) for path in self._spool.images()}
         gone = [path for path in indexed if path not in files]
-        stale = [path for path, (_, _, current) in indexed.items() if path in files and not current]
+        stale = [(path, at) for path, (_, at, current) in indexed.items() if path in files and not current]
         fresh = [path for path in files if path not in indexed]
         self._miss(gone)
-        for paths in _batches(stale):
-            self._must(self._describe_anew([Stored(files[path], "", indexed[path][1]) for path in paths]))
-        for paths in _batches(fresh):
-            found = [Stored(files[path], "", files[path].stat().st_mtime) for path in paths]
-            self._must(self._write([self._read(stored) for stored in found]))
         for aside, reason, at in self._spool.set_aside_before():
             self._store.object_to(Objection(at, str(aside), "", reason))
+        stale.sort(key=lambda found: found[1], reverse=True)
+        self._backlog.extend([*stale, *((path, None) for path in sorted(fresh, key=_came, reverse=True))])
+        with self._pending_lock:
+            self._pending += Counter({"": len(self._backlog)})
         if gone or stale or fresh:
-            log.info("reconciled", files=len(files), added=len(fresh), described_anew=len(stale), gone=len(gone))
+            log.info("compared", files=len(files), to_add=len(fresh), to_describe_anew=len(stale), gone=len(gone))
+
+    def reconcile(self) -> None:
+        """Makes the store agree with the spool, without a thread.  Raises OperationalError where it takes no rows."""
+        self.compare()
+        while self._backlog:
+            if not self._catch_up():
+                raise sqlite3.OperationalError(f"the database {self._store.path} takes no rows: see the log")
 
     def restore(self, path: Path) -> None:
         """An image that came again just while it was being removed is taken in like one that is new."""
@@ -138,26 +164,30 @@ class Index:
             for path in paths:
                 self._store.object_to(Objection(now, path, "", LOST))
 
-    def _describe_anew(self, batch: list[Stored]) -> bool:
-        entries = [(str(stored.path), self._read(stored)) for stored in batch]
+    def _catch_up(self) -> bool:
+        """Reads a batch of the backlog; False if the database does not take it now."""
+        has_row = self._backlog[0][1] is not None
+        batch = list(takewhile(lambda found: (found[1] is not None) is has_row, islice(self._backlog, BATCH)))
+        stored = [Stored(Path(path), "", _came(path) if at is None else at) for path, at in batch]
+        entries = self._read_in_time(stored)
+        if not self._write_or_leave(stored[: len(entries)], entries, self._replace if has_row else self._add):
+            return False
+        for _ in entries:
+            self._backlog.popleft()
+        with self._pending_lock:
+            self._pending -= Counter({"": len(entries)})
+        if not self._backlog:
+            log.info("reconciled")
+        return True
 
-        def replace() -> None:
-            for path, entry in entries:
-                self._replace(path, entry)
-
-        return self._in_one(replace, len(entries))
-
-    def _replace(self, path: str, entry: Instance | Objection) -> None:
+    def _replace(self, stored: Stored, entry: Instance | Objection) -> None:
+        path = str(stored.path)
         if isinstance(entry, Objection):
             self._store.remove_instances([path])
             self._store.object_to(entry)
         elif not self._store.describe_anew(entry):
             log.error("image_changed", path=path)
             self._store.object_to(Objection(entry.received_at, path, "", CHANGED))
-
-    def _must(self, is_written: bool) -> None:
-        if not is_written:
-            raise sqlite3.OperationalError(f"the database {self._store.path} takes no rows: see the log")
 
     def _run(self) -> None:
         try:
@@ -166,48 +196,64 @@ class Index:
             self.damage = error
 
     def _serve(self) -> None:
-        while not (self._stopping.is_set() and self._queue.empty()):
-            waiting = self._await()
-            for start in range(0, len(waiting), BATCH):
-                batch = waiting[start : start + BATCH]
+        told_at = time.monotonic()
+        while not self._stopping.is_set() or (not self._queue.empty() and time.monotonic() < self._until):
+            if self._backlog and not self._stopping.is_set():  # between two batches of it, what comes has its turn
                 self._batch_since = time.monotonic()
-                entries = [self._read(stored) for stored in batch]
-                while not self._write_or_leave(batch, entries) and not self._stopping.wait(RETRY_PAUSE):
-                    pass
+                if not self._catch_up():
+                    self._stopping.wait(RETRY_PAUSE)
                 self._batch_since = None
-                with self._pending_lock:
-                    self._pending -= Counter(stored.association for stored in batch)  # in place it drops what is zero
+                if time.monotonic() > told_at + TOLD_EVERY:
+                    told_at = time.monotonic()
+                    log.info("reading_anew", left=len(self._backlog))
+                waiting = self._taken()
+            else:
+                waiting = self._await()
+            for start in range(0, len(waiting), BATCH):
+                self._index(waiting[start : start + BATCH])
+
+    def _index(self, batch: list[Stored]) -> None:
+        self._batch_since = time.monotonic()
+        entries = self._read_in_time(batch)
+        batch = batch[: len(entries)]
+        while not self._write_or_leave(batch, entries, self._add) and not self._stopping.wait(RETRY_PAUSE):
+            pass
+        self._batch_since = None
+        with self._pending_lock:
+            self._pending -= Counter(stored.association for stored in batch)  # in place it drops what is zero
 
     def _await(self) -> list[Stored]:
-        """What has come when nothing more comes, or when the first has waited long; perhaps nothing once it is to end."""
+        """What has come when nothing more comes, or when the first has waited long; at the end perhaps nothing."""
         self._came.wait()
         self._came.clear()  # what comes from here on is seen below, or tells of itself anew
         seen, deadline = 0, time.monotonic() + PATIENCE
         while (count := self._queue.qsize()) > seen and time.monotonic() < deadline:
             seen = count
             self._stopping.wait(LULL)
+        return self._taken()
+
+    def _taken(self) -> list[Stored]:
         return [self._queue.get() for _ in range(self._queue.qsize())]
 
-    def _write_or_leave(self, batch: list[Stored], entries: list[Instance | Objection]) -> bool:
-        """As `_write`; an entry that no row can be made of keeps no other out and does not end the thread."""
+    def _write_or_leave(self, batch: list[Stored], entries: list[Instance | Objection], put: Put) -> bool:
+        """In one transaction; an entry that no row can be made of keeps no other out and does not end the thread."""
+
+        def put_all() -> None:
+            for stored, entry in zip(batch, entries, strict=True):
+                put(stored, entry)
+
         try:
-            return self._write(entries)
+            return self._in_one(put_all, len(entries))
         except sqlite3.Error:
             raise
         except Exception as error:
             if len(batch) == 1:
                 log.exception("row_not_made", path=str(batch[0].path))
-                return self._write([self._leave(batch[0], f"cannot be written down: {words(error)}")])
-            return all(self._write_or_leave([stored], [entry]) for stored, entry in zip(batch, entries, strict=True))
+                objection = self._leave(batch[0], f"cannot be written down: {words(error)}")
+                return self._in_one(lambda: put(batch[0], objection), 1)
+            return all(self._write_or_leave([one], [entry], put) for one, entry in zip(batch, entries, strict=True))
 
-    def _write(self, entries: list[Instance | Objection]) -> bool:
-        def add() -> None:
-            for entry in entries:
-                self._add(entry)
-
-        return self._in_one(add, len(entries))
-
-    def _add(self, entry: Instance | Objection) -> None:
+    def _add(self, stored: Stored, entry: Instance | Objection) -> None:
         if isinstance(entry, Instance):
             self._store.add_instance(entry)
         else:
@@ -226,6 +272,11 @@ class Index:
                 self._batch_since = time.monotonic()  # another start would not find it otherwise
             return False
         return True
+
+    def _read_in_time(self, batch: list[Stored]) -> list[Instance | Objection]:
+        """Of the first of a batch, when the time at the end is over: one with a thousand frames may take a second."""
+        in_time = takewhile(lambda _: time.monotonic() < self._until, batch)
+        return [self._read(stored) for stored in in_time]
 
     def _read(self, stored: Stored) -> Instance | Objection:
         """The row for a file.  Never raises: one hostile header, or one fault of ours, must not stop the others."""
@@ -257,9 +308,12 @@ class Index:
         return Objection(stored.received_at, str(where), "", reason)
 
 
-def _batches(paths: list[str]) -> Iterator[list[str]]:
-    for start in range(0, len(paths), BATCH):
-        yield paths[start : start + BATCH]
+def _came(path: str) -> float:
+    """When a file was received, in s since the epoch; now, if it has just gone, which whoever reads it will see."""
+    try:
+        return Path(path).stat().st_mtime
+    except OSError:
+        return time.time()
 
 
 def _is_passing(cause: BaseException | None) -> bool:

@@ -24,6 +24,8 @@ MOST_WAITING = 4
 _LARGEST_COMMAND = 2**16  # a command set has about 20 elements (PS3.7 E); 300 bytes are many
 _LARGEST_DATA_SET = 2**25  # of what is no C-STORE: a request to commit 100,000 instances needs about 20 MB
 _LARGEST_HELD = 2 * _LARGEST_DATA_SET  # whoever has its answer may ask again before all of the first is forgotten
+P_DATA_TF = 0x04
+_PDU = struct.Struct(">BBL")  # PS3.8 9.3: type, reserved, length
 _ITEM = struct.Struct(">LB")  # PS3.8 9.3.5.1: length, context
 _ELEMENT = struct.Struct("<HHL")
 _US = struct.Struct("<H")
@@ -191,8 +193,16 @@ class Messages:
         self.answering = True  # on the thread that empties the queue: who holds the lock must not wait for that now
         with self._whole_messages:
             self.answering = False
-            for fragment in _fragments(complete.context, answer, self._association.dimse.maximum_pdu_size):
-                self._association.dul.send_pdu(fragment)
+            dul, longest = self._association.dul, self._association.dimse.maximum_pdu_size
+            fragments = _fragments(answer, longest)
+            if dul.to_provider_queue.empty():  # nothing goes before it, and the thread that sends is this one
+                assert dul.socket is not None
+                dul.socket.send(b"".join(_pdu(complete.context, fragment) for fragment in fragments))
+                return
+            for fragment in fragments:
+                primitive = P_DATA()
+                primitive.presentation_data_value_list.append((complete.context, fragment))
+                dul.send_pdu(primitive)
 
     def _pass_on(self, context: int, control: int, fragment: bytes) -> None:
         primitive = P_DATA()
@@ -291,11 +301,15 @@ def _element(element: int, value: bytes) -> bytes:
     return _ELEMENT.pack(0, element, len(value)) + value
 
 
-def _fragments(context: int, command: bytes, longest_pdu: int) -> Iterator[P_DATA]:
-    """longest_pdu: what the peer takes, 0 for any length (PS3.8 D.1)."""
+def _fragments(command: bytes, longest_pdu: int) -> Iterator[bytes]:
+    """Each behind its control header.  longest_pdu: what the peer takes, 0 for any length (PS3.8 D.1)."""
     room = max(longest_pdu - _ITEM.size - 1, 1) if longest_pdu else len(command)
     for begin in range(0, len(command), room):
         control = _COMMAND | (_LAST if begin + room >= len(command) else 0)
-        primitive = P_DATA()
-        primitive.presentation_data_value_list.append((context, bytes([control]) + command[begin : begin + room]))
-        yield primitive
+        yield bytes([control]) + command[begin : begin + room]
+
+
+def _pdu(context: int, fragment: bytes) -> bytes:
+    """P-DATA-TF of one fragment (PS3.8 9.3.5)."""
+    item = _ITEM.pack(len(fragment) + 1, context) + fragment
+    return _PDU.pack(P_DATA_TF, 0, len(item)) + item

@@ -31,14 +31,14 @@ def part_in(folder: Path) -> Path:
 
 
 class Part:
-    """One data set.  meta: preamble and File Meta, which goes before it when it becomes a file.
+    """One data set.  meta: makes preamble and File Meta, which go before it when it becomes a file here.
 
     require_room: raises a NodeError when the disk has no room for so many bytes.
     What goes wrong with the disk is kept in `failure` instead of raised: the rest of the object is still on its way and
     has to be heard out before anything can be answered.
     """
 
-    def __init__(self, folder: Path, meta: bytes, require_room: Callable[[int], None]) -> None:
+    def __init__(self, folder: Path, meta: Callable[[], bytes], require_room: Callable[[int], None]) -> None:
         self.size = 0
         self.failure: Exception | None = None
         self.path: Path | None = None
@@ -73,12 +73,13 @@ class Part:
     def encoded(self) -> Iterator[Encoded]:
         """The whole data set, to look at; of a file only what is looked at comes into memory."""
         if self.path is None:
-            yield bytes(self._memory)
+            with memoryview(self._memory).toreadonly() as view:
+                yield view
             return
         with (
             mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ) as mapped,
             memoryview(mapped) as whole,
-            whole[len(self._meta) :] as view,
+            whole[len(whole) - self.size :] as view,
         ):
             yield view
 
@@ -97,7 +98,7 @@ class Part:
         path = part_in(self._folder)
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
         self.path = path
-        _write(self._descriptor, self._meta)
+        _write(self._descriptor, self._meta())
         _write(self._descriptor, self._memory)
         self._memory = bytearray()
 

@@ -24,6 +24,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
 
 import structlog
@@ -135,7 +136,10 @@ class Spool:
     def begin(self, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str, source_ae: str) -> Part:
         """For an object that is about to arrive.  What is no UID leaves no File Meta: that object cannot be kept."""
         uids = sop_class_uid, sop_instance_uid, transfer_syntax_uid
-        meta = file_meta(*uids, source_ae) if all(map(UID_PATTERN.fullmatch, uids)) else b""
+
+        def meta() -> bytes:
+            return file_meta(*uids, source_ae) if all(map(UID_PATTERN.fullmatch, uids)) else b""
+
         return Part(self.receiving, meta, self._require_room)
 
     def keep(self, received: ReceivedObject) -> tuple[Kept, Path]:
@@ -258,25 +262,27 @@ class Spool:
         return fits
 
     def _write(self, path: Path, received: ReceivedObject) -> None:
-        meta = file_meta(
-            received.sop_class_uid, received.sop_instance_uid, received.transfer_syntax_uid, received.source_ae
-        )
+        folder = path.parent
         part = received.part or part_in(self.receiving)
         try:
             if received.part is None:
+                meta = file_meta(
+                    received.sop_class_uid, received.sop_instance_uid, received.transfer_syntax_uid, received.source_ae
+                )
                 self._require_room(len(meta) + len(received.encoded))
-            self._make_durable_folder(path.parent)
+            if folder not in self._durable_folders:
+                self._make_durable_folder(folder)
             if received.part is None:
                 write_durably(part, meta, received.encoded)
             else:
                 sync(part)
             try:
                 part.replace(path)
-            except FileNotFoundError:  # the folder was empty, and has just been swept
-                self._make_durable_folder(path.parent)
+            except FileNotFoundError:  # the folder was empty, and has been swept, or somebody has deleted it
+                self._make_durable_folder(folder)
                 part.replace(path)
-            sync(path.parent)
-            self._settled.add(path.parent)
+            sync(folder)
+            self._settled.add(folder)
         except OSError as error:
             part.unlink(missing_ok=True)
             if error.errno in _FULL:
@@ -296,7 +302,7 @@ class Spool:
         """Also waits for the other thread that is making it: a file is not durable before its folder is."""
         with self._folders_lock:
             try:
-                folder.mkdir()  # each time: somebody may have deleted it
+                folder.mkdir()
             except FileExistsError:
                 if folder in self._durable_folders:
                     return
@@ -369,6 +375,7 @@ def _short_element(element: int, vr: bytes, value: str, padding: bytes) -> bytes
     return struct.pack("<HH2sH", 0x0002, element, vr, len(encoded)) + encoded
 
 
+@lru_cache(maxsize=1024)
 def _name(uid: str) -> str:
     if not UID_PATTERN.fullmatch(uid):
         raise ValueError(f"{uid[:70]!r} is no UID: expected 1 to 64 digits and dots")

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from mmap import mmap
+from typing import NamedTuple
 
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, STANDARD_VR
 
@@ -33,8 +33,7 @@ Encoded = bytes | mmap | memoryview
 """A data set in its transfer syntax; mapped from a file where it came as one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Element:
+class Element(NamedTuple):
     """vr: None in implicit VR.  start: offset of the value.  length: of the value in bytes, None where it is undefined.
 
     items: of an undefined-length sequence, or the fragments of encapsulated Pixel Data without the offset table.
@@ -59,8 +58,9 @@ class Skeleton:
         self._implicit = implicit
         order = "<" if little_endian else ">"
         self._tag = struct.Struct(f"{order}HH")
-        self._short = struct.Struct(f"{order}H")
         self._long = struct.Struct(f"{order}L")
+        self._implicit_header = struct.Struct(f"{order}HHL")  # PS3.5 7.1.3
+        self._short_header = struct.Struct(f"{order}HH2sH")  # PS3.5 7.1.2
         self._item_tag = re.compile(re.escape(self._tag.pack(_ITEM >> 16, _ITEM & 0xFFFF)))
         self._walked = self._pixel_bytes = 0
         position = items = 0
@@ -102,8 +102,7 @@ class Skeleton:
         """Tag, element and the position behind it."""
         if position - self._pixel_bytes > _LARGEST_HEADER:
             raise UnreadableObject(f"the data set has more than {_LARGEST_HEADER} bytes besides its Pixel Data")
-        tag = self._read_tag(position, end)
-        vr, length, start = self._header(tag, position, end, implicit, depth)
+        tag, vr, length, start = self._header(position, end, implicit, depth)
         if length != _UNDEFINED:
             if length > end - start:
                 raise UnreadableObject(
@@ -123,22 +122,23 @@ class Skeleton:
         items, behind = self._sequence(start, end, implicit or vr == "UN", depth + 1)
         return tag, Element(vr, start, None, items), behind
 
-    def _header(self, tag: int, position: int, end: int, implicit: bool, depth: int) -> tuple[str | None, int, int]:
-        """VR, length and the start of the value."""
-        if implicit:
-            return None, self._read_long(position + 4, end), position + 8
-        found = bytes(self._bytes[position + 4 : position + 6])
-        vr = _VRS.get(found)
-        if vr is None:
-            if depth > 0 and not found.isalpha():
-                # Some writers switch to implicit VR inside sequences; every reader tolerates it.
-                return None, self._read_long(position + 4, end), position + 8
-            raise UnreadableObject(f"element {_text(tag)} at offset {position} has no VR of DICOM: {found!r}")
-        if vr in _LONG_VRS:
-            return vr, self._read_long(position + 8, end), position + 12
+    def _header(self, position: int, end: int, implicit: bool, depth: int) -> tuple[int, str | None, int, int]:
+        """Tag, VR, length and the start of the value."""
         if position + 8 > end:
             raise self._cut_off(end)
-        return vr, self._short.unpack_from(self._bytes, position + 6)[0], position + 8
+        if implicit:
+            group, number, length = self._implicit_header.unpack_from(self._bytes, position)
+            return group << 16 | number, None, length, position + 8
+        group, number, code, length = self._short_header.unpack_from(self._bytes, position)
+        tag, vr = group << 16 | number, _VRS.get(code)
+        if vr is None:
+            if depth > 0 and not code.isalpha():
+                # Some writers switch to implicit VR inside sequences; every reader tolerates it.
+                return tag, None, self._read_long(position + 4, end), position + 8
+            raise UnreadableObject(f"element {_text(tag)} at offset {position} has no VR of DICOM: {code!r}")
+        if vr in _LONG_VRS:
+            return tag, vr, self._read_long(position + 8, end), position + 12
+        return tag, vr, length, position + 8
 
     def _sequence(self, position: int, end: int, implicit: bool, depth: int) -> tuple[int, int]:
         """Number of items and the position behind the delimiter."""

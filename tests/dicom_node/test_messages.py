@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections import deque
 from io import BytesIO
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 from pynetdicom.dimse_messages import C_ECHO_RQ, C_STORE_RQ, C_STORE_RSP, DIMSEMessage
 from pynetdicom.dimse_primitives import C_ECHO, C_STORE
+from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.pdu_primitives import P_DATA
 
 from dicom_node.messages import Messages, StoreRequest
@@ -42,7 +44,9 @@ class Line:
 
     def __init__(self, largest: int = 10**6, longest_pdu: int = 0) -> None:
         self.objects: list[tuple[StoreRequest, Object]] = []
-        self.sent: list[P_DATA] = []
+        self.wire = b""
+        self.queue: deque[P_DATA] = deque()
+        """What is to be sent and has not been."""
         self.passed: list[P_DATA] = []
         context = SimpleNamespace(abstract_syntax=MRImageStorage, transfer_syntax=[ExplicitVRLittleEndian])
         self.dimse = SimpleNamespace(
@@ -55,7 +59,11 @@ class Line:
             is_requestor=False,
             _accepted_cx={CONTEXT: context},
             dimse=self.dimse,
-            dul=SimpleNamespace(send_pdu=self.sent.append),
+            dul=SimpleNamespace(
+                send_pdu=self.queue.append,
+                to_provider_queue=SimpleNamespace(empty=lambda: not self.queue),
+                socket=SimpleNamespace(send=self._send),
+            ),
             _serve_request=lambda message, context_id: None,
             remote={"address": "192.0.2.1"},
         )
@@ -66,16 +74,31 @@ class Line:
         self.objects.append((request, Object()))
         return self.objects[-1][1]
 
+    def _send(self, content: bytes) -> None:
+        self.wire += content
+
     def hear(self, *items: tuple[int, bytes], context: int = CONTEXT) -> None:
         """One PDU with these items: message control header and fragment."""
         pdu = b"".join(struct.pack(">LBB", len(content) + 2, context, control) + content for control, content in items)
         self.messages.take(memoryview(pdu))
 
     @property
+    def sent(self) -> list[P_DATA]:
+        """What went out, as pynetdicom reads it: one PDU for each."""
+        found, position = [], 0
+        while position < len(self.wire):
+            (length,) = struct.unpack_from(">L", self.wire, position + 2)
+            pdu = P_DATA_TF()
+            pdu.decode(self.wire[position : position + 6 + length])
+            found.append(pdu.to_primitive())
+            position += 6 + length
+        return found
+
+    @property
     def answer(self) -> C_STORE:
         """What was sent, as pynetdicom reads it."""
         message = DIMSEMessage()
-        assert [message.decode_msg(primitive) for primitive in self.sent][-1]
+        assert [message.decode_msg(primitive) for primitive in self.sent or self.queue][-1]
         assert isinstance(message, C_STORE_RSP)
         found = message.message_to_primitive()
         assert isinstance(found, C_STORE)
@@ -113,6 +136,15 @@ def test_an_object_is_taken_and_its_answer_is_what_pynetdicom_reads(uid: str, lo
         len(primitive.presentation_data_value_list[0][1]) + 5 <= (longest_pdu or 10**6) for primitive in line.sent
     )
     assert line.passed == []
+
+
+def test_an_answer_goes_behind_what_waits_to_be_sent() -> None:
+    line = Line()
+    line.queue.append(waiting := P_DATA())
+    line.hear((0x03, command()), (0x02, b"all"))
+    assert line.wire == b""
+    assert line.queue.popleft() is waiting
+    assert line.answer.Status == 0xA900
 
 
 @given(st.lists(st.integers(1, 200), min_size=1, max_size=8))

@@ -17,7 +17,7 @@ META = b"meta"
 
 
 def a_part(folder: Path) -> Part:
-    return Part(folder, META, lambda size: None)
+    return Part(folder, lambda: META, lambda size: None)
 
 
 @given(st.lists(st.integers(1, IN_MEMORY // 2), max_size=6))
@@ -72,7 +72,7 @@ def test_room_is_asked_for_again_and_again(tmp_path: Path) -> None:
         if len(asked) == 3:
             raise SpoolFull("no room")
 
-    part = Part(tmp_path, META, require)
+    part = Part(tmp_path, lambda: META, require)
     for _ in range(50):
         part.write(memoryview(bytes(IN_MEMORY)))
     assert isinstance(part.failure, SpoolFull)
