@@ -64,7 +64,8 @@ def _more(chi: FloatArray, depth: FloatArray, mask: BoolArray, nuclei: BoolArray
     """From −2 to 2: how much more of the nucleus χ shows in every voxel than its depth makes one expect, of half a
     voxel; 0 everywhere where nucleus and surroundings do not differ clearly.
 
-    across: mm of depth over which the expected share goes from surroundings to nucleus.
+    nuclei: this one and all others.  across: mm of depth over which the expected share goes from surroundings to
+    nucleus.
     """
     core = mask & (depth > CORE)
     low, high = SURROUNDINGS
@@ -78,7 +79,9 @@ def _more(chi: FloatArray, depth: FloatArray, mask: BoolArray, nuclei: BoolArray
     # Both: −1 in the surroundings, 0 halfway, 1 in the nucleus.
     shown = np.where(mask, np.clip((2 * chi - own - other) / (own - other), -1, 1), -1)
     expected = np.clip(2 * depth / across, -1, 1)
-    return ndimage.gaussian_filter(shown - expected, SMOOTHING_VOXELS, output=np.float32, mode="nearest")
+    elsewhere = nuclei & (depth <= 0)  # a neighbour's iron is no sign of this nucleus
+    more = np.where(elsewhere, 0, shown - expected)
+    return ndimage.gaussian_filter(more, SMOOTHING_VOXELS, output=np.float32, mode="nearest")
 
 
 def _deviation(values: FloatArray) -> float:

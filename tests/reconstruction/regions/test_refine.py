@@ -62,6 +62,14 @@ def test_without_contrast_the_atlas_stays() -> None:
     np.testing.assert_array_equal(outline(prior, chi_of(prior, contrast=0.005), 1.0), prior)
 
 
+def test_a_neighbour_is_no_sign_of_a_nucleus() -> None:
+    prior, neighbour = depth_of_ball(6.0, (14, 20, 20)), depth_of_ball(6.0, (26, 20, 20))
+    chi = chi_of(prior) + chi_of(neighbour)
+    outlines = {"left_a": (EVERYWHERE, prior), "left_b": (EVERYWHERE, neighbour)}
+    found = refined(outlines, ("left_a", "left_b"), chi, MASK, GEOMETRY, 1.0)["left_a"][1]
+    assert not (found[neighbour > 0] > 0).any()
+
+
 def test_diamagnetic_structures_are_shown_as_well() -> None:
     true, prior = depth_of_ball(9.0), depth_of_ball(8.0)
     darker = outline(prior, -chi_of(true), 1.5)
