@@ -17,7 +17,7 @@ def test_demo_with_data_ends_with_results_in_the_archive(philips_classic: Path, 
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "{'stored': 212}" in ran.stdout
     assert "QSM (ppb)" in ran.stdout
-    assert "whole_brain" in ran.stdout
+    assert "whole brain" in ran.stdout
     picture = next((tmp_path / "out").glob("map-*.png"))
     assert str(picture) in ran.stdout
     with Image.open(picture) as image:
