@@ -123,7 +123,7 @@ class Daemon:
         self._stopping = False
         self._damage: sqlite3.Error | None = None
         self._ahead = self._started_at = 0.0
-        self._told_of_audit = ""
+        self._news: dict[str, str | bool] = {}
         self._tell: Callable[[dict[str, float | str]], None] = lambda content: None
         root = config.node.state_folder
         jobs_folder = root / "jobs"
@@ -224,24 +224,26 @@ class Daemon:
     def _parts(self) -> Parts:
         """What goes round under the configuration that holds now."""
         config = self._config
+        sweeper = Sweeper(self.store, self._spool, self._jobs_folder, config.retention, self._clock, self.index.restore)
         parts: dict[str, tuple[Callable[[], None], float]] = {
-            "group": (self._regroup, config.node.tick),
-            "dispatch": (self.dispatch, config.node.tick),
+            "group": (self._once_all_is_read(self._regroup), config.node.tick),
+            "dispatch": (self._once_all_is_read(self.dispatch), config.node.tick),
             "narrate": (lambda: self._narrate(self.dispatch.running), config.node.tick),
             "vouch": (self._vouch, config.node.tick),
             "settle": (self._settle_anew, SETTLE_EVERY),
             "watch": (self.watcher, config.node.tick),
             "ledger": (self._ledger, EVERY),
-            "clean up": (
-                Sweeper(self.store, self._spool, self._jobs_folder, config.retention, self._clock, self.index.restore),
-                CLEAN_UP_EVERY,
-            ),
+            "clean up": (self._once_all_is_read(sweeper), CLEAN_UP_EVERY),
         }
         if exchange.is_queried(config):
             parts["catalogue"] = (self._catalogue, config.node.tick)
         parts |= {name: (notifier, config.node.tick) for name, notifier in self._notifiers.items()}
         parts |= self._fetching() | self._delivering()
         return {name: (self._guarded(name, part), seconds) for name, (part, seconds) in parts.items()}
+
+    def _once_all_is_read(self, part: Callable[[], None]) -> Callable[[], None]:
+        """At a start whose rows tell of a part of the spool only: what is whole by them need not be."""
+        return lambda: None if self.index.backlog else part()
 
     def _fetching(self) -> dict[str, tuple[Callable[[], None], float]]:
         config = self._config
@@ -308,7 +310,7 @@ class Daemon:
         Raises OSError when the port cannot be had, DatabaseDamaged when the database turned out to be so.
         """
         self._supervisor.status("Comparing what the spool holds with the database")
-        self.index.reconcile()
+        self.index.compare()
         self.dispatch.recover()
         pauses = self._config.send
         self.store.hasten(self._clock(), max(pauses.longest_pause, pauses.commitment_timeout, LONGEST_PAUSE))
@@ -330,11 +332,11 @@ class Daemon:
         self._supervisor.stopping()
         self.receiver.stop()
         self._guarded("watch", self.watcher.stop)()  # a full disk must keep nothing below from its end
-        self.index.stop()
         self._rounds.renew({})
         while "dispatch" in self._rounds.running:  # once it gives out no more, what runs can be handed back
             time.sleep(LOOK_AROUND)
         self._executor.shutdown(cancel_futures=True)
+        self.index.stop()
         self._rounds.stop()
         if not self._damage:
             self._guarded("ledger", self._ledger)()
@@ -350,23 +352,23 @@ class Daemon:
         process knows of its troubles.
         """
         self._ahead = self._clock() - time.time()
-        self._told_of_audit = self._audit_trouble()
+        self._news = self._latest()
         self._tell(
             {
                 "pid": os.getpid(),
                 "port": self.receiver.port,
                 "started_at": self._started_at,
                 "clock_ahead": round(self._ahead, 1),
-                "audit": self._told_of_audit,
+                **self._news,
             }
         )
 
-    def _audit_trouble(self) -> str:
+    def _latest(self) -> dict[str, str | bool]:
         standing = self._trail.standing
-        return standing.trouble if standing else ""
+        return {"audit": standing.trouble if standing else "", "reads_anew": self.index.backlog > 0}
 
     def _look_around(self) -> None:
-        if abs(self._clock() - time.time() - self._ahead) > TOLD_AFRESH or self._told_of_audit != self._audit_trouble():
+        if abs(self._clock() - time.time() - self._ahead) > TOLD_AFRESH or self._news != self._latest():
             self._introduce()
         if self._reload_asked:
             self._reload_asked = False
@@ -392,9 +394,10 @@ class Daemon:
 
     def _status(self) -> str:
         """One line for the service manager."""
+        unread = f", {self.index.backlog} files of the spool to be read first" if self.index.backlog else ""
         return (
             f"Serving port {self.receiver.port}: {len(self.receiver.open_associations)} associations open, "
-            f"{len(self.dispatch.running)} jobs running"
+            f"{len(self.dispatch.running)} jobs running{unread}"
         )
 
     def _trouble(self, limit: float) -> str:

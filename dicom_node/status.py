@@ -89,6 +89,10 @@ def _lines(found: dict[str, Any], now: float, width: int) -> Iterator[str]:
         )
     else:
         yield f"disk: {node['free_bytes'] / 2**30:.0f} of {node['size_bytes'] / 2**30:.0f} GiB free"
+    if node.get("reads_anew"):
+        yield from wrapped(
+            "index: the images of the spool are being read; no job is made or begun before they are", width
+        )
     if node.get("audit"):
         yield from wrapped(f"audit trail: {node['audit']}", width)
     if queue["length"]:

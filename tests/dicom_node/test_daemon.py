@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -23,6 +24,7 @@ from dicom_node.alone import LOCK_FILE, AlreadyRunning, alone_in, process
 from dicom_node.call import Destination, SendSettings
 from dicom_node.commands import main
 from dicom_node.config import Config
+from dicom_node.convert import describe
 from dicom_node.daemon import Daemon
 from dicom_node.reconstruct import Recipe
 from dicom_node.send import Delivery
@@ -114,6 +116,33 @@ def test_a_study_goes_through_and_a_late_image_makes_a_revision(
         assert [job.revision for job in daemon.store.jobs()] == [1, 2]
         assert len(archive.paths) == 4
         assert set(archive.sent.values()) == {1}
+
+
+def test_the_port_is_open_while_a_large_spool_is_read_and_no_job_is_made_of_a_part(
+    tmp_path: Path, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after the loss of a database: half of a study lies in the spool, the other half comes meanwhile."""
+    config = a_config(tmp_path, archive, quiet_time=0.1)
+    study = a_study(tmp_path)
+    with serving(config, monkeypatch) as daemon:
+        send(study[: len(study) // 2], daemon)
+    for lost in ("node.db", "ledger"):
+        (config.node.state_folder / lost).rename(tmp_path / lost)
+    going_on = threading.Event()
+
+    def slowly(*arguments: Any) -> Any:
+        going_on.wait(30)
+        return describe(*arguments)
+
+    monkeypatch.setattr("dicom_node.daemon.describe", slowly)
+    with serving(config, monkeypatch) as daemon:
+        send(study[len(study) // 2 :], daemon)
+        wait_until(lambda: "files of the spool to be read" in daemon._status(), "it is told")
+        assert daemon.index.backlog == len(study) // 2
+        assert daemon.store.jobs() == []
+        going_on.set()
+        wait_for(daemon, State.SENT)
+        assert len(daemon.store.jobs()[0].images) == len(study)
 
 
 def test_stopping_hands_a_running_job_back_and_leaves_no_worker(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 import sqlite3
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -309,3 +311,59 @@ def test_what_the_receiver_refused_is_remembered_with_the_answer(store: Store, s
     Index(store, spool, describe).object_to(Refused("0 bytes", 0xC000, "a1", 5.0, "1.2.3.4", "SCANNER", None))
     [objection] = store.objections()
     assert (objection.peer, objection.path, objection.reason) == ("SCANNER", None, "0 bytes (answered 0xC000)")
+
+
+def test_what_was_there_at_the_start_is_read_latest_first_while_images_come(store: Store, spool: Spool) -> None:
+    for number in (1, 2, 3):
+        os.utime(keep(spool, number), (number, number))
+    read: list[int] = []
+    going_on = threading.Event()
+
+    def slowly(path: Path, received_at: float, association: str) -> Instance:
+        read.append(int(received_at))
+        if not association:
+            going_on.wait(10)
+        return describe(path, received_at, association)
+
+    index = Index(store, spool, slowly)
+    index.compare()
+    assert (index.backlog, index.pending) == (3, {""})
+    index.start()
+    index.take(Stored(keep(spool, 4), "a4", 40.0))
+    assert index.pending == {"", "a4"}
+    going_on.set()
+    wait_until(lambda: not index.pending, "all is read")
+    assert (read, index.backlog) == ([3, 2, 1, 40], 0)
+    assert indexed(store) == uids(1, 2, 3, 4)
+    index.stop()
+
+
+@pytest.mark.parametrize("queued", [True, False], ids=["what came", "what was there"])
+def test_however_much_there_is_to_read_the_end_is_soon_and_the_next_start_goes_on(
+    store: Store, spool: Spool, monkeypatch: pytest.MonkeyPatch, queued: bool
+) -> None:
+    monkeypatch.setattr("dicom_node.index.FAREWELL", 0.0)
+    index: Index
+    calls = []
+
+    def ends_meanwhile(path: Path, received_at: float, association: str) -> Instance:
+        calls.append(path)
+        if len(calls) == 2:
+            index._until = 0.0  # as `stop` says it, without waiting for the thread that this is
+            index._stopping.set()
+        return describe(path, received_at, association)
+
+    index = Index(store, spool, ends_meanwhile)
+    for number in range(1, 6):
+        path = keep(spool, number)
+        if queued:
+            index.take(Stored(path, "a1", 5.0))
+    if not queued:
+        index.compare()
+    index.start()
+    index._thread.join(20)
+    assert not index.is_alive
+    assert (len(calls), len(indexed(store))) == (2, 2)
+    assert index.pending == {"a1" if queued else ""}, "nobody takes it for all there is"
+    Index(store, spool, describe).reconcile()
+    assert indexed(store) == uids(1, 2, 3, 4, 5)
