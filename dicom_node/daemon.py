@@ -229,7 +229,7 @@ class Daemon:
             "group": (self._once_all_is_read(self._regroup), config.node.tick),
             "dispatch": (self._once_all_is_read(self.dispatch), config.node.tick),
             "narrate": (lambda: self._narrate(self.dispatch.running), config.node.tick),
-            "vouch": (self._vouch, config.node.tick),
+            "vouch": (self._once_all_is_read(self._vouch), config.node.tick),
             "settle": (self._settle_anew, SETTLE_EVERY),
             "watch": (self.watcher, config.node.tick),
             "ledger": (self._ledger, EVERY),
@@ -263,7 +263,9 @@ class Daemon:
             lambda: self._stopping,
             self._spool.refusal,
         )
-        parts: dict[str, tuple[Callable[[], None], float]] = {"fetch": (fetcher, config.node.tick)}
+        parts: dict[str, tuple[Callable[[], None], float]] = {
+            "fetch": (self._once_all_is_read(fetcher), config.node.tick)
+        }
         if config.fetch.schedule:
             asked = config.fetch
             lookout = Lookout(self.store, asked.peer, asked.schedule, asked.days, self._look, config.send, self._clock)
