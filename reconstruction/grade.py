@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from scipy import ndimage
 
-from reconstruction import dipole, fourier
+from reconstruction import dipole, distance, fourier
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 from reconstruction.background._harmonics import fit_harmonics
 from reconstruction.maps import Grade
@@ -122,8 +121,7 @@ def edge(local_field: FloatArray, mask: BoolArray, geometry: Geometry) -> dict[s
     """
     thinned = tuple(slice(None, None, max(1, int(ENOUGH_MM / size))) for size in geometry.voxel_size)
     local_field, mask, geometry = local_field[thinned], mask[thinned], _thinned(geometry, thinned)
-    depth = ndimage.distance_transform_edt(np.pad(mask, 1), geometry.voxel_size)[1:-1, 1:-1, 1:-1]
-    shell = mask & (depth <= EDGE_MM)
+    shell = mask & (distance.depth(np.pad(mask, 1), geometry.voxel_size)[1:-1, 1:-1, 1:-1] <= EDGE_MM)
     within = mask & ~shell
     if not within.any() or local_field[shell].std() == 0 or local_field[within].std() == 0:
         return {}

@@ -89,10 +89,15 @@ def _detail(volume: FloatArray, mask: BoolArray, cell: tuple[int, int, int], det
             line, whole = np.zeros(nz, np.float32), np.ones(nz, np.bool_)
             for x in range(cell[0] * i, cell[0] * (i + 1)):
                 for y in range(cell[1] * j, cell[1] * (j + 1)):
+                    whole &= mask[x, y]
+            if not whole.any():
+                detail[i, j] = -1
+                continue
+            for x in range(cell[0] * i, cell[0] * (i + 1)):
+                for y in range(cell[1] * j, cell[1] * (j + 1)):
                     sign = np.float32(1 - 2 * ((x + y) % 2))
                     for z in range(nz):
                         line[z] += sign * volume[x, y, z]
-                        whole[z] &= mask[x, y, z]
             for k in range(detail.shape[2]):
                 first, last = cell[2] * k, cell[2] * (k + 1) - 1
                 total = line[first] - line[last] if last > first else line[first]

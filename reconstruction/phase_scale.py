@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
+from numba import njit, prange
 from numpy.typing import NDArray
 
 from reconstruction.acquisition import Acquisition, BoolArray, FloatArray
@@ -71,20 +72,39 @@ def evidence_of_scale(acquisition: Acquisition, coarse: Preview) -> tuple[Eviden
     first, last = (_Echo.of(acquisition, echo, inside) for echo in (0, -1))
     if first.voxels.size == 0:
         return (Evidence("signal", 0.0, 0.0, "there is no signal to judge the scale by"),)
-    ends = np.array([(echo.min(), echo.max()) for echo in acquisition.phase])
+    ends = _ends(acquisition.phase)
     spread = float(np.ptp(ends, axis=1).min())
     if spread < FLAT:
         return (Evidence("range", spread, -DECISIVE, "an echo's phase is the same everywhere: it is no phase"),)
-    alternating = [axis for axis in range(3) if _coherence(first, axis) < ALTERNATING]
+    agreement = [_coherence(first, axis) for axis in range(3)]
+    alternating = [axis for axis in range(3) if agreement[axis] < ALTERNATING]
     axes = tuple(axis for axis in range(3) if axis not in alternating)
     return (
-        _slices(first, alternating),
+        _slices(min(agreement), alternating),
         _range(float(np.abs(ends).max())),
         _jumps([first, last], axes),
         _noise(first),
         *_evolution(coarse),
         *_spread(coarse),
     )
+
+
+@njit(parallel=True, cache=True)
+def _ends(phase: FloatArray) -> FloatArray:
+    """The least and the largest of each echo, (echo, 2)."""
+    echoes, nx = phase.shape[:2]
+    ends = np.empty((nx, echoes, 2), np.float32)
+    for x in prange(nx):
+        for echo in range(echoes):
+            plane = phase[echo, x].ravel()
+            low = high = plane[0]
+            for value in plane:
+                low, high = min(low, value), max(high, value)
+            ends[x, echo, 0], ends[x, echo, 1] = low, high
+    for x in range(1, nx):
+        ends[0, :, 0] = np.minimum(ends[0, :, 0], ends[x, :, 0])
+        ends[0, :, 1] = np.maximum(ends[0, :, 1], ends[x, :, 1])
+    return ends[0].copy()
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,8 +155,7 @@ def _coherence(echo: _Echo, axis: int) -> float:
     return float(np.median(real[norm > 0] / norm[norm > 0])) if norm.any() else 1.0
 
 
-def _slices(echo: _Echo, alternating: list[int]) -> Evidence:
-    lowest = min(_coherence(echo, axis) for axis in range(3))
+def _slices(lowest: float, alternating: list[int]) -> Evidence:
     if not alternating:
         return Evidence("neighbouring_planes", lowest, 0.0, f"neighbouring planes agree by {lowest:.2f}")
     name = " and ".join(("column", "row", "slice")[axis] for axis in alternating)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from reconstruction.acquisition import BoolArray, FloatArray, Geometry
+from reconstruction.acquisition import BoolArray, FloatArray
 from reconstruction.evidence import Evidence, bounded
 from reconstruction.preview import Preview
 
@@ -57,20 +57,21 @@ def _cm3(coarse: Preview, mask: BoolArray) -> float:
 
 def _air(coarse: Preview) -> Evidence:
     """Field against that of the dark places, both without what a second-order shim makes or takes."""
-    shim = _second_order(coarse.geometry)[coarse.mask]
-    both = np.stack([coarse.field[coarse.mask], coarse.expected[coarse.mask]], axis=1)
-    both -= shim @ np.linalg.lstsq(shim.T @ shim, shim.T @ both, rcond=None)[0]
-    found, expected = both.T
+    shim = _second_order(coarse.mask)
+    both = np.stack([coarse.field[coarse.mask], coarse.expected[coarse.mask]])
+    both -= np.linalg.lstsq(shim @ shim.T, shim @ both.T, rcond=None)[0].T @ shim
+    found, expected = both
     norm = float(np.linalg.norm(found) * np.linalg.norm(expected))
     value = float(found @ expected) / norm if norm > 0 else 0.0
     sentence = f"the field correlates by {value:+.2f} with the one that air around the brain would make"
     return Evidence("air_cavities", value, AIR_SHARE * bounded(value / (AIR_SHARE * AIR_CORRELATION)), sentence)
 
 
-def _second_order(geometry: Geometry) -> FloatArray:
-    """The ten polynomials of up to second order, (x, y, z, 10), each axis from −1 to 1."""
-    x, y, z = np.meshgrid(*(np.linspace(-1, 1, n, dtype=np.float32) for n in geometry.shape), indexing="ij")
-    return np.stack([np.ones_like(x), x, y, z, x * x, y * y, z * z, x * y, x * z, y * z], -1)
+def _second_order(mask: BoolArray) -> FloatArray:
+    """The ten polynomials of up to second order at the mask's voxels, each axis of the volume from −1 to 1."""
+    axes = (np.linspace(-1, 1, n, dtype=np.float32) for n in mask.shape)
+    x, y, z = (along[places] for along, places in zip(axes, np.nonzero(mask), strict=True))
+    return np.stack([np.ones_like(x), x, y, z, x * x, y * y, z * z, x * y, x * z, y * z])
 
 
 def _tissue(coarse: Preview) -> tuple[Evidence, ...]:

@@ -12,14 +12,16 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from reconstruction import dipole, fourier
 from reconstruction.acquisition import Acquisition, BoolArray, FloatArray, Geometry
 from reconstruction.background.vsharp import vsharp
+from reconstruction.blocks import Steps, coarse, means, steps_of
+from reconstruction.distance import depth
 from reconstruction.intensity import even_intensity
 from reconstruction.inversion.tkd import tkd
-from reconstruction.region_growing import edge_costs, grow
+from reconstruction.pieces import largest_piece, without_holes
+from reconstruction.region_growing import unwrapped_in_space
 
 STEP_MM = 2.0
 """The grid looked at: half the width of the smallest structure that is looked for, a nucleus or a large vein."""
@@ -61,25 +63,22 @@ class Preview:
 
     def on(self, fine: Geometry, mask: BoolArray) -> BoolArray:
         """A mask of the coarse grid on that of the acquisition."""
-        found = np.zeros(fine.shape, bool)
         for axis, (here, there) in enumerate(zip(self.geometry.voxel_size, fine.voxel_size, strict=True)):
             mask = mask.repeat(round(here / there), axis)
-        found[tuple(slice(n) for n in mask.shape)] = mask
-        return found
+        nx, ny, nz = fine.shape
+        return np.ascontiguousarray(mask[:nx, :ny, :nz])
 
 
 def preview(acquisition: Acquisition) -> Preview:
     """Takes about a second for 192 × 240 × 128 voxels and five echoes.  The mask is empty where nothing is thick."""
-    fine = acquisition.geometry
-    sx, sy, sz = (max(1, min(round(STEP_MM / v), n)) for v, n in zip(fine.voxel_size, fine.shape, strict=True))
-    magnitude, products = _blocks(acquisition.magnitude, acquisition.phase, (sx, sy, sz))
-    _, nx, ny, nz = magnitude.shape
-    dx, dy, dz = fine.voxel_size
-    geometry = Geometry((nx, ny, nz), (dx * sx, dy * sy, dz * sz), fine.b0_direction)
+    steps = steps_of(acquisition.geometry, STEP_MM)
+    geometry = coarse(acquisition.geometry, steps)
+    magnitude = np.stack([means(echo, steps) for echo in acquisition.magnitude])
     image = even_intensity(magnitude, geometry)
     mask = _core(image > TISSUE, geometry)
     times = acquisition.echo_times
     spans = np.subtract(times[1:], times[0]) if len(times) > 1 else np.array(times)
+    products = _products(acquisition.magnitude, acquisition.phase, mask, steps)
     hz, misfit = _field(products, magnitude, spans, mask)
     field = hz / np.float32(acquisition.larmor_frequency * 1e-6)
     known = np.zeros_like(field)
@@ -94,54 +93,39 @@ def preview(acquisition: Acquisition) -> Preview:
 
 
 @njit(parallel=True, cache=True)
-def _blocks(
-    magnitude: FloatArray, phase: FloatArray, steps: tuple[int, int, int]
-) -> tuple[FloatArray, NDArray[np.complex64]]:
-    """Means over blocks of voxels: of |Sₑ|, and of Sₑ S₁* for each later echo (of S₁ where it is the only one)."""
+def _products(magnitude: FloatArray, phase: FloatArray, mask: BoolArray, steps: Steps) -> NDArray[np.complex64]:
+    """Means over the mask's blocks of Sₑ S₁* for each later echo (of S₁ where it is the only one)."""
     echoes, nx, ny, nz = magnitude.shape
-    bx, by, bz = nx // steps[0], ny // steps[1], nz // steps[2]
-    means = np.zeros((echoes, bx, by, bz), np.float32)
+    bx, by, bz = mask.shape
     products = np.zeros((max(1, echoes - 1), bx, by, bz), np.complex64)
     share = np.float32(1 / (steps[0] * steps[1] * steps[2]))
     for i in prange(bx):
-        for e in range(echoes):
-            for x in range(i * steps[0], (i + 1) * steps[0]):
-                for y in range(by * steps[1]):
-                    for z in range(bz * steps[2]):
-                        j, k = y // steps[1], z // steps[2]
-                        m = magnitude[e, x, y, z]
-                        means[e, i, j, k] += share * m
-                        if e == 0 and echoes > 1:
-                            continue
-                        angle, worth = phase[e, x, y, z], share * m
-                        if e > 0:
-                            angle -= phase[0, x, y, z]
-                            worth *= magnitude[0, x, y, z]
-                        products[max(0, e - 1), i, j, k] += worth * complex(math.cos(angle), math.sin(angle))
-    return means, products
+        for j in range(by):
+            for k in range(bz):
+                if not mask[i, j, k]:
+                    continue
+                for x in range(i * steps[0], min((i + 1) * steps[0], nx)):
+                    for y in range(j * steps[1], min((j + 1) * steps[1], ny)):
+                        for z in range(k * steps[2], min((k + 1) * steps[2], nz)):
+                            first, angle = share * magnitude[0, x, y, z], phase[0, x, y, z]
+                            if echoes == 1:
+                                products[0, i, j, k] += first * complex(math.cos(angle), math.sin(angle))
+                            for e in range(1, echoes):
+                                turn, worth = phase[e, x, y, z] - angle, first * magnitude[e, x, y, z]
+                                products[e - 1, i, j, k] += worth * complex(math.cos(turn), math.sin(turn))
+    return products
 
 
 def _core(tissue: BoolArray, geometry: Geometry) -> BoolArray:
     """The largest thick piece of tissue, without what hangs on by thin threads.  The picture's edge is no surface."""
-    depth = _depth(tissue, geometry)
-    reach = min(CORE_MM, 0.5 * float(depth.max()))
+    size = geometry.voxel_size
+    thickness = depth(tissue, size)
+    reach = min(CORE_MM, 0.5 * float(thickness.max()))
     if not reach > 0:
         return np.zeros_like(tissue)
-    kept = _largest(depth > reach)
-    kept = tissue & (_depth(~kept, geometry) <= reach)
-    return np.asarray(ndimage.binary_fill_holes(_largest(kept)), bool)
-
-
-def _depth(inside: BoolArray, geometry: Geometry) -> FloatArray:
-    """mm to the nearest voxel outside; the picture's size where there is none."""
-    if inside.all():
-        return np.full(inside.shape, max(np.multiply(geometry.shape, geometry.voxel_size)), np.float32)
-    return np.asarray(ndimage.distance_transform_edt(inside, sampling=geometry.voxel_size), np.float32)
-
-
-def _largest(mask: BoolArray) -> BoolArray:
-    pieces, count = ndimage.label(mask)
-    return np.asarray(pieces == 1 + int(np.argmax(np.bincount(pieces.ravel())[1:])) if count else mask, bool)
+    kept = largest_piece(thickness > reach)
+    kept = tissue & (depth(~kept, size) <= reach)
+    return without_holes(largest_piece(kept))
 
 
 def _field(
@@ -150,8 +134,7 @@ def _field(
     """Hz, and the later echoes' misfit: the first span is unwrapped in space, the others follow it in time."""
     angles = np.angle(products).astype(np.float32)
     later, ratio = (angles[1], spans[0] / spans[1]) if len(spans) > 1 else (None, 1.0)
-    costs = edge_costs(angles[0], np.sqrt(np.abs(products[0])).astype(np.float32), mask, later, ratio)
-    first = grow(angles[0], costs, mask)[0][mask]
+    first = unwrapped_in_space(angles[0], np.sqrt(np.abs(products[0])), mask, later, ratio)[mask]
     weights = magnitude[-len(spans) :, mask] ** 2
     latest, before = first, spans[0]
     total, norm = weights[0] * first * spans[0], weights[0] * spans[0] ** 2

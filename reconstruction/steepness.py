@@ -7,7 +7,10 @@ the two differ by as many hundredths of the background's change over the voxel.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+from numba import njit, prange
 
 from reconstruction.acquisition import BoolArray, FloatArray
 
@@ -21,19 +24,24 @@ def steepness_noise(background: FloatArray, mask: BoolArray) -> FloatArray:
     background: the field removed, float32 (x, y, z).  Only neighbours within the mask are compared; of the two along
     an axis the one that differs more counts.
     """
-    total = np.zeros_like(background)
-    for axis in range(3):
-        ahead, behind = _halves(axis)
-        change = np.where(mask[ahead] & mask[behind], np.diff(background, axis=axis) ** 2, np.float32(0))
-        largest = np.zeros_like(background)
-        largest[ahead] = change
-        largest[behind] = np.maximum(largest[behind], change)
-        total += largest
-    return np.where(mask, CENTROID_SHIFT * np.sqrt(total), 0).astype(np.float32)
+    noise = np.zeros_like(background)
+    _steepest(background, mask, noise)
+    return noise
 
 
-def _halves(axis: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """All but the first, and all but the last, along `axis`."""
-    ahead, behind = [slice(None)] * 3, [slice(None)] * 3
-    ahead[axis], behind[axis] = slice(1, None), slice(None, -1)
-    return tuple(ahead), tuple(behind)
+@njit(parallel=True, cache=True)
+def _steepest(background: FloatArray, mask: BoolArray, noise: FloatArray) -> None:
+    nx, ny, nz = background.shape
+    for x in prange(nx):
+        for y in range(ny):
+            for z in range(nz):
+                if not mask[x, y, z]:
+                    continue
+                here, total = background[x, y, z], np.float32(0)
+                for dx, dy, dz in ((1, 0, 0), (0, 1, 0), (0, 0, 1)):
+                    largest = np.float32(0)
+                    for i, j, k in ((x + dx, y + dy, z + dz), (x - dx, y - dy, z - dz)):
+                        if 0 <= i < nx and 0 <= j < ny and 0 <= k < nz and mask[i, j, k]:
+                            largest = max(largest, abs(background[i, j, k] - here))
+                    total += largest * largest
+                noise[x, y, z] = CENTROID_SHIFT * math.sqrt(total)

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 from array_api_compat import array_namespace
-from scipy import ndimage
 
-from reconstruction import fourier
+from reconstruction import distance, fourier
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 from reconstruction.arrays import like, to_numpy
 from reconstruction.fourier import Shape, Window
@@ -69,8 +68,7 @@ def vsharp(
 
 def _depth(mask: BoolArray, geometry: Geometry) -> FloatArray:
     """Distance to the nearest voxel outside the mask or outside the image, mm."""
-    depth = ndimage.distance_transform_edt(np.pad(mask, 1), geometry.voxel_size)[1:-1, 1:-1, 1:-1]
-    return np.ascontiguousarray(depth, np.float32)
+    return np.ascontiguousarray(distance.depth(np.pad(mask, 1), geometry.voxel_size)[1:-1, 1:-1, 1:-1])
 
 
 def _deconvolve(difference: FloatArray, transfer: FloatArray, threshold: float) -> FloatArray:

@@ -47,13 +47,42 @@ def complex_fit(
     freedom = times.size - 1 - int(free_offset)
     sigma = noise_of_real_part(misfit, freedom, magnitude[0], mask)
     quality.figure("combine.misfit", excess_noise(sigma, magnitude, mask))
-    known = mask & (information > 0)
-    deviation = np.where(known, sigma / (TWO_PI * np.sqrt(np.where(known, information, 1))), 0)
-    deviation[mask & ~known] = unknown_field(times)
-    residual = mask.astype(np.float32)
-    if freedom > 0 and sigma > 0:
-        residual[mask] = np.sqrt(misfit[mask] / (freedom * sigma**2))
-    return field, np.asarray(deviation, np.float32), residual
+    deviation, residual = uncertainty(misfit, information, mask, sigma, freedom, times)
+    return field, deviation, residual
+
+
+def uncertainty(
+    misfit: FloatArray, information: FloatArray, mask: BoolArray, sigma: float, freedom: int, times: np.ndarray
+) -> tuple[FloatArray, FloatArray]:
+    """The field's standard deviation in Hz and the normalised residual, both float32 (x, y, z), 0 outside the mask.
+
+    misfit: Σ over echoes of the squared distance between signal and fit.  information: Fisher's, of 2πf, times σ².
+    """
+    deviation, residual = np.zeros_like(misfit), np.zeros_like(misfit)
+    share = 1 / (freedom * sigma**2) if freedom > 0 and sigma > 0 else math.inf
+    _judge(misfit, information, mask, sigma / TWO_PI, share, unknown_field(times), deviation, residual)
+    return deviation, residual
+
+
+@njit(parallel=True, cache=True)
+def _judge(
+    misfit: FloatArray,
+    information: FloatArray,
+    mask: BoolArray,
+    sigma: float,
+    share: float,
+    unknown: float,
+    deviation: FloatArray,
+    residual: FloatArray,
+) -> None:
+    nx, ny, nz = mask.shape
+    for x in prange(nx):
+        for y in range(ny):
+            for z in range(nz):
+                if mask[x, y, z]:
+                    known = information[x, y, z]
+                    deviation[x, y, z] = sigma / math.sqrt(known) if known > 0 else unknown
+                    residual[x, y, z] = math.sqrt(share * misfit[x, y, z]) if share < math.inf else 1.0
 
 
 def unknown_field(times: np.ndarray) -> float:
@@ -94,8 +123,8 @@ def _fit(
                 for _ in range(ITERATIONS):
                     slope, level = 0.0, 0.0
                     for e in range(echoes):
-                        error = math.sin(unwrapped[e, x, y, z] - offset - omega * times[e])
-                        error *= magnitude[e, x, y, z] ** 2
+                        angle = np.float32(unwrapped[e, x, y, z] - offset - omega * times[e])
+                        error = math.sin(angle) * magnitude[e, x, y, z] ** 2
                         slope += error * (times[e] - centre)
                         level += error
                     change = slope / spread
@@ -106,8 +135,8 @@ def _fit(
                         break
                 error = 0.0
                 for e in range(echoes):
-                    angle = unwrapped[e, x, y, z] - offset - omega * times[e]
-                    error += magnitude[e, x, y, z] ** 2 * 2 * (1 - math.cos(angle))
+                    half = np.float32(0.5 * (unwrapped[e, x, y, z] - offset - omega * times[e]))
+                    error += (2 * magnitude[e, x, y, z] * math.sin(half)) ** 2
                 field[x, y, z] = omega / TWO_PI
                 misfit[x, y, z] = error
                 information[x, y, z] = spread

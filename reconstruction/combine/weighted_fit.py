@@ -9,7 +9,7 @@ import numpy as np
 
 from reconstruction import quality
 from reconstruction.acquisition import BoolArray, FloatArray
-from reconstruction.combine.complex_fit import unknown_field
+from reconstruction.combine.complex_fit import uncertainty
 from reconstruction.noise import excess_noise, noise_of_real_part
 from reconstruction.region_growing import TWO_PI
 
@@ -36,13 +36,5 @@ def weighted_fit(
     freedom = times.size - 1
     sigma = noise_of_real_part(misfit, freedom, magnitude[0], mask)
     quality.figure("combine.misfit", excess_noise(sigma, magnitude, mask))
-    deviation = np.where(known, sigma / (TWO_PI * np.sqrt(safe)), np.float32(0))
-    deviation[mask & ~known] = unknown_field(times)
-    residual = mask.astype(np.float32)
-    if freedom > 0 and sigma > 0:
-        residual[mask] = np.sqrt(misfit[mask] / (freedom * sigma**2))
-    return (
-        np.asarray(omega / TWO_PI, np.float32),
-        np.asarray(deviation, np.float32),
-        residual,
-    )
+    deviation, residual = uncertainty(misfit, information, mask, sigma, freedom, times)
+    return np.asarray(omega / TWO_PI, np.float32), deviation, residual
