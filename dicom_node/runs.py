@@ -14,11 +14,9 @@ from datetime import datetime
 from functools import cached_property
 from itertools import combinations
 
-import numpy as np
-
-from dicom_node.convert.geometry import DIRECTION_TOLERANCE, IN_PLANE_TOLERANCE, image_coordinates
 from dicom_node.convert.matrix import Cell, Grid
 from dicom_node.convert.planes import ENHANCED
+from dicom_node.convert.stack import DIRECTION_TOLERANCE, IN_PLANE_TOLERANCE, image_coordinates
 from dicom_node.model import Component, Instance
 
 START_TOLERANCE = 10.0
@@ -110,10 +108,14 @@ def _same_grid(a: Instance, b: Instance) -> bool:
     return (
         (a.study_instance_uid, a.frame_of_reference_uid, a.rows, a.columns)
         == (b.study_instance_uid, b.frame_of_reference_uid, b.rows, b.columns)
-        and np.allclose(a.pixel_spacing, b.pixel_spacing, rtol=0, atol=PIXEL_SPACING_TOLERANCE)
-        and np.allclose(first.orientation, other.orientation, rtol=0, atol=DIRECTION_TOLERANCE)
-        and np.allclose(image_coordinates(first)[:2], image_coordinates(other)[:2], rtol=0, atol=IN_PLANE_TOLERANCE)
+        and _near(a.pixel_spacing, b.pixel_spacing, PIXEL_SPACING_TOLERANCE)
+        and _near(first.orientation, other.orientation, DIRECTION_TOLERANCE)
+        and _near(image_coordinates(first)[:2], image_coordinates(other)[:2], IN_PLANE_TOLERANCE)
     )
+
+
+def _near(some: Sequence[float], others: Sequence[float], tolerance: float) -> bool:
+    return all(abs(one - other) <= tolerance for one, other in zip(some, others, strict=True))
 
 
 def _runs(family: list[Instance]) -> list[Run]:

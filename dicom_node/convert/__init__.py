@@ -8,9 +8,25 @@ A vendor's way of writing phase is one file (`siemens`, `ge`, `philips`, …) th
 `reader.Reader`; `readers` lists them.
 """
 
-from dicom_node.convert.convert import convert
+from typing import TYPE_CHECKING, Any
+
 from dicom_node.convert.describe import describe
 from dicom_node.convert.override import Override, Scanner, scanner_of
-from dicom_node.convert.source import Reference, Source
+
+if TYPE_CHECKING:
+    from dicom_node.convert.convert import convert
+    from dicom_node.convert.source import Reference, Source
 
 __all__ = ["Override", "Reference", "Scanner", "Source", "convert", "describe", "scanner_of"]
+
+
+def __getattr__(name: str) -> Any:
+    """What makes arrays is loaded when it is asked for (PEP 562): the daemon describes, and holds no such library."""
+    if name not in ("convert", "Reference", "Source"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from dicom_node.convert.convert import convert
+    from dicom_node.convert.source import Reference, Source
+
+    found = {"convert": convert, "Reference": Reference, "Source": Source}  # `convert` is now the module of that name
+    globals().update(found)
+    return found[name]

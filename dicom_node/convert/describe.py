@@ -9,10 +9,10 @@ from pathlib import Path
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
+from dicom_node.convert.brain import series_of_brain
 from dicom_node.convert.coil import coil_element
 from dicom_node.convert.file import header_of
 from dicom_node.convert.header import MALFORMED, number, numbers, text, values, whole
-from dicom_node.convert.mask import series_of_brain
 from dicom_node.convert.matrix import CARTESIAN
 from dicom_node.convert.planes import is_enhanced, planes
 from dicom_node.convert.reader import Reader, has_zero

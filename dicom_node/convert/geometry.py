@@ -6,28 +6,16 @@ C.7.6.2.1.1); slices are ordered along it, so that array axes (column, row, slic
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dicom_node.convert.stack import DIRECTION_TOLERANCE, Orientation, Vector
 from dicom_node.errors import NotConvertible
-from dicom_node.model import Frame
 
-Vector = tuple[float, float, float]
-Orientation = tuple[float, float, float, float, float, float]
-
-POSITION_TOLERANCE = 0.1
-"""mm.  Planes nearer than this are one slice: headers round positions to about 0.001 mm, slices are 0.5 mm apart at
-least."""
-IN_PLANE_TOLERANCE = 0.5
-"""mm by which origins of one stack may differ across its normal: direction cosines that were rounded to three digits
-let them drift by 0.2 mm over 200 mm of slices."""
 SPACING_TOLERANCE = 0.05
 """Share of the mean slice spacing by which single spacings may differ from it."""
-DIRECTION_TOLERANCE = 1e-3
-"""Of direction cosines: 0.06°, or 0.25 mm at the edge of a 256 mm field of view."""
-
 _DECIMALS = 5
 """Of a spacing in mm (twice as many in the affine): two exports of one scan write positions
 that differ in the 13th decimal, and must give the same grid."""
@@ -44,33 +32,6 @@ def normal(orientation: Orientation) -> NDArray[np.float64]:
     across: NDArray[np.float64] = np.cross(row, column)
     across /= np.linalg.norm(across)
     return across
-
-
-def image_coordinates(frame: Frame) -> Vector:
-    """Coordinates (along row, along column, along normal) of a frame's origin, mm."""
-    # Plain numbers: grouping asks this of every frame, where three small arrays cost ten times as much.
-    x, y, z = frame.position
-    a, b, c, d, e, f = frame.orientation
-    normal_x, normal_y, normal_z = b * f - c * e, c * d - a * f, a * e - b * d
-    return a * x + b * y + c * z, d * x + e * y + f * z, normal_x * x + normal_y * y + normal_z * z
-
-
-def cluster(values: Iterable[float], tolerance: float) -> list[float]:
-    """The lowest value of each cluster, ascending; a value that is more than `tolerance` above it begins another."""
-    starts: list[float] = []
-    for value in sorted(values):
-        if not starts or value - starts[-1] > tolerance:
-            starts.append(value)
-    return starts
-
-
-def missing_between(distances: Sequence[float]) -> list[tuple[int, int]]:
-    """(slice, count) where `count` slices are missing behind slice `slice` (from 0), judged by the median spacing."""
-    steps = np.diff(distances)
-    if steps.size < 2:
-        return []
-    spacing = float(np.median(steps))
-    return [(int(i), round(float(step) / spacing) - 1) for i, step in enumerate(steps) if step > 1.5 * spacing]
 
 
 def slice_spacing(distances: Sequence[float]) -> float:

@@ -20,6 +20,7 @@ from pydicom.misc import is_dicom
 from pydicom.uid import SegmentationStorage
 
 from dicom_node.convert import geometry
+from dicom_node.convert.brain import brain_segments
 from dicom_node.convert.header import items, numbers, text, whole
 from dicom_node.convert.pixels import decoding
 from dicom_node.convert.source import Source
@@ -33,9 +34,6 @@ TOLERANCE = 0.1
 
 INSIDE = 0.5
 """Above it a voxel belongs to the mask: probabilities, 0 and 1, 0 and 255, and labels alike."""
-
-BRAIN = {("12738006", "SCT"), ("T-A0100", "SRT"), ("T-A0100", "99SDM"), ("T-A0100", "SNM3")}
-"""Code value and scheme of the brain (PS3.16 CID 7140 and what it was before SNOMED CT)."""
 
 
 def with_mask(acquisition: Acquisition, source: Source, path: Path | None) -> tuple[Acquisition, Source]:
@@ -54,25 +52,6 @@ def with_mask(acquisition: Acquisition, source: Source, path: Path | None) -> tu
 def named(sop_instance_uid: str) -> str:
     """How a source names a segmentation that was used."""
     return f"segmentation {sop_instance_uid}"
-
-
-def series_of_brain(header: Dataset) -> tuple[str, ...]:
-    """The series that a segmentation of the brain was made of; none for any other object."""
-    if text(header, "SOPClassUID") != SegmentationStorage or not _brain_segments(header):
-        return ()
-    return tuple(sorted({text(series, "SeriesInstanceUID") for series in items(header, "ReferencedSeriesSequence")}))
-
-
-def _brain_segments(header: Dataset) -> set[int]:
-    """Numbers of the segments that are typed as brain, or called so and nothing else."""
-    found = set()
-    for segment in items(header, "SegmentSequence"):
-        codes = items(segment, "SegmentedPropertyTypeCodeSequence")
-        typed = any((text(code, "CodeValue"), text(code, "CodingSchemeDesignator")) in BRAIN for code in codes)
-        number = whole(segment, "SegmentNumber")
-        if number is not None and (typed or text(segment, "SegmentLabel") in ("BRAIN", "BRAIN MASK", "BRAIN_MASK")):
-            found.add(number)
-    return found
 
 
 def _nifti(path: Path, source: Source, acquisition: Acquisition) -> tuple[Mask, str]:
@@ -100,7 +79,7 @@ def _segmentation(path: Path, source: Source, acquisition: Acquisition) -> tuple
     with decoding(f"the mask {path.name}"):
         header = dcmread(path)
         frames = np.atleast_3d(header.pixel_array.T).T
-    wanted = _brain_segments(header)
+    wanted = brain_segments(header)
     if text(header, "SOPClassUID") != SegmentationStorage or not wanted:
         raise NotConvertible(
             f"the mask {path.name} is no segmentation of the brain; expected a DICOM Segmentation with a segment of "

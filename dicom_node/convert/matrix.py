@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from statistics import median_low
 
-from dicom_node.convert.geometry import POSITION_TOLERANCE, cluster, image_coordinates, missing_between
+from dicom_node.convert.stack import POSITION_TOLERANCE, cluster, image_coordinates, missing_between
 from dicom_node.model import Component, Frame, Instance
 
 ECHO_TIME_TOLERANCE = 0.05

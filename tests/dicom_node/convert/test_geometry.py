@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -71,16 +69,3 @@ def test_spacing_comes_from_positions():
         geometry.slice_spacing([0.0, 2.0, 5.0, 7.0])
     with pytest.raises(NotConvertible, match="single slice"):
         geometry.slice_spacing([0.0])
-
-
-def test_missing_slices_are_counted():
-    assert geometry.missing_between([0.0, 2.0, 4.0, 8.0, 10.0, 18.0, 20.0]) == [(2, 1), (4, 3)]
-    assert geometry.missing_between([0.0, 2.0]) == []
-
-
-@given(st.lists(st.floats(-100, 100), max_size=30), st.floats(0.01, 1))
-def test_clusters_hold_every_value_and_lie_apart(values, tolerance):
-    starts = geometry.cluster(values, tolerance)
-    assert all(any(0 <= value - start <= tolerance for start in starts) for value in values)
-    assert all(b - a > tolerance for a, b in pairwise(starts))
-    assert set(starts) <= set(values)
