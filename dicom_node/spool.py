@@ -103,6 +103,8 @@ class Spool:
         self._quarantine_bytes = quarantine_bytes
         self._locks = [threading.Lock() for _ in range(_LOCK_STRIPES)]
         self._quarantine_lock = threading.Lock()
+        self._quarantined: dict[Path, int] | None = None
+        """Notes in quarantine, the oldest first, each with the bytes kept beside it; None until it was looked."""
         self._folders_lock = threading.Lock()
         self._durable_folders: set[Path] = set()
         self._settled: set[Path] = set()
@@ -205,6 +207,7 @@ class Spool:
             for note in old:
                 note.with_suffix(".dataset").unlink(missing_ok=True)
                 note.unlink(missing_ok=True)
+            self._quarantined = None  # people may have taken something away, too
         return len(old)
 
     def sweep_empty_folders(self, before: float) -> None:
@@ -239,6 +242,7 @@ class Spool:
                     self._require_room(len(encoded))
                     bytes_file.write_bytes(encoded)
                 reason_file.write_text(json.dumps(note, indent=1) + "\n")
+                self._in_quarantine()[reason_file] = len(encoded) if room else 0
             except (OSError, SpoolFull) as error:
                 log.warning("quarantine_not_kept", error=str(error))
                 bytes_file.unlink(missing_ok=True)
@@ -247,19 +251,23 @@ class Spool:
 
     def _make_quarantine_room(self, size: int) -> bool:
         """Drop the oldest until one more of `size` bytes fits; False when it would not fit alone."""
-        notes = sorted(self.quarantine_folder.glob("*.json"))
-        sizes = {note: _size(note.with_suffix(".dataset")) for note in notes}
+        kept = self._in_quarantine()
         fits = size <= self._quarantine_bytes
         allowed = self._quarantine_bytes - (size if fits else 0)
-        total = sum(sizes.values())
-        count = len(notes)
-        for note in notes:
-            if count < self._quarantine_files and total <= allowed:
-                break
+        total = sum(kept.values())
+        while kept and (len(kept) >= self._quarantine_files or total > allowed):
+            note = next(iter(kept))
             note.with_suffix(".dataset").unlink(missing_ok=True)
             note.unlink(missing_ok=True)
-            count, total = count - 1, total - sizes[note]
+            total -= kept.pop(note)
         return fits
+
+    def _in_quarantine(self) -> dict[Path, int]:
+        """Looked for once and counted from then on: under a storm of refusals each would list all of them."""
+        if self._quarantined is None:
+            notes = sorted(self.quarantine_folder.glob("*.json"))
+            self._quarantined = {note: _size(note.with_suffix(".dataset")) for note in notes}
+        return self._quarantined
 
     def _write(self, path: Path, received: ReceivedObject) -> None:
         folder = path.parent

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -253,3 +253,26 @@ def test_quarantine_is_bounded_in_number_and_size_and_drops_the_oldest(tmp_path:
     assert huge is not None
     assert not json.loads(huge.read_text())["kept"]
     assert sum(path.stat().st_size for path in small.quarantine_folder.glob("*.dataset")) <= 25
+
+
+def test_quarantine_is_listed_once_and_again_after_a_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = Spool(tmp_path, quarantine_files=3)
+    before = [spool.quarantine(bytes(10), {"reason": "before"}, float(n)) for n in range(2)]
+    again = Spool(tmp_path, quarantine_files=3)
+    listed: list[Path] = []
+    glob = Path.glob
+
+    def counting(path: Path, pattern: str) -> Iterator[Path]:
+        listed.append(path)
+        return glob(path, pattern)
+
+    monkeypatch.setattr(Path, "glob", counting)
+    notes = [note for n in range(2, 8) if (note := again.quarantine(bytes(10), {"reason": "now"}, float(n)))]
+    assert (len(notes), len(listed)) == (6, 1)
+    kept = [path for note in notes[-3:] for path in (note, note.with_suffix(".dataset"))]
+    assert sorted(again.quarantine_folder.iterdir()) == sorted(kept)
+    assert not any(note.exists() for note in before if note)
+    notes[-1].unlink()  # by hand
+    again.sweep_quarantine(before=0.0)
+    assert again.quarantine(bytes(10), {"reason": "now"}, 9.0)
+    assert all(note.exists() for note in notes[-3:-1]), "there was room"
