@@ -12,6 +12,7 @@ from scipy import ndimage
 from reconstruction import quality
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 from reconstruction.maps import Reference
+from reconstruction.pieces import box_of
 from reconstruction.reference.whole_brain import whole_brain
 
 CENTRAL_RADIUS_MM = 30.0
@@ -67,19 +68,30 @@ def ventricles(r2star: FloatArray, mask: BoolArray, geometry: Geometry, max_r2st
 
     r2star: 1/s, float32 (x, y, z).  mask: bool.  max_r2star: as in `csf`.
     """
+    region = np.zeros_like(mask)
+    if not mask.any():
+        return region
     limit = max(max_r2star, SHARE_OF_TISSUE * float(np.median(r2star[mask])))
-    voxel_size = np.array(geometry.voxel_size)
-    centroid = np.array(ndimage.center_of_mass(mask))
-    offsets = [((np.arange(n) - c) * s) ** 2 for n, c, s in zip(mask.shape, centroid, voxel_size, strict=True)]
+    centroid, box = _centroid(mask), box_of(mask)
+    offsets = [
+        ((np.arange(n)[part] - c) * s) ** 2
+        for n, part, c, s in zip(mask.shape, box, centroid, geometry.voxel_size, strict=True)
+    ]
     distance_squared = offsets[0][:, None, None] + offsets[1][None, :, None] + offsets[2][None, None, :]
-    slow = mask & (r2star < limit) & (distance_squared < CENTRAL_RADIUS_MM**2)
+    slow = mask[box] & (r2star[box] < limit) & (distance_squared < CENTRAL_RADIUS_MM**2)
     labels, count = ndimage.label(slow)
     if count == 0:
-        return np.zeros_like(mask)
+        return region
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
     largest = np.argsort(sizes)[::-1][:REGIONS]
-    region: BoolArray = np.isin(labels, largest[sizes[largest] > 0])
     in_plane = ndimage.generate_binary_structure(3, 1)
-    inner: BoolArray = ndimage.binary_erosion(region, in_plane)
-    return inner
+    kept = np.isin(labels, largest[sizes[largest] > 0])
+    region[box] = ndimage.binary_erosion(kept, in_plane)
+    return region
+
+
+def _centroid(mask: BoolArray) -> tuple[float, ...]:
+    """Voxels along each axis."""
+    counts = (np.count_nonzero(mask, axis=axes) for axes in ((1, 2), (0, 2), (0, 1)))
+    return tuple(float(count @ np.arange(count.size) / count.sum()) for count in counts)

@@ -7,10 +7,10 @@ of the Rice distribution: Gudbjartsson & Patz 1995, doi:10.1002/mrm.1910340618).
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
 
 from reconstruction.acquisition import BoolArray, FloatArray
 from reconstruction.noise import noise_of_detail
+from reconstruction.pieces import box_of
 
 ENOUGH = 64
 """Voxels along each side of the block in the brain's middle from which the noise is taken: a quarter of a million."""
@@ -23,11 +23,10 @@ def noise_power(magnitude: FloatArray, mask: BoolArray) -> float:
     σ is that of one receiver, or of receivers combined with their sensitivities; a sum of squares over N receivers has
     a floor N times higher, of which only this part is known.
     """
-    found = ndimage.find_objects(mask.view(np.uint8))
-    if not found:
+    if not mask.any():
         return 0.0
-    block = tuple(_middle(side) for side in found[0])
-    return 2 * noise_of_detail(magnitude[-1][block], mask[block]) ** 2
+    block = tuple(_middle(side) for side in box_of(mask))
+    return 2 * noise_of_detail(np.ascontiguousarray(magnitude[-1][block]), np.ascontiguousarray(mask[block])) ** 2
 
 
 def _middle(side: slice) -> slice:

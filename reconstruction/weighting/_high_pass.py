@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
 
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
+from reconstruction.pieces import box_of
 from reconstruction.smoothing import smooth
 
 LEAST_WEIGHT = 1e-3
@@ -20,7 +20,7 @@ def high_pass(field: FloatArray, mask: BoolArray, geometry: Geometry, sigma_mm: 
     zero = np.float32(0)
     if sigma_mm <= 0 or not mask.any():
         return np.where(mask, field, zero)
-    box = ndimage.find_objects(mask.view(np.uint8))[0]
+    box = box_of(mask)
     held = mask[box]
     inside = np.where(held, field[box], zero)
     weight = np.maximum(smooth(held.astype(np.float32), geometry, sigma_mm), np.float32(LEAST_WEIGHT))

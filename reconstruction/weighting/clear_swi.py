@@ -5,10 +5,13 @@ Eckstein et al. 2021, doi:10.1016/j.neuroimage.2021.118175.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+from numba import njit, prange
 
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
-from reconstruction.intensity import even_intensity
+from reconstruction.intensity import even_intensity, percentile
 from reconstruction.stage import Positive
 from reconstruction.weighting._high_pass import high_pass
 
@@ -17,6 +20,8 @@ BRIGHT = 0.8
 
 BEND, SHARPNESS = 0.5, 2.0
 """The softplus bends at half of that quantile, over a width that is the bend over this (the reference software's)."""
+
+AT_ZERO = np.float32(math.log1p(math.exp(-SHARPNESS)))
 
 
 def clear_swi(
@@ -41,23 +46,34 @@ def clear_swi(
     image = even_intensity(magnitude, geometry)
     if not mask.any():
         return image
-    if softplus:
-        image = softened(image, BEND * float(np.quantile(image[mask], BRIGHT)))
+    bend = BEND * percentile(image, 100 * BRIGHT, mask) if softplus else 0.0
     field = high_pass(local_field, mask, geometry, high_pass_mm)
-    positive = field[field > 0]
-    width = 10 / strength * float(np.median(positive)) if positive.size else 1.0
-    return np.asarray(image * sigmoid_mask(field / np.float32(width)), np.float32)
+    positive = percentile(field, 50, field > 0)
+    _weigh(image, field, bend, 10 / strength * positive if positive > 0 else 1.0)
+    return image
 
 
-def sigmoid_mask(field: FloatArray) -> FloatArray:
+@njit(parallel=True, cache=True)
+def _weigh(image: FloatArray, field: FloatArray, bend: float, width: float) -> None:
+    """The image, softened where the bend is not 0, times the phase mask; in place."""
+    nx, ny, nz = image.shape
+    for x in prange(nx):
+        for y in range(ny):
+            for z in range(nz):
+                value = softened(image[x, y, z], bend) if bend > 0 else image[x, y, z]
+                image[x, y, z] = value * sigmoid_mask(field[x, y, z] / np.float32(width))
+
+
+@njit(cache=True)
+def sigmoid_mask(field: np.float32) -> np.float32:
     """(1 + tanh(1 − x)) / 2 of the field over its width: 0.88 where there is no field."""
-    return np.asarray((1 + np.tanh(1 - field)) / 2, np.float32)
+    return np.float32(1) / (np.float32(1) + np.exp(np.float32(2) * field - np.float32(2)))
 
 
-def softened(image: FloatArray, bend: float) -> FloatArray:
+@njit(cache=True)
+def softened(value: np.float32, bend: float) -> np.float32:
     """log(1 + exp(k (x − bend))) / k, moved so that 0 stays 0: flat below the bend, of slope 1 above it."""
-    if bend <= 0:
-        return image
     k = np.float32(SHARPNESS / bend)
-    curve = np.logaddexp(np.float32(0), k * (image - np.float32(bend))) / k
-    return np.asarray(curve - np.logaddexp(0, -SHARPNESS) / k, np.float32)
+    above = k * (value - np.float32(bend))
+    curve = np.maximum(above, np.float32(0)) + np.log1p(np.exp(-np.abs(above)))
+    return (curve - AT_ZERO) / k
