@@ -90,22 +90,23 @@ def alternating_directions(
     *,
     tolerance: float,
     max_iterations: int,
-) -> tuple[FloatArray, Convergence]:
+) -> tuple[Values, Convergence]:
     """Minimises Σ gᵢ(Aᵢ x) by alternating directions of multipliers (Boyd 2011, doi:10.1561/2200000016, scaled form).
 
     proximal: from the values Aᵢ x to the targets zᵢ − uᵢ, where vᵢ = Aᵢ x + uᵢ, zᵢ = prox(vᵢ), uᵢ ← vᵢ − zᵢ; it keeps
     the multipliers uᵢ itself.  project: from the targets to the values Aᵢ x of that x which comes nearest to them, by
     least squares; the first value is x, and the targets are left as they are.  start: the first values.
-    Stops when x changes by less than `tolerance` (relative, over `where`) in one iteration.
+    Stops when x changes by less than `tolerance` (relative, over `where`) in one iteration; returns the last
+    values.
     """
     xp = array_namespace(where)
-    values = start
+    values, before = start, start[0][where]
     change, iterations = float("inf"), 0
     while change > tolerance and iterations < max_iterations:
-        before = values[0]
         values = project(proximal(values))
-        after = values[0]
-        size = float(xp.linalg.vector_norm(after[where]))
-        change = float(xp.linalg.vector_norm(after[where] - before[where])) / size if size > 0 else 0.0
+        after = values[0][where]
+        size = float(xp.linalg.vector_norm(after))
+        change = float(xp.linalg.vector_norm(after - before)) / size if size > 0 else 0.0
+        before = after
         iterations += 1
-    return values[0], Convergence(iterations, change, tolerance)
+    return values, Convergence(iterations, change, tolerance)

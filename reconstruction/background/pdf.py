@@ -23,12 +23,13 @@ import numpy as np
 from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
-from reconstruction import dipole, fourier, quality
+from reconstruction import dipole, fourier, nested, quality
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 from reconstruction.arrays import like, to_numpy
 from reconstruction.background._harmonics import fit_harmonics
-from reconstruction.fourier import Real, Window, zeros_like
+from reconstruction.fourier import Real, Window
 from reconstruction.intensity import even_intensity
+from reconstruction.nested import Factors
 from reconstruction.noise import weights
 from reconstruction.solvers import Convergence, conjugate_gradient
 from reconstruction.stage import Count
@@ -48,8 +49,6 @@ TISSUE_SOURCE = 0.2
 
 COARSE_MM = 3.0
 """Voxels of the coarse grid, as nearly as whole numbers of the image's make it."""
-
-Factors = tuple[int, int, int]
 
 
 def pdf(
@@ -78,21 +77,21 @@ def pdf(
 
     x, y, z = (max(1, round(COARSE_MM / size)) for size in geometry.voxel_size)
     factors: Factors = (x, y, z) if coarse_iterations > 0 else (1, 1, 1)
-    some_of_it = _mean_of_blocks(xp.astype(mask, xp.float32), factors) > 0
-    coarse = Window.around(some_of_it, _times(geometry.voxel_size, factors), MARGIN_MM)
+    some_of_it = nested.mean_of_blocks(xp.astype(mask, xp.float32), factors) > 0
+    coarse = Window.around(some_of_it, nested.times(geometry.voxel_size, factors), MARGIN_MM)
     window = coarse.refined(factors, geometry.shape)
     start, precision = None, xp.float64
     if coarse_iterations > 0:
-        share, mean, size = (_mean_of_blocks(volume, factors) for volume in (weight, weight * field, expected))
-        mean = mean / xp.where(share > 0, share, 1.0)
+        mean, share = nested.weighted_means(field, weight, factors)
+        size = nested.mean_of_blocks(expected, factors, beyond=1.0)  # behind the image's end may be air
         found, outcome = _sources(
             (xp.astype(mean, precision), xp.astype(share, precision), xp.astype(size, precision)),
-            some_of_it, coarse, _times(geometry.voxel_size, factors), geometry.b0_direction, coarse_iterations,
+            some_of_it, coarse, nested.times(geometry.voxel_size, factors), geometry.b0_direction, coarse_iterations,
             keep=True,
         )  # fmt: skip
         quality.figure("background.coarse_residual", outcome.residual)
         precision = xp.float32
-        start = _in_blocks(xp.astype(found, precision), factors)
+        start = nested.in_blocks(xp.astype(found, precision), factors)
     if start is None or max(factors) > 1:
         sources, outcome = _sources(
             (xp.astype(field, precision), xp.astype(weight, precision), xp.astype(expected, precision)),
@@ -149,29 +148,3 @@ def _expected_sources(magnitude: FloatArray | None, geometry: Geometry) -> Float
         return np.ones(geometry.shape, np.float32)
     tissue = even_intensity(to_numpy(magnitude)[None], geometry) > SIGNAL
     return np.where(tissue, np.float32(TISSUE_SOURCE), np.float32(1))
-
-
-def _times(voxel_size: tuple[float, float, float], factors: Factors) -> tuple[float, float, float]:
-    x, y, z = (size * factor for size, factor in zip(voxel_size, factors, strict=True))
-    return x, y, z
-
-
-def _mean_of_blocks(volume: FloatArray, factors: Factors) -> FloatArray:
-    """The mean of each block of `factors` voxels; what lies beyond the volume counts as zero."""
-    xp = array_namespace(volume)
-    shape = [-(-n // f) for n, f in zip(volume.shape, factors, strict=True)]
-    x, y, z = (n * f for n, f in zip(shape, factors, strict=True))
-    whole = zeros_like(volume, (x, y, z))
-    whole[: volume.shape[0], : volume.shape[1], : volume.shape[2]] = volume
-    blocks = xp.reshape(whole, (shape[0], factors[0], shape[1], factors[1], shape[2], factors[2]))
-    mean: FloatArray = xp.mean(blocks, axis=(1, 3, 5))
-    return mean
-
-
-def _in_blocks(volume: FloatArray, factors: Factors) -> FloatArray:
-    """Each value in a block of `factors` voxels."""
-    xp = array_namespace(volume)
-    (a, b, c), (f, g, h) = volume.shape, factors
-    spread = xp.broadcast_to(xp.reshape(volume, (a, 1, b, 1, c, 1)), (a, f, b, g, c, h))
-    out: FloatArray = xp.reshape(spread, (a * f, b * g, c * h))
-    return out

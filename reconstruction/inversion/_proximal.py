@@ -13,6 +13,7 @@ from numba import njit, prange
 
 from reconstruction import gradient
 from reconstruction.acquisition import FloatArray
+from reconstruction.fourier import Spectrum
 
 VoxelSize = tuple[float, float, float]
 
@@ -84,6 +85,18 @@ def together(
         _together(gradients, values, np.float32(rho_tv), np.float32(rho), np.array(voxel_size, np.float32), out)
         return
     out[...] = rho_tv * gradient.adjoint(gradients, voxel_size) + rho * values
+
+
+def nearest(
+    of_chi: Spectrum, of_field: Spectrum, dipole_kernel: FloatArray, normal: FloatArray, rho_field: float
+) -> None:
+    """From the spectra of the targets to those of χ and D χ, in place: χ = (t_χ + ρ D t_field) / normal."""
+    if is_numpy_array(of_chi):
+        flat = [array.reshape(-1) for array in (of_chi, of_field, dipole_kernel, normal)]
+        _nearest(flat[0], flat[1], flat[2], flat[3], np.float32(rho_field))
+        return
+    of_chi[...] = (of_chi + rho_field * dipole_kernel * of_field) / normal
+    of_field[...] = dipole_kernel * of_chi
 
 
 def _relaxed(value: FloatArray, z: FloatArray) -> FloatArray:
@@ -176,3 +189,10 @@ def _together(
                     + (gradients[2, i, j, before_k] - gradients[2, i, j, k]) / size[2]
                 )
                 out[i, j, k] = rho_tv * divergence + rho * values[i, j, k]
+
+
+@njit(parallel=True, cache=True)
+def _nearest(of_chi: Spectrum, of_field: Spectrum, D: FloatArray, normal: FloatArray, rho: np.float32) -> None:
+    for i in prange(of_chi.size):
+        of_chi[i] = (of_chi[i] + rho * D[i] * of_field[i]) / normal[i]
+        of_field[i] = D[i] * of_chi[i]

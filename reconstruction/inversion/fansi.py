@@ -102,7 +102,7 @@ def fansi(
             fourier.inverse(laplacian * rest, shape),
         )
 
-    chi, outcome = alternating_directions(
+    (chi, *_), outcome = alternating_directions(
         proximal, project, (zero, zero, zero), inside, tolerance=tolerance, max_iterations=max_iterations
     )
     quality.convergence("inversion", outcome)

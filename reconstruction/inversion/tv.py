@@ -10,35 +10,40 @@ does not depend on field strength, echo times or voxel size.  The misfit grows l
 field of sources outside the brain, instead of as an arbitrary harmonic function (weak-harmonic QSM, Milovic 2019,
 doi:10.1002/mrm.27483): since both are found together, local sources at the brain's edge are no longer given away to the
 background.
+
+Coarser grids come first, each the beginning of the next (nested iteration), with the multipliers too: what takes many
+iterations, the exchange between large parts of the brain and with what lies around them, is done where they cost
+little.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
+
 import numpy as np
 from array_api_compat import array_namespace
 
-from reconstruction import dipole, fourier, gradient, quality
+from reconstruction import nested, quality
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 from reconstruction.arrays import to_numpy
-from reconstruction.fourier import Window, zeros_like
-from reconstruction.inversion import _proximal
+from reconstruction.fourier import Window
+from reconstruction.inversion._tv_grid import Grid, Terms
+from reconstruction.nested import Factors, VoxelSize
 from reconstruction.noise import weights
-from reconstruction.solvers import Values, alternating_directions
 from reconstruction.stage import Count, Positive
 
 MARGIN_MM = 14.0
 """Empty space between the brain and its periodic image: room for the outside sources next to the brain."""
+
+COARSE_MM = 2.5
+"""Voxels of the coarsest grid at most: half of a small nucleus' width."""
 
 OUTSIDE_PPM = 1.0
 """c: sources outside, after background removal, are expected to be smaller than bone against tissue (some ppm)."""
 
 EDGE_FRACTION = 0.3
 """Share of voxels counted as edges of the magnitude (Liu 2012, doi:10.1016/j.neuroimage.2011.08.082)."""
-
-RHO_FIELD, RHO_GRADIENT, RHO_OUTSIDE = 0.05, 0.001, 1.0
-"""Penalties of the splittings: of D χ relative to the median weight of the data, of ∇χ relative to that per voxel edge
-squared, of χ outside relative to the weight of outside sources.  They steer the speed: smaller ones than usual let the
-brain and what lies around it exchange sooner what belongs to the other."""
 
 
 def tv(
@@ -51,7 +56,7 @@ def tv(
     strength: float = 0.08,
     edge_weight: float = 0.3,
     huber: Positive = 4.0,
-    tolerance: float = 4e-3,
+    tolerance: float = 0.01,
     max_iterations: Count = 80,
 ) -> FloatArray:
     """χ in ppm, float32 (x, y, z), 0 outside the mask.
@@ -59,59 +64,54 @@ def tv(
     local_field, noise: ppm; noise may be inf where nothing is known.  mask: bool.  magnitude: arbitrary unit.
     strength: τ; larger is smoother.  edge_weight: w of the gradient where the magnitude has an edge
     (1 ignores the magnitude).  huber: σ beyond which the misfit counts linearly.
-    tolerance: relative change of χ in one iteration at which to stop.
+    tolerance: relative change of χ in one iteration at which to stop.  max_iterations: at most, on each grid.
     """
     xp = array_namespace(local_field)
-    window = Window.around(mask, geometry.voxel_size, MARGIN_MM)
-    inside = window.cut(mask)
-    data = window.cut(xp.where(mask & xp.isfinite(noise), local_field, 0.0))
     weight, sigma = weights(noise, mask)
-
-    D = dipole.sampled(window.shape, geometry.voxel_size, geometry.b0_direction, data)
+    field = xp.where(mask & xp.isfinite(noise), local_field, 0.0)
     edge = geometry.voxel_volume ** (1 / 3)
-    per_gradient = strength * sigma * edge
-    per_outside = (sigma / OUTSIDE_PPM) ** 2
-    rho_gradient, rho_outside = RHO_GRADIENT * edge**2, RHO_OUTSIDE * per_outside
-    normal = RHO_FIELD * D**2 + rho_gradient * gradient.spectrum(window.shape, geometry.voxel_size, data) + rho_outside
-
-    data_weight = window.cut(weight)
-    w = _edge_weights(window.cut(magnitude), inside, geometry, edge_weight)
-    threshold = xp.where(inside, w * (per_gradient / rho_gradient), -1.0)
-    strength_outside = xp.where(inside, xp.zeros_like(data), per_outside)
-    u_field, u_outside, handed_field, handed_outside, right_side = (xp.zeros_like(data) for _ in range(5))
-    u_gradient, handed_gradient = (zeros_like(data, (3, *window.shape)) for _ in range(2))
-
-    def proximal(values: Values) -> Values:
-        x, field = values
-        _proximal.fidelity(field, u_field, handed_field, data, data_weight, RHO_FIELD, huber * sigma)
-        _proximal.total_variation(x, u_gradient, handed_gradient, threshold, geometry.voxel_size)
-        _proximal.ridge(x, u_outside, handed_outside, strength_outside, rho_outside)
-        _proximal.together(handed_gradient, handed_outside, rho_gradient, rho_outside, geometry.voxel_size, right_side)
-        return right_side, handed_field
-
-    def project(targets: Values) -> Values:
-        from_chi, from_field = targets
-        spectrum = fourier.forward(from_field, window.shape)
-        spectrum *= RHO_FIELD * D
-        spectrum += fourier.forward(from_chi, window.shape)
-        spectrum /= normal
-        field = fourier.inverse(D * spectrum, window.shape)
-        return fourier.inverse(spectrum, window.shape), field
-
-    start = (xp.zeros_like(data), xp.zeros_like(data))
-    chi, outcome = alternating_directions(
-        proximal, project, start, inside, tolerance=tolerance, max_iterations=max_iterations
-    )
+    terms = Terms(strength * sigma * edge, (sigma / OUTSIDE_PPM) ** 2, huber * sigma, edge)
+    coarse: Grid | None = None
+    for factors, ratio, window in _grids(mask, geometry):
+        voxel_size = nested.times(geometry.voxel_size, factors)
+        inside = window.cut(nested.mean_of_blocks(xp.astype(mask, xp.float32), factors)) >= 0.5
+        data, share = (window.cut(volume) for volume in nested.weighted_means(field, weight, factors))
+        w = _edge_weights(window.cut(nested.mean_of_blocks(magnitude, factors)), inside, voxel_size, edge_weight)
+        grid = Grid(window, voxel_size, geometry.b0_direction, inside, data, share, w, terms)
+        if coarse is not None:
+            grid.begin_with(coarse, partial(nested.between_blocks, factors=ratio))
+        outcome = grid.solve(tolerance, max_iterations)
+        coarse = grid
     quality.convergence("inversion", outcome)
-    pasted: FloatArray = window.paste(xp.where(inside, chi, 0.0))
-    return pasted
+    chi: FloatArray = window.paste(xp.where(inside, grid.chi, 0.0))
+    return chi
 
 
-def _edge_weights(magnitude: FloatArray, inside: BoolArray, geometry: Geometry, edge_weight: float) -> FloatArray:
+def _grids(mask: BoolArray, geometry: Geometry) -> Iterator[tuple[Factors, Factors, Window]]:
+    """Coarsest first: the image's voxels in one of the grid's, the grid's in one of the grid before, its window."""
+    chain: list[Factors] = [(1, 1, 1)]
+    while True:
+        sizes = nested.times(geometry.voxel_size, chain[-1])
+        x, y, z = (f * 2 if 2 * size <= COARSE_MM else f for f, size in zip(chain[-1], sizes, strict=True))
+        if (x, y, z) == chain[-1]:
+            break
+        chain.append((x, y, z))
+    xp = array_namespace(mask)
+    covered = nested.mean_of_blocks(xp.astype(mask, xp.float32), chain[-1]) > 0
+    window = Window.around(covered, nested.times(geometry.voxel_size, chain[-1]), MARGIN_MM)
+    yield chain[-1], (1, 1, 1), window
+    for coarse, fine in zip(chain[:0:-1], chain[-2::-1], strict=True):
+        x, y, z = (c // f for c, f in zip(coarse, fine, strict=True))
+        nx, ny, nz = (-(-n // f) for n, f in zip(geometry.shape, fine, strict=True))
+        window = window.refined((x, y, z), (nx, ny, nz))
+        yield fine, (x, y, z), window
+
+
+def _edge_weights(magnitude: FloatArray, inside: BoolArray, voxel_size: VoxelSize, edge_weight: float) -> FloatArray:
     """w: 1 in even tissue, `edge_weight` at edges of the magnitude; the brain's own edge is none."""
     xp = array_namespace(magnitude)
     squares = xp.zeros_like(magnitude)
-    for axis, step in enumerate(geometry.voxel_size):
+    for axis, step in enumerate(voxel_size):
         change = (xp.roll(magnitude, -1, axis=axis) - magnitude) / step
         squares = squares + xp.where(inside & xp.roll(inside, -1, axis=axis), change**2, 0.0)
     at = to_numpy(squares[inside])

@@ -72,7 +72,7 @@ def test_alternating_directions_find_the_soft_threshold(rho: float) -> None:
     def project(targets: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
         return ((y + rho * targets[0]) / (1 + rho),)
 
-    x, outcome = alternating_directions(
+    (x,), outcome = alternating_directions(
         proximal, project, (np.zeros_like(y),), np.ones(4, bool), tolerance=1e-6, max_iterations=1000
     )
     np.testing.assert_allclose(x, [2.5, -1.5, 0, 0], atol=1e-3)
