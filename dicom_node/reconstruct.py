@@ -151,14 +151,11 @@ def write(outcome: Outcome, folder: Path) -> None:
     images = folder / "dicom"
     images.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor() as disk:  # a file waits for the disk while the next is encoded
-        written, encode_file = [], Writer()
+        written, encode_file = [disk.submit(_write_picture, folder / "map.png", outcome.picture)], Writer()
         for name, dataset in outcome.outputs.items():
             written.append(disk.submit(_write, images / name, encode_file(dataset)))
         for one in written:
             one.result()
-    encoded = io.BytesIO()
-    outcome.picture.save(encoded, "PNG")
-    _write(folder / "map.png", encoded.getvalue())
     _write(folder / "report.json", (json.dumps(outcome.record, indent=2) + "\n").encode())
     _sync(images)
     _sync(folder)
@@ -252,6 +249,12 @@ def _record(result: Path) -> dict[str, Any] | None:
         return None
     ours = isinstance(found, dict) and {"recipe", "source", "outputs"} <= found.keys()
     return found if ours else None
+
+
+def _write_picture(path: Path, picture: Image.Image) -> None:
+    encoded = io.BytesIO()
+    picture.save(encoded, "PNG")
+    _write(path, encoded.getvalue())
 
 
 def _write(path: Path, content: bytes) -> None:

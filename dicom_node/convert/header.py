@@ -11,8 +11,8 @@ import struct
 from functools import cache, lru_cache
 
 from pydicom import config
-from pydicom.datadict import dictionary_VR
-from pydicom.dataelem import RawDataElement, convert_raw_data_element
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
+from pydicom.dataelem import DataElement, RawDataElement, convert_raw_data_element
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException
 from pydicom.multival import MultiValue
@@ -41,6 +41,9 @@ MALFORMED = (
 _ALIKE = frozenset({"AS", "CS", "DA", "DS", "DT", "FD", "FL", "IS", "SL", "SS", "TM", "UI", "UL", "US"})
 """Value representations whose bytes mean the same in every object, whatever its character set; names are not of them.
 """
+_ALIKE_IN_ASCII = frozenset({"LO", "SH"})
+"""The same where the bytes are ASCII and switch to no other set."""
+_ESCAPE = b"\x1b"
 
 _SHORT = 256
 """Bytes.  What is longer is not the same in many objects."""
@@ -64,21 +67,42 @@ def values(header: Dataset, keyword: str) -> tuple[object, ...]:
         element = header.get_item(tag(keyword))
         if element is None:
             return ()
-        if isinstance(element, RawDataElement):
-            implicit, little = element.is_implicit_VR, element.is_little_endian
-            vr = dictionary_VR(element.tag) if implicit else element.VR
-            if vr in _ALIKE and element.value is not None and len(element.value) <= _SHORT:
-                return _parsed(element.tag, vr, element.value, implicit, little)
+        if isinstance(element, RawDataElement) and _is_alike(element):
+            which, vr, _, value, _, implicit, little, *_ = element
+            return _values(which, vr, value or b"", implicit, little)
         return _as_tuple(header[tag(keyword)].value)
     except MALFORMED:
         return ()
 
 
+def element_of(header: Dataset, which: BaseTag) -> DataElement:
+    """An element that other headers may share: it must be copied before it is changed.  Raises one of MALFORMED."""
+    element = header.get_item(which)
+    if isinstance(element, RawDataElement) and _is_alike(element):
+        which, vr, _, value, _, implicit, little, *_ = element
+        return _parsed(which, vr, value or b"", implicit, little)
+    return header[which]
+
+
+def _is_alike(element: RawDataElement) -> bool:
+    value = element.value
+    if value is None or len(value) > _SHORT:
+        return False
+    vr = element.VR
+    if element.is_implicit_VR:
+        vr = dictionary_VR(element.tag) if dictionary_has_tag(element.tag) else None
+    return vr in _ALIKE or (vr in _ALIKE_IN_ASCII and value.isascii() and _ESCAPE not in value)
+
+
 @lru_cache(maxsize=1 << 14)
-def _parsed(which: BaseTag, vr: str, value: bytes, implicit: bool, little: bool) -> tuple[object, ...]:
+def _values(which: BaseTag, vr: str | None, value: bytes, implicit: bool, little: bool) -> tuple[object, ...]:
     """The files of a series say the same a thousand times, and it takes pydicom long to understand it."""
-    raw = RawDataElement(which, vr, len(value), value, 0, implicit, little)
-    return _as_tuple(convert_raw_data_element(raw).value)
+    return _as_tuple(_parsed.__wrapped__(which, vr, value, implicit, little).value)
+
+
+@lru_cache(maxsize=1 << 12)
+def _parsed(which: BaseTag, vr: str | None, value: bytes, implicit: bool, little: bool) -> DataElement:
+    return convert_raw_data_element(RawDataElement(which, vr, len(value), value, 0, implicit, little))
 
 
 def _as_tuple(value: object) -> tuple[object, ...]:

@@ -8,7 +8,7 @@ written once, for classic attributes.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement, RawDataElement
@@ -17,7 +17,7 @@ from pydicom.tag import BaseTag
 from pydicom.uid import EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage, MRImageStorage
 from pydicom.valuerep import DSfloat
 
-from dicom_node.convert.header import MALFORMED, items, text, values, whole
+from dicom_node.convert.header import MALFORMED, element_of, items, text, values, whole
 
 ENHANCED = (EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage)
 SUPPORTED = (MRImageStorage, *ENHANCED)
@@ -75,7 +75,7 @@ def planes(header: Dataset) -> Iterator[Dataset]:
 
 def detached(plane: Dataset) -> Dataset:
     """A copy with elements of its own (not with items of its own), of standard and parsable ones, without pixels."""
-    return _dataset({tag: copy.copy(element) for tag, element in _elements(plane).items()})
+    return _dataset({tag: copy.copy(element) for tag, element in _elements(plane, element_of).items()})
 
 
 def _dataset(elements: _Elements) -> Dataset:
@@ -83,14 +83,14 @@ def _dataset(elements: _Elements) -> Dataset:
     return Dataset(dict[BaseTag, DataElement | RawDataElement](elements))
 
 
-def _elements(header: Dataset) -> _Elements:
+def _elements(header: Dataset, element: Callable[[Dataset, BaseTag], DataElement] = Dataset.__getitem__) -> _Elements:
     """The standard elements that can be parsed, pixels apart.  Who needs one that cannot finds it absent."""
     found: _Elements = {}
     for tag in list(header.keys()):
         if tag.is_private or tag.group >= _PIXELS:
             continue
         try:
-            found[tag] = header[tag]
+            found[tag] = element(header, tag)
         except MALFORMED:
             continue
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from PIL import Image
@@ -54,34 +55,37 @@ def encode(maps: Maps, source: Source, recipe: Recipe, created: float, output: O
     when = local_time(created, header)
     identity = Identity.of(source, recipe)
     frequency = larmor_frequency(header)[0] if FIELDS & set(output.maps) else 0.0
-    slices = inherited(maps, source, identity)
-    series = {
-        quantity: encode_series(maps, quantity, source, recipe, when, slices)
-        for quantity in quantities(maps, output.maps, frequency)
-    }
-    found = regions(maps)
-    comparison = (
-        compare(read_ranges(ranges_file(output.reference_ranges)), found, maps.reference.name, header)
-        if output.reference_ranges
-        else None
-    )
-    segmentation = encode_segmentation(
-        found, series[QSM], header, identity, recipe, series_number(header, SEGMENTATION_NUMBER), when
-    )
-    measured = [image for quantity in (QSM, R2STAR) for image in series.get(quantity, [])]
-    report = encode_report(
-        maps,
-        found,
-        source,
-        measured,
-        segmentation,
-        recipe,
-        warnings(maps, source),
-        comparison,
-        series_number(header, REPORT_NUMBER),
-        when,
-    )
-    page = draw(maps, source.affine, recipe, found, comparison)
+    with ThreadPoolExecutor(1) as beside:  # figures and pictures are NumPy's work, which lets objects be made meanwhile
+        measuring = beside.submit(regions, maps)
+        slices = inherited(maps, source, identity)
+        series = {
+            quantity: encode_series(maps, quantity, source, recipe, when, slices)
+            for quantity in quantities(maps, output.maps, frequency)
+        }
+        found = measuring.result()
+        comparison = (
+            compare(read_ranges(ranges_file(output.reference_ranges)), found, maps.reference.name, header)
+            if output.reference_ranges
+            else None
+        )
+        drawing = beside.submit(draw, maps, source.affine, recipe, found, comparison)
+        segmentation = encode_segmentation(
+            found, series[QSM], header, identity, recipe, series_number(header, SEGMENTATION_NUMBER), when
+        )
+        measured = [image for quantity in (QSM, R2STAR) for image in series.get(quantity, [])]
+        report = encode_report(
+            maps,
+            found,
+            source,
+            measured,
+            segmentation,
+            recipe,
+            warnings(maps, source),
+            comparison,
+            series_number(header, REPORT_NUMBER),
+            when,
+        )
+    page = drawing.result()
     datasets = [image for images in series.values() for image in images]
     return Encoded(
         [

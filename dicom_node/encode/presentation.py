@@ -20,7 +20,6 @@ from pydicom.dataset import Dataset
 from dicom_node.encode.identity import (
     SOFTWARE,
     Identity,
-    inherit,
     inherit_patient_and_study,
     processing_equipment,
     stamp,
@@ -61,9 +60,7 @@ def encode_presentation(
 ) -> Dataset:
     """The window of a quantity over the images of its series."""
     low, high = quantity.window
-    shown = [anonymous(image) for image in images]
-    for stand_in, image in zip(shown, images, strict=True):
-        inherit(stand_in, image, DISPLAYED)
+    shown = [anonymous(image, *DISPLAYED) for image in images]
     kind = "colour" if colour else "grey"
     settings: dict[str, Any] = {
         "referenced_images": shown,

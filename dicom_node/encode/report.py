@@ -88,13 +88,14 @@ def encode_report(
     header = source.headers[0]
     identity = Identity.of(source, recipe)
     qsm_series = next(i.SeriesInstanceUID for i in images if i.ImageType[3] == QSM.label)
+    algorithm = _algorithm(recipe)
     content = hd.sr.MeasurementReport(
         observation_context=hd.sr.ObservationContext(observer_device_context=_observer()),
         procedure_reported=BRAIN_MRI,
         title=codes.DCM.ImagingMeasurementReport,
         imaging_measurements=[
             *(
-                _group(maps, region, place, segmentation, qsm_series, identity, recipe, comparison)
+                _group(maps, region, place, segmentation, qsm_series, identity, algorithm, comparison)
                 for place, region in enumerate(regions, 1)
             ),
             *(_sides(asymmetry, identity) for asymmetry in asymmetries(regions)),
@@ -141,6 +142,15 @@ def _observer() -> hd.sr.ObserverContext:
     )
 
 
+def _algorithm(recipe: Recipe) -> hd.sr.AlgorithmIdentification:
+    """TID 4019, the same items for every region."""
+    return hd.sr.AlgorithmIdentification(
+        name=plain(f"qsm-node, recipe {recipe.name}"),
+        version=VERSION,
+        parameters=[f"recipe SHA-256: {recipe.digest()}", *describe_recipe(recipe)],
+    )
+
+
 def _group(
     maps: Maps,
     region: Region,
@@ -148,7 +158,7 @@ def _group(
     segmentation: Dataset,
     qsm_series: str,
     identity: Identity,
-    recipe: Recipe,
+    algorithm: hd.sr.AlgorithmIdentification,
     comparison: Comparison | None,
 ) -> hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations:
     """TID 1411: the figures of one region, which is one segment."""
@@ -185,11 +195,7 @@ def _group(
         finding_category=what.category,
         finding_type=what.kind,
         finding_sites=None if side is None else [hd.sr.FindingSite(what.kind, side)],
-        algorithm_id=hd.sr.AlgorithmIdentification(
-            name=plain(f"qsm-node, recipe {recipe.name}"),
-            version=VERSION,
-            parameters=[f"recipe SHA-256: {recipe.digest()}", *describe_recipe(recipe)],
-        ),
+        algorithm_id=algorithm,
         measurements=measurements,
     )
 

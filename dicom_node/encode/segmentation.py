@@ -7,16 +7,18 @@ from collections.abc import Sequence
 
 import highdicom as hd
 import numpy as np
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
+from dicom_node.convert.header import tag
 from dicom_node.encode.anatomy import in_words, laterality, structure
 from dicom_node.encode.figures import Region
 from dicom_node.encode.identity import (
     SOFTWARE,
     VERSION,
     Identity,
-    inherit,
     inherit_patient_and_study,
     plain,
     processing_equipment,
@@ -100,16 +102,30 @@ def _segment(region: Region, number: int, identity: Identity) -> hd.seg.SegmentD
     return segment
 
 
-def anonymous(image: Dataset) -> Dataset:
-    """What highdicom needs to know of an image: its place and its UIDs.
+def anonymous(image: Dataset, *besides: str) -> Dataset:
+    """What highdicom needs to know of an image: its place, its UIDs, and what of it is wanted besides.
 
     Patient and study are put in afterwards as the source has them: highdicom refuses values that occur in the field (a
-    sex of "U") and copies the source's empty sequences, which make an invalid object.
+    sex of "U") and copies the source's empty sequences, which make an invalid object.  It shares the image's elements.
     """
-    stand_in = Dataset()
-    wanted = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality", "Rows", "Columns")
-    inherit(stand_in, image, (*wanted, *SPACE, *PLANE))
-    empty = (
+    known = [image[tag(keyword)] for keyword in (*_KNOWN, *besides) if tag(keyword) in image]
+    return Dataset(_NOBODY | {element.tag: element for element in known if not element.is_empty})
+
+
+_KNOWN = (
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "Modality",
+    "Rows",
+    "Columns",
+    *SPACE,
+    *PLANE,
+)
+_NOBODY = {
+    tag(keyword): DataElement(tag(keyword), dictionary_VR(keyword), None)
+    for keyword in (
         "PatientID",
         "PatientName",
         "PatientBirthDate",
@@ -119,9 +135,7 @@ def anonymous(image: Dataset) -> Dataset:
         "StudyDate",
         "StudyTime",
     )
-    for keyword in empty:
-        setattr(stand_in, keyword, None)
-    return stand_in
+}
 
 
 def derive_dimension_uid(dataset: Dataset, identity: Identity, *what: str) -> None:

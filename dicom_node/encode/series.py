@@ -167,13 +167,21 @@ def series_number(header: Dataset, place: int) -> int:
 
 def file_meta(dataset: Dataset) -> FileMetaDataset:
     """The file meta information of a dataset that is written as a file (PS3.10 7.1)."""
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = dataset.SOPClassUID
-    meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
-    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
-    return meta
+    sop_class, sop_instance = tag("MediaStorageSOPClassUID"), tag("MediaStorageSOPInstanceUID")
+    return FileMetaDataset(
+        {
+            sop_class: DataElement(sop_class, "UI", dataset.SOPClassUID),
+            sop_instance: DataElement(sop_instance, "UI", dataset.SOPInstanceUID),
+            **_IMPLEMENTATION,
+        }
+    )
+
+
+_IMPLEMENTATION = {
+    tag("TransferSyntaxUID"): DataElement("TransferSyntaxUID", "UI", ExplicitVRLittleEndian),
+    tag("ImplementationClassUID"): DataElement("ImplementationClassUID", "UI", IMPLEMENTATION_CLASS_UID),
+    tag("ImplementationVersionName"): DataElement("ImplementationVersionName", "SH", IMPLEMENTATION_VERSION_NAME),
+}
 
 
 def _differing(one: Dataset, other: Dataset, keywords: Sequence[str]) -> list[str]:
