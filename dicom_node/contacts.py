@@ -34,6 +34,8 @@ class Event(StrEnum):
     """An association was accepted."""
     CLOSED = "closed"
     """It has ended, in whatever way."""
+    FETCHED = "fetched"
+    """One that the node has requested, or its visit to a web service, has ended: nobody has called."""
     REJECTED = "rejected"
     """It was not accepted (A-ASSOCIATE-RJ)."""
 
@@ -48,7 +50,7 @@ class Transfer:
 
 @dataclass(frozen=True)
 class Contact:
-    """An association that somebody requested.  peer: the name in the configuration, "" for nobody known.
+    """An association, or the end of a visit.  peer: the name in the configuration, "" for nobody known.
 
     at: seconds since the epoch.  stored, refused: instances, when it is closed.  transfers: by Study Instance UID.
     """

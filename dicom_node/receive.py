@@ -174,7 +174,7 @@ class Receiver:
     on_stored: once for each acknowledgement; if it raises, the sender is told 0xA700 and will come again.
     on_refused: once for each object that was refused or set aside.
     on_released: when an association has ended, in whatever way.  clock: seconds since the epoch.
-    on_contact: when an association is opened, rejected or over; it must not raise.
+    on_contact: when an association is opened, rejected or over, ours too; it must not raise.
     given: sockets that listen already, by whether for TLS, in place of host and port.
     """
 
@@ -361,15 +361,15 @@ class Receiver:
         if sender is None:
             return
         log.info("association_closed", association=sender.id, stored=sender.stored, refused=sender.refused)
-        if sender.host:  # not one that we requested ourselves
-            self._on_contact(
-                Contact(
-                    *(Event.CLOSED, sender.peer, sender.calling_ae_title, sender.host, self._clock()),
-                    stored=sender.stored,
-                    refused=sender.refused,
-                    transfers=sender.transfers,
-                )
+        self._on_contact(
+            Contact(
+                Event.CLOSED if sender.host else Event.FETCHED,
+                *(sender.peer, sender.calling_ae_title, sender.host, self._clock()),
+                stored=sender.stored,
+                refused=sender.refused,
+                transfers=sender.transfers,
             )
+        )
         try:
             self._on_released(sender.id)
         except Exception:  # grouping looks at `open_associations` as well

@@ -53,7 +53,7 @@ class Witness:
         self._trail.tell(lambda: self._author.activity(at, started=False))
 
     def contact(self, contact: Contact) -> None:
-        """For the receiver's `on_contact`: who was rejected, and what those brought who were not."""
+        """For the receiver's `on_contact`: who was rejected, what those brought who were not, and what was fetched."""
         caller = Party(contact.calling_ae_title, contact.host)
         if contact.event is Event.REJECTED:
             self._trail.tell(lambda: self._author.rejected(contact.at, caller, contact.reason))
@@ -63,9 +63,9 @@ class Witness:
     def _brought(self, contact: Contact, caller: Party, uid: str, transfer: Transfer) -> bytes:
         header = _header(transfer.path)
         study = Study(uid, tuple(sorted(transfer.sop_classes.items())), _text(header, "AccessionNumber"))
-        return self._author.transferred(
-            contact.at, caller, self._author.node, study, _patient(header), requestor=caller
-        )
+        node = self._author.node
+        requestor = node if contact.event is Event.FETCHED else caller
+        return self._author.transferred(contact.at, caller, node, study, _patient(header), requestor=requestor)
 
     def watching(self, function: SendFunction, target: Destination | WebService) -> SendFunction:
         """The same function; what is sent by it is noted, before and after."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import structlog
 
-from dicom_node.contacts import Contact, Contacts
+from dicom_node.contacts import Contact, Contacts, Event
 from dicom_node.settings import Watch
 from dicom_node.store import Store
 from dicom_node.surprise import words
@@ -73,6 +73,8 @@ class Watcher:
 
     def contact(self, contact: Contact) -> None:
         """The receiver's `on_contact`."""
+        if contact.event is Event.FETCHED:
+            return
         self._contacts.take(contact)
         self.metrics.contact(contact)
 

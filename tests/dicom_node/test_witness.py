@@ -110,6 +110,16 @@ def test_what_an_association_brought_is_a_message_for_each_study(
     assert whose[1] == "unknown"
 
 
+def test_what_the_node_fetched_itself_was_brought_by_another_and_requested_by_us(
+    heard: Heard, witness: Witness, study: list[Path]
+) -> None:
+    transfers = {"1.2.3": Transfer(Counter({MRImageStorage: 12}), study[0])}
+    witness.contact(Contact(Event.FETCHED, "", "PACS", "", 2.0, stored=12, transfers=transfers))
+    assert heard.told("EventActionCode", "AlternativeUserID", "UserIsRequestor") == [
+        ("110104", "C", "AETITLES=PACS AETITLES=QSMNODE", "false true")
+    ]
+
+
 def answering(*outcomes: str, failure: str = "") -> Any:
     def send(files: Sequence[Path], to: Any, settings: SendSettings) -> Iterator[Delivery]:
         for path, outcome in zip(files, outcomes, strict=False):

@@ -19,6 +19,7 @@ from pydicom import dcmread
 from demo.scanner import push
 from dicom_node import exchange
 from dicom_node.config import Config
+from dicom_node.contacts import Contact, Event
 from dicom_node.daemon import Daemon
 from dicom_node.seek import Wanted, seek
 from dicom_node.states import State
@@ -136,17 +137,24 @@ def test_orthanc_findscu_and_getscu_over_tls(
     assert str(mr_image(77).SOPInstanceUID) in held
 
 
-def test_a_series_is_fetched_by_c_get_over_tls(daemon: Daemon, orthanc: Orthanc, tmp_path: Path) -> None:
+def test_a_series_is_fetched_by_c_get_over_tls(
+    daemon: Daemon, orthanc: Orthanc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What is asked for and what comes go over one association that the node has requested."""
     study = write_siemens(simple_head(2, shape=(8, 8, 4)), tmp_path / "study")
     for path in study:
         orthanc.post_file(path)
+    brought: list[Contact] = []
+    monkeypatch.setattr(daemon._witness, "contact", brought.append)
     archive = exchange.sources(daemon._config)["orthanc"]
     wanted = Wanted(study=str(dcmread(study[0]).StudyInstanceUID))
     assert daemon._fetches.add("orthanc", seek(wanted, archive, daemon._calling), daemon._clock()) == 2
     wait_until(lambda: [job.state for job in daemon.store.jobs()] == [State.ARCHIVED], "fetched, made and stored", 60)
     assert {fetch.state for fetch in daemon._fetches.listed()} == {"done"}
     assert _uids(daemon._spool.images()) == _uids(study)
+    fetched = [contact for contact in brought if contact.event is Event.FETCHED]
+    assert sum(contact.stored for contact in fetched) == len(study)
+    assert {contact.calling_ae_title for contact in fetched} == {"ORTHANC"}
 
 
 def _uids(files: Iterable[Path]) -> set[str]:
