@@ -2,7 +2,7 @@
 
     python -m benchmarks.regions [--head NAME …] [--failures] [--truth] [--against greedy] [--recipe NAME_OR_FILE]
 
-Dice of what is found with the truth, the mean of both sides.  Then, for the worse side, in ppb: placed, what misplaced
+Dice of what is found with the truth, the mean of both sides.  Then, in ppb, left and right: placed, what misplaced
 voxels do to the mean of χ (the map's mean over the region found less its mean over the true region); off, the whole
 error (that mean less the truth's over the true region, both relative to the reference).  CPU s: of the regions alone,
 all threads together.  --truth: finds the nuclei on the true χ and R2*, which leaves the error of the outlines alone.
@@ -83,30 +83,32 @@ NUCLEI = {
 
 @dataclass(frozen=True)
 class Scores:
-    """dice: mean of both sides.  shift_ppb, error_ppb: of the worse side.  All by nucleus; see above."""
+    """dice: mean of both sides.  shift_ppb, error_ppb: left and right, NaN for what was not found.  All by nucleus; see
+    above."""
 
     dice: dict[str, float]
-    shift_ppb: dict[str, float]
-    error_ppb: dict[str, float]
+    shift_ppb: dict[str, tuple[float, float]]
+    error_ppb: dict[str, tuple[float, float]]
 
 
 def score(regions: Regions, head: SimulatedHead, maps: Maps) -> Scores:
     """Holds what was found against the truth.  A nucleus that is not among the regions has a Dice of 0."""
     dice, shift, error = {}, {}, {}
     zero = maps.reference.mask if maps.reference.mask.any() else maps.mask
-    offset = maps.chi[zero].mean() - head.chi[zero].mean()
+    offset = _mean(maps.chi, zero) - _mean(head.chi, zero)
     for name, parts in NUCLEI.items():
         pairs = [(_found(regions, side, parts), _true(head, side, parts)) for side in ("left", "right")]
         dice[name] = float(np.mean([2 * (f & t).sum() / max(1, f.sum() + t.sum()) for f, t in pairs]))
-        known = [(f & maps.mask, t & maps.mask) for f, t in pairs if (f & maps.mask).any() and (t & maps.mask).any()]
-        shift[name] = _worse([maps.chi[f].mean() - maps.chi[t].mean() for f, t in known])
-        error[name] = _worse([maps.chi[f].mean() - head.chi[t].mean() - offset for f, t in known])
+        sides = [(_mean(maps.chi, f & maps.mask), _mean(maps.chi, t & maps.mask), _mean(head.chi, t)) for f, t in pairs]
+        (left, true_left, truth_left), (right, true_right, truth_right) = sides
+        shift[name] = (left - true_left, right - true_right)
+        error[name] = (left - truth_left - offset, right - truth_right - offset)
     return Scores(dice, shift, error)
 
 
-def _worse(sides: list[float]) -> float:
-    """In ppb, of differences in ppm."""
-    return 1000 * float(max(sides, key=abs, default=np.nan))
+def _mean(chi: FloatArray, where: BoolArray) -> float:
+    """In ppb, of ppm."""
+    return 1000 * float(chi[where].mean()) if where.any() else float("nan")
 
 
 def _found(regions: Regions, side: str, parts: tuple[str, ...]) -> BoolArray:
@@ -230,7 +232,7 @@ def main(arguments: list[str] | None = None) -> int:
         scores = score(regions, head, maps)
         print(f"{name:14} {seconds:6.1f} " + " ".join(f"{value:12.3f}" for value in scores.dice.values()))
         for row, values in (("placed", scores.shift_ppb), ("off", scores.error_ppb)):
-            print(f"{'':14} {row:>6} " + " ".join(f"{value:+12.1f}" for value in values.values()))
+            print(f"{'':14} {row:>6} " + " ".join(f"{left:+6.1f}{right:+6.1f}" for left, right in values.values()))
         print(f"  {regions.reason or 'trusted'}: {_said(regions)}", flush=True)
     return 0
 

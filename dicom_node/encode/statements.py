@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from dicom_node.encode.anatomy import in_words
-from dicom_node.encode.identity import RESEARCH_ONLY
 from dicom_node.encode.quantity import QSM, zero
 from dicom_node.encode.ranges import Comparison
+from dicom_node.identity import RESEARCH_ONLY
+from dicom_node.regions import in_words
 from reconstruction import Maps, Recipe
 
 
@@ -27,7 +27,7 @@ def statements(
         *ageing(comparison),
         f"Geometry unchanged: {grid} voxels of {voxel} mm, as acquired; no resampling, rotation or cropping.",
         f"Software qsm-node {version('qsm-node')}, recipe {recipe.name}, SHA-256 {recipe.digest()}.",
-        *(f"Quality: {name} = {value:.6g}." for name, value in sorted(maps.quality.items())),
+        *(f"Quality: {name} = {value:.6g}." for name, value in sorted(_quality(maps).items())),
         *(f"Match of the atlas: {name} = {value:.6g}." for name, value in sorted(_match(maps).items())),
         *(f"Warning: {warning}" for warning in warnings),
     )
@@ -58,6 +58,11 @@ def ageing(comparison: Comparison | None) -> tuple[str, ...]:
         f"no diagnosis: {', '.join(told)}.",
         f"Source of the expected values: {ranges.source} {ranges.note}".strip(),
     )
+
+
+def _quality(maps: Maps) -> dict[str, float]:
+    """But for those of the regions, which are the match of the atlas."""
+    return {name: value for name, value in maps.quality.items() if not name.startswith("regions.")}
 
 
 def _match(maps: Maps) -> dict[str, float]:

@@ -170,6 +170,7 @@ def whole_maps(*, trusted: bool = True) -> Maps:
     return dataclasses.replace(
         given,
         regions=found if trusted else lost,
+        quality={**given.quality, "regions.correlation": 0.93},
         swi=given.magnitude * 0.75,
         swi_projection=given.magnitude * 0.5,
         chi_para=np.maximum(given.chi, 0),

@@ -171,6 +171,7 @@ def test_the_grade_is_coded_and_its_grounds_are_said(whole: hd.sr.Comprehensive3
     assert "Grade: review." in texts
     assert "Ground of the grade: the field of the sinuses is weak" in texts
     assert "Match of the atlas: correlation = 0.93." in texts
+    assert texts.count("correlation = ") == 1
 
 
 def test_a_lost_atlas_is_reported_and_its_figures_are_withheld(tmp_path: Path) -> None:
