@@ -16,6 +16,7 @@ LARGEST_SHIFT_PPB = 5.0
 """What misplaced voxels may do to the mean of both sides."""
 
 
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize(("name", "one_side_ppb"), [("noisy", 8.0), ("lesions", 8.0), ("1mm", LARGEST_SHIFT_PPB)])
 def test_the_nuclei_of_warped_heads_are_found(name: str, one_side_ppb: float) -> None:
     """one_side_ppb: larger with voxels of 2 mm, where a red nucleus is forty of them, nearly all cut by its outline."""
