@@ -9,9 +9,10 @@ import datetime
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from dicom_node.encode.anatomy import in_words, place
+from dicom_node.encode.anatomy import place
 from dicom_node.errors import NodeError
 from dicom_node.finished import Finished
+from dicom_node.regions import in_words
 
 
 class NotComparable(NodeError):

@@ -22,6 +22,7 @@ import structlog
 from dicom_node import exchange
 from dicom_node.alone import alone_in
 from dicom_node.answer import Answerer
+from dicom_node.apart import Apart, in_place, in_process, reconstruct_job
 from dicom_node.call import Destination
 from dicom_node.catalogue import Catalogue
 from dicom_node.clock import SteadyClock
@@ -48,7 +49,7 @@ from dicom_node.notify import Notifier
 from dicom_node.outbox import Outbox
 from dicom_node.rebuild import LEDGER, DatabaseDamaged, is_damage, open_store
 from dicom_node.receive import Receiver, Refused, Stored
-from dicom_node.reconstruct import check_device, read_recipe, reconstruct_job
+from dicom_node.recipes import Recipe, usable_recipe
 from dicom_node.regroup import regroup
 from dicom_node.reload import change
 from dicom_node.retention import Sweeper
@@ -90,7 +91,7 @@ def serve(config: Config, read: Callable[[], Config]) -> None:
     with alone_in(config.node.state_folder) as tell:
         encrypted = bool(config.tls.certificate)
         given = for_ports(sockets, plain=not (encrypted and config.tls.only), tls=encrypted)
-        daemon = Daemon(config, read=read, supervisor=supervisor, given=given)
+        daemon = Daemon(config, read=read, supervisor=supervisor, given=given, apart=in_process)
         daemon.heed_signals()
         daemon.run(tell)
 
@@ -99,7 +100,8 @@ class Daemon:
     """One node, to be made by whoever is `alone_in` its state folder.  `run` returns after `stop`.
 
     work, send_function: what reconstructs a job folder and what sends files; tests hand in others.  read: the
-    configuration as it is by now.  given: sockets that listen already, by whether for TLS.
+    configuration as it is by now.  given: sockets that listen already, by whether for TLS.  apart: calls what needs the
+    libraries of the physics.
     """
 
     def __init__(
@@ -112,8 +114,10 @@ class Daemon:
         read: Callable[[], Config] | None = None,
         supervisor: Supervisor | None = None,
         given: Mapping[bool, socket.socket] = MappingProxyType({}),
+        apart: Apart = in_place,
     ) -> None:
         self._config = config
+        self._apart = apart
         self._read = read or (lambda: config)
         self._supervisor = supervisor or Supervisor({})
         self._reload_asked = False
@@ -132,8 +136,7 @@ class Daemon:
         committing = exchange.committing(config)
         outbox = Outbox(self.store, frozenset(committing))
         self._spool = spool = Spool(root, reserve=config.retention.minimum_free_bytes)
-        recipe = read_recipe(recipe_file(config.reconstruct.recipe))
-        check_device(config.reconstruct.device)
+        recipe = self._recipe(config)
         self.index = Index(self.store, spool, describe)
         self._identity = identity = exchange.identity(config)
         self._peers = peers = exchange.peers(config)
@@ -211,6 +214,7 @@ class Daemon:
             config.output,
             lambda: room(config.reconstruct.memory, self._executor.resident),
             Room(root, config.retention.minimum_free_bytes).for_jobs,
+            apart,
         )
         self._ledger = Ledger(self.store, root / LEDGER)
         self._narrate = Narrator(self.store, jobs_folder)
@@ -440,8 +444,7 @@ class Daemon:
         self._supervisor.ready(self._status())
 
     def _renew(self, config: Config) -> None:
-        recipe = read_recipe(recipe_file(config.reconstruct.recipe))
-        check_device(config.reconstruct.device)
+        recipe = self._recipe(config)
         identity = exchange.identity(config)
         # Nothing fails from here on.
         if self._identity and identity:
@@ -460,6 +463,10 @@ class Daemon:
         destinations = exchange.destination_names(config)
         self.dispatch.renew(recipe, config.reconstruct, destinations, config.scanners, config.output)
         self._rounds.renew(self._parts())
+
+    def _recipe(self, config: Config) -> Recipe:
+        recipe: Recipe = self._apart(usable_recipe, recipe_file(config.reconstruct.recipe), config.reconstruct.device)
+        return recipe
 
     def stop(self) -> None:
         """Ends `run`: no new work, senders may finish, running jobs are handed back.

@@ -21,7 +21,8 @@ from dicom_node.encode.nifti import remove_nifti, write_nifti
 from dicom_node.errors import NotConvertible, UnreadableObject
 from dicom_node.group import group
 from dicom_node.model import Completeness, Group, Instance
-from dicom_node.reconstruct import Recipe, reconstruct_group, remove_outputs, write
+from dicom_node.recipes import Recipe
+from dicom_node.reconstruct import reconstruct_group, remove_outputs, write
 from dicom_node.settings import Output, Scanner
 
 DONE, FAILED, NOTHING_RECONSTRUCTIBLE = 0, 1, 3

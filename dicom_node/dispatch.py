@@ -21,13 +21,14 @@ import structlog
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 
+from dicom_node.apart import Apart, in_place
 from dicom_node.cleanup import make_anew
 from dicom_node.errors import Contradicted, InvalidConfiguration, NotConvertible, UnreadableObject
 from dicom_node.execute import WorkerDied, WorkerStopped
 from dicom_node.manner import Manner, read_manner
 from dicom_node.memory import GB, LONGEST_SHORTAGE, UNBOUNDED, Need, Room, Shortages, need
 from dicom_node.outbox import Outbox, Result
-from dicom_node.reconstruct import Recipe
+from dicom_node.recipes import Recipe
 from dicom_node.reprocess import recipe_of
 from dicom_node.room import is_full
 from dicom_node.settings import Output, Reconstruct, Scanner
@@ -55,7 +56,7 @@ log = structlog.get_logger(__name__)
 class Dispatch:
     """Runs `work(job_folder, recipe)` for each ready job, at most `settings.workers_at_once`.
 
-    room: the memory that there is for jobs.
+    room: the memory that there is for jobs.  apart: calls what reads a recipe that is not the node's present one.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Dispatch:
         output: Output | None = None,
         room: Callable[[], Room] = lambda: UNBOUNDED,
         disk_has_room: Callable[[], bool] = lambda: True,
+        apart: Apart = in_place,
     ) -> None:
         self._store = store
         self._outbox = outbox
@@ -83,6 +85,7 @@ class Dispatch:
         self.renew(recipe, settings, destinations, scanners, output or Output())
         self._room = room
         self._disk_has_room = disk_has_room
+        self._apart = apart
         self._unwritten: list[tuple[Job, Future[Path]]] = []
         self._running: dict[int, Future[Path] | None] = {}
         self._needs: dict[int, tuple[tuple[str, ...], Need]] = {}
@@ -239,13 +242,15 @@ class Dispatch:
         One that cannot be followed any more gives way to the present one, but where results of the job are delivered:
         other ones beside them, under the same numbers, would be taken for them.  Raises InvalidConfiguration.
         """
-        present = Manner(recipe_of(job) or self._recipe, self._scanners, self._output)
+        own: Recipe | None = self._apart(recipe_of, job) if job.recipe else None
+        present = Manner(own or self._recipe, self._scanners, self._output)
         written = present.written()
         if job.made_with == written:
             return present
         if job.made_with:
             try:
-                return read_manner(job.made_with)
+                followed: Manner = self._apart(read_manner, job.made_with)
+                return followed
             except InvalidConfiguration as error:
                 if self._outbox.has_delivered(job.id):
                     raise InvalidConfiguration(

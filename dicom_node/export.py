@@ -17,12 +17,13 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom_node.encode.anatomy import split, structure
+from dicom_node.encode.anatomy import structure
 from dicom_node.encode.nifti import SCANNER
 from dicom_node.encode.ranges import age_in_years
 from dicom_node.errors import NodeError
 from dicom_node.finished import Finished
 from dicom_node.pseudonym import Pseudonyms
+from dicom_node.regions import split
 
 BIDS_VERSION = "1.10.0"
 NATIVE = {"SpatialReference": "orig"}

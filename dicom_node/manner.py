@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dicom_node.errors import InvalidConfiguration
-from dicom_node.reconstruct import Recipe, atlas_of
+from dicom_node.recipes import Recipe, atlas_of
 
 
 @dataclass(frozen=True)
@@ -51,3 +51,11 @@ def read_manner(written: str) -> Manner:
 def digest_of(written: str) -> str:
     """The digest of the recipe, whether it can still be followed or not."""
     return str(json.loads(written)["digest"])
+
+
+def recipe_in_words(written: str) -> str:
+    """Name and beginning of the digest: a recipe may change and keep its name.  "" for a job that was not begun."""
+    if not written:
+        return ""
+    held = json.loads(written)
+    return f"{held['recipe']['name']} ({held['digest'][:8]})"

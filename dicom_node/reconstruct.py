@@ -7,7 +7,7 @@ A job folder holds
                       physics runs, "reprocessed": see `encode.aside`}, written by whoever made the job
     progress.jsonl    one line {"at": seconds, "stage": name} for each stage that began, over all attempts
     result.part/      being written
-    result/           dicom/*.dcm, report.json, map.png; appears complete or not at all
+    result/           dicom/*.dcm, report.json, map.png, thumbnail.png; appears complete or not at all
 
 `created_at` is the only time that enters the results (the file's own time stands in for it where it is absent), so that
 a job that is done again makes the same files.
@@ -20,41 +20,37 @@ import json
 import os
 import shutil
 import time
-import tomllib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 from pydicom.dataset import Dataset
 
-from dicom_node.atlas import read_atlas
 from dicom_node.convert import Override, Source, convert, describe
 from dicom_node.convert.mask import named, with_mask
 from dicom_node.encode import encode
 from dicom_node.encode.aside import set_aside
 from dicom_node.encode.file import Writer
 from dicom_node.encode.record import names, record
-from dicom_node.errors import InvalidConfiguration, NotConvertible
+from dicom_node.encode.thumbnail import thumbnail
+from dicom_node.errors import NotConvertible
 from dicom_node.group import group
 from dicom_node.model import Completeness, Group
+from dicom_node.recipes import Recipe, atlas_of
 from dicom_node.review import as_data, check, settings_of
 from dicom_node.settings import Output, Scanner
 from reconstruction import (
-    Atlas,
-    DeviceUnavailable,
     InvalidAcquisition,
-    InvalidRecipe,
     Maps,
     NotReconstructible,
-    Recipe,
-    mover,
     reconstruct,
 )
 
-__all__ = ["Outcome", "Recipe", "read_recipe", "reconstruct_group", "reconstruct_job", "remove_outputs", "write"]
+SLICES_OF_QSM = "??-qsm-*.dcm"
 
 OnStage = Callable[[str], None]
 
@@ -147,13 +143,15 @@ def reconstruct_group(
 
 
 def write(outcome: Outcome, folder: Path) -> None:
-    """Writes dicom/, map.png and report.json below `folder`, each durable; the report comes last."""
+    """Writes dicom/, map.png, thumbnail.png and report.json below `folder`, each durable; the report comes last."""
     images = folder / "dicom"
     images.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor() as disk:  # a file waits for the disk while the next is encoded
         written, encode_file = [disk.submit(_write_picture, folder / "map.png", outcome.picture)], Writer()
         for name, dataset in outcome.outputs.items():
             written.append(disk.submit(_write, images / name, encode_file(dataset)))
+        if slices := [dataset for name, dataset in outcome.outputs.items() if fnmatch(name, SLICES_OF_QSM)]:
+            written.append(disk.submit(_write_picture, folder / "thumbnail.png", thumbnail(slices[len(slices) // 2])))
         for one in written:
             one.result()
     _write(folder / "report.json", (json.dumps(outcome.record, indent=2) + "\n").encode())
@@ -165,38 +163,6 @@ def remove_outputs(folder: Path) -> None:
     """Removes the DICOM files of an earlier run, as its report lists them: they must not mix with those of the next."""
     for output in (_record(folder) or {"outputs": []})["outputs"]:
         (folder / "dicom" / Path(output["file"]).name).unlink(missing_ok=True)
-
-
-def read_recipe(file: Path) -> Recipe:
-    """Reads a TOML recipe.  Raises InvalidConfiguration with every fault at once."""
-    try:
-        recipe = Recipe.from_mapping(tomllib.loads(file.read_text(encoding="utf-8")))
-        atlas = atlas_of(recipe)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, InvalidRecipe, InvalidConfiguration) as error:
-        raise InvalidConfiguration(f"{file}: {error}") from error
-    return recipe if atlas is None else replace(recipe, atlas=atlas.digest())
-
-
-def check_device(device: str) -> None:
-    """Raises InvalidConfiguration where the physics cannot run on a device."""
-    try:
-        mover(device)
-    except DeviceUnavailable as error:
-        raise InvalidConfiguration(str(error)) from error
-
-
-def atlas_of(recipe: Recipe) -> Atlas | None:
-    """The atlas that a recipe names; None where it asks for no regions.
-
-    Raises InvalidConfiguration, also for an atlas that is no longer the one of the recipe's digest.
-    """
-    step = recipe.steps.get("regions")
-    if step is None:
-        return None
-    atlas = read_atlas(step.settings["name"])
-    if recipe.atlas not in ("", atlas.digest()):
-        raise InvalidConfiguration(f"atlas {atlas.name!r} has changed since the recipe was read; restart the node")
-    return atlas
 
 
 class Stopwatch:

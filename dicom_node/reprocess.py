@@ -13,7 +13,7 @@ from pathlib import Path
 
 from dicom_node.errors import InvalidConfiguration, NodeError
 from dicom_node.manner import digest_of
-from dicom_node.reconstruct import Recipe
+from dicom_node.recipes import Recipe
 from dicom_node.states import Priority, State
 from dicom_node.store import Job, Store, base_key
 

@@ -12,7 +12,7 @@ from dicom_node.check.machine import memory, port, state_folder
 from dicom_node.check.neighbours import neighbours
 from dicom_node.config import Config, recipe_file
 from dicom_node.errors import NodeError
-from dicom_node.reconstruct import check_device, read_recipe
+from dicom_node.recipes import check_device, read_recipe
 from dicom_node.table import Column, table
 from dicom_node.tls import UnusableCertificate
 

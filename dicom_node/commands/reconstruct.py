@@ -38,7 +38,7 @@ def _run(options: argparse.Namespace) -> int:
     log.configure(config.log.style, "warning")
     heap.keep()
     from dicom_node.desk import reconstruct_folder
-    from dicom_node.reconstruct import check_device, read_recipe
+    from dicom_node.recipes import check_device, read_recipe
 
     recipe = read_recipe(recipe_file)
     check_device(config.reconstruct.device)

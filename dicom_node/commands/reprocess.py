@@ -21,7 +21,7 @@ def register(commands: Subparsers) -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace) -> int:
     config = configuration.load(options.config)
-    from dicom_node.reconstruct import read_recipe
+    from dicom_node.recipes import read_recipe
     from dicom_node.reprocess import reprocess
     from dicom_node.store import Job, Store
 

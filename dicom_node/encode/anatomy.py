@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
-WHOLE_BRAIN = "whole_brain"
+from dicom_node.regions import TITLES, WHOLE_BRAIN, split, title
 
 STRUCTURE = codes.SCT.AnatomicalStructure
 SUBSTANCE = codes.cid7150.BodySubstance
 TISSUE = codes.cid7150.Tissue
 
-SIDES = {"left": codes.SCT.Left, "right": codes.SCT.Right}
+LATERALITY = {"left": codes.SCT.Left, "right": codes.SCT.Right}
 
 Colour = tuple[int, int, int]
 """Red, green, blue, 0 to 255."""
@@ -55,13 +55,13 @@ class Structure:
 
 
 STRUCTURES = {
-    "caudate": Structure("Caudate nucleus", "Caudate", STRUCTURE, codes.SCT.CaudateNucleus, ORANGE, nucleus=True),
-    "putamen": Structure("Putamen", "Putamen", STRUCTURE, codes.SCT.Putamen, SKY, nucleus=True),
+    "caudate": Structure(TITLES["caudate"], "Caudate", STRUCTURE, codes.SCT.CaudateNucleus, ORANGE, nucleus=True),
+    "putamen": Structure(TITLES["putamen"], "Putamen", STRUCTURE, codes.SCT.Putamen, SKY, nucleus=True),
     "globus_pallidus": Structure(
-        "Globus pallidus", "Pallidum", STRUCTURE, codes.SCT.GlobusPallidus, GREEN, nucleus=True
+        TITLES["globus_pallidus"], "Pallidum", STRUCTURE, codes.SCT.GlobusPallidus, GREEN, nucleus=True
     ),
     "globus_pallidus_external": Structure(
-        "Globus pallidus, external",
+        TITLES["globus_pallidus_external"],
         "Pallidum ext.",
         STRUCTURE,
         Code("UBERON:0002476", "UBERON", "lateral globus pallidus"),
@@ -69,7 +69,7 @@ STRUCTURES = {
         nucleus=True,
     ),
     "globus_pallidus_internal": Structure(
-        "Globus pallidus, internal",
+        TITLES["globus_pallidus_internal"],
         "Pallidum int.",
         STRUCTURE,
         Code("UBERON:0002477", "UBERON", "medial globus pallidus"),
@@ -77,10 +77,10 @@ STRUCTURES = {
         nucleus=True,
     ),
     "nucleus_accumbens": Structure(
-        "Nucleus accumbens", "Accumbens", STRUCTURE, codes.SCT.NucleusAccumbens, PALE, nucleus=True
+        TITLES["nucleus_accumbens"], "Accumbens", STRUCTURE, codes.SCT.NucleusAccumbens, PALE, nucleus=True
     ),
     "subthalamic_nucleus": Structure(
-        "Subthalamic nucleus",
+        TITLES["subthalamic_nucleus"],
         "Subthalamic",
         STRUCTURE,
         Code("UBERON:0001906", "UBERON", "subthalamic nucleus"),
@@ -88,7 +88,7 @@ STRUCTURES = {
         nucleus=True,
     ),
     "red_nucleus": Structure(
-        "Red nucleus",
+        TITLES["red_nucleus"],
         "Red nucleus",
         STRUCTURE,
         Code("UBERON:0001947", "UBERON", "red nucleus"),
@@ -96,40 +96,36 @@ STRUCTURES = {
         nucleus=True,
     ),
     "substantia_nigra": Structure(
-        "Substantia nigra", "Subst. nigra", STRUCTURE, codes.SCT.SubstantiaNigra, BLUE, nucleus=True
+        TITLES["substantia_nigra"], "Subst. nigra", STRUCTURE, codes.SCT.SubstantiaNigra, BLUE, nucleus=True
     ),
     "dentate_nucleus": Structure(
-        "Dentate nucleus",
+        TITLES["dentate_nucleus"],
         "Dentate",
         STRUCTURE,
         Code("UBERON:0002132", "UBERON", "dentate nucleus"),
         ORANGE,
         nucleus=True,
     ),
-    "thalamus": Structure("Thalamus", "Thalamus", STRUCTURE, codes.SCT.Thalamus, GREY),
-    "white_matter": Structure("White matter", "White matter", STRUCTURE, codes.SCT.CerebralWhiteMatter, GREY),
-    "lateral_ventricle": Structure("Lateral ventricle", "Lat. ventricle", STRUCTURE, codes.SCT.LateralVentricle, SKY),
-    "csf": Structure("CSF", "CSF", SUBSTANCE, codes.SCT.CerebrospinalFluid, SKY),
-    WHOLE_BRAIN: Structure("Whole brain", "Whole brain", STRUCTURE, codes.SCT.Brain, GREY),
+    "thalamus": Structure(TITLES["thalamus"], "Thalamus", STRUCTURE, codes.SCT.Thalamus, GREY),
+    "white_matter": Structure(TITLES["white_matter"], "White matter", STRUCTURE, codes.SCT.CerebralWhiteMatter, GREY),
+    "lateral_ventricle": Structure(
+        TITLES["lateral_ventricle"], "Lat. ventricle", STRUCTURE, codes.SCT.LateralVentricle, SKY
+    ),
+    "csf": Structure(TITLES["csf"], "CSF", SUBSTANCE, codes.SCT.CerebrospinalFluid, SKY),
+    WHOLE_BRAIN: Structure(TITLES[WHOLE_BRAIN], "Whole brain", STRUCTURE, codes.SCT.Brain, GREY),
 }
 """In the order in which they are listed to people."""
-
-
-def split(name: str) -> tuple[str, str]:
-    """ "left_caudate" is ("caudate", "left"); what has no side has "" for it."""
-    side, _, structure = name.partition("_")
-    return (structure, side) if side in SIDES and structure else (name, "")
 
 
 def structure(name: str) -> Structure:
     """Of a region, with or without its side."""
     plain, _ = split(name)
     words = plain.replace("_", " ")
-    return STRUCTURES.get(plain) or Structure(words[:1].upper() + words[1:], words, TISSUE, codes.SCT.Tissue, GREY)
+    return STRUCTURES.get(plain) or Structure(title(name), words, TISSUE, codes.SCT.Tissue, GREY)
 
 
 def laterality(name: str) -> Code | None:
-    return SIDES.get(split(name)[1])
+    return LATERALITY.get(split(name)[1])
 
 
 def place(name: str) -> tuple[int, str, str]:
@@ -137,11 +133,3 @@ def place(name: str) -> tuple[int, str, str]:
     plain, side = split(name)
     order = list(STRUCTURES)
     return (order.index(plain) if plain in order else len(order), plain, side)
-
-
-def in_words(name: str) -> str:
-    """A region's name within a sentence: "left caudate nucleus", "whole brain", "CSF"."""
-    plain, side = split(name)
-    title = structure(plain).title
-    words = title if title.isupper() else title[:1].lower() + title[1:]
-    return f"{side} {words}".strip()

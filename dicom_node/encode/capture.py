@@ -15,7 +15,6 @@ from pydicom.dataset import Dataset
 from pydicom.uid import EncapsulatedPDFStorage, SecondaryCaptureImageStorage
 
 from dicom_node.encode.identity import (
-    RESEARCH_ONLY,
     Identity,
     inherit,
     inherit_patient_and_study,
@@ -23,6 +22,7 @@ from dicom_node.encode.identity import (
     stamp,
 )
 from dicom_node.encode.series import EQUIPMENT, file_meta
+from dicom_node.identity import RESEARCH_ONLY
 from reconstruction import Recipe
 
 PAGE_NUMBER, DOCUMENT_NUMBER = 5, 16

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from dicom_node.encode.anatomy import WHOLE_BRAIN, place, split
+from dicom_node.encode.anatomy import place
 from dicom_node.encode.quantity import QSM, R2STAR, Quantity, values_at
+from dicom_node.regions import WHOLE_BRAIN, split
 from reconstruction import Maps
 
 OUTER_PERCENTILES = (5, 95)

@@ -22,10 +22,10 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import UID, generate_uid
 
 from dicom_node.convert.source import Source
+from dicom_node.identity import RESEARCH_ONLY
 from reconstruction import Recipe
 
 SOFTWARE = "QSM node"
-RESEARCH_ONLY = "For research, not for diagnosis."
 
 LOCAL_SCHEME = "99QSMNODE"
 """For what no published code says (PS3.16 8); objects that use it declare it."""

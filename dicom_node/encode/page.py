@@ -14,14 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dicom_node.encode.anatomy import GREEN, ORANGE, VERMILION, Colour, in_words, split, structure
+from dicom_node.encode.anatomy import GREEN, ORANGE, VERMILION, Colour, structure
 from dicom_node.encode.drawing import SCREEN, SIDE, Sheet, Theme
 from dicom_node.encode.figures import Region
-from dicom_node.encode.identity import RESEARCH_ONLY
 from dicom_node.encode.planes import AXIAL, PLANES, Plane, View, cut, grey, outline
 from dicom_node.encode.quantity import QSM, values, zero
 from dicom_node.encode.ranges import Comparison
 from dicom_node.encode.statements import withheld
+from dicom_node.identity import RESEARCH_ONLY
+from dicom_node.regions import in_words, split
 from reconstruction import Maps, Recipe
 
 MARGIN = 30

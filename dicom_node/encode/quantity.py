@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
-from dicom_node.encode.anatomy import in_words
+from dicom_node.regions import in_words
 from reconstruction import Maps
 
 INT16 = np.iinfo(np.int16)

@@ -18,9 +18,9 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydicom.dataset import Dataset
 
-from dicom_node.encode.anatomy import split
 from dicom_node.encode.figures import Region
 from dicom_node.errors import InvalidConfiguration
+from dicom_node.regions import split
 
 SPREAD = 1.96
 """Standard deviations on either side of the mean that hold 95 % of a normal distribution."""

@@ -22,9 +22,10 @@ from pydicom.uid import (
 
 from dicom_node.convert.source import Source
 from dicom_node.encode.figures import Region, asymmetries
-from dicom_node.encode.identity import RESEARCH_ONLY, source_images
+from dicom_node.encode.identity import source_images
 from dicom_node.encode.quantity import ALWAYS, CHOSEN, QSM, clipped
 from dicom_node.encode.ranges import Comparison
+from dicom_node.identity import RESEARCH_ONLY
 from reconstruction import Acquisition, Maps, Recipe
 
 KINDS = (

@@ -20,7 +20,7 @@ from pydicom.sr.coding import Code
 
 from dicom_node.convert.header import tag
 from dicom_node.convert.source import Source
-from dicom_node.encode.anatomy import WHOLE_BRAIN, laterality, structure
+from dicom_node.encode.anatomy import laterality, structure
 from dicom_node.encode.figures import Asymmetry, Region, Summary, asymmetries
 from dicom_node.encode.identity import (
     DEVICE_UID,
@@ -40,6 +40,7 @@ from dicom_node.encode.ranges import Comparison, Expectation
 from dicom_node.encode.segmentation import anonymous
 from dicom_node.encode.series import file_meta, reference
 from dicom_node.encode.statements import statements
+from dicom_node.regions import WHOLE_BRAIN
 from reconstruction import Maps, Recipe
 
 REPORT_NUMBER = 4

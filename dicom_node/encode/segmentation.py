@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
 from dicom_node.convert.header import tag
-from dicom_node.encode.anatomy import in_words, laterality, structure
+from dicom_node.encode.anatomy import laterality, structure
 from dicom_node.encode.figures import Region
 from dicom_node.encode.identity import (
     SOFTWARE,
@@ -25,6 +25,7 @@ from dicom_node.encode.identity import (
     stamp,
 )
 from dicom_node.encode.series import PLANE, SPACE, code_item, file_meta
+from dicom_node.regions import in_words
 from reconstruction import Recipe
 
 SEGMENTATION_NUMBER = 3

@@ -20,8 +20,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from dicom_node import survey
 from dicom_node.contacts import callers
-from dicom_node.encode.anatomy import in_words, split, structure
-from dicom_node.encode.identity import RESEARCH_ONLY
+from dicom_node.identity import RESEARCH_ONLY
+from dicom_node.regions import in_words, split, title
 from dicom_node.states import State
 from dicom_node.status import age
 from dicom_node.store import Store
@@ -81,8 +81,7 @@ class Site:
             case ["jobs", number] if _is_number(number):
                 return self._job(int(number), request)
             case ["jobs", number, "thumbnail.png"] if _is_number(number):
-                found = self._results.of(int(number))
-                return _picture(found.thumbnail if found else None)
+                return _picture(self._results.thumbnail(int(number)))
             case ["jobs", number, "map.png"] if _is_number(number):
                 return _picture(self._results.page(int(number)))
             case ["list", name] if name in list(Section):
@@ -194,7 +193,7 @@ def _regions(record: dict[str, Any]) -> list[dict[str, Any]]:
     rows: dict[str, dict[str, Any]] = {}
     for name, figures in record.get("regions", {}).items():
         plain, side = split(name)
-        rows.setdefault(plain, {"title": structure(name).title, "sides": {}})["sides"][side] = figures
+        rows.setdefault(plain, {"title": title(name), "sides": {}})["sides"][side] = figures
     return list(rows.values())
 
 

@@ -1,40 +1,27 @@
-"""What a finished job has to show: its record, its page, and a small picture of its map, each read once while it stays.
+"""What a finished job has to show: its record, read once while it stays, its page, and a small picture of its map.
 
 Nothing is written: the folder of a job belongs to the node's other rooms, and may go at any moment.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-from pydicom import dcmread
-from pydicom.errors import InvalidDicomError
-from scipy import ndimage
-
-from dicom_node.encode.quantity import QSM
-
-SIDE = 176
-"""Pixels of the thumbnail: twice what the page shows it at, for fine screens."""
 MOST_KEPT = 200
-"""Jobs whose records and thumbnails are kept in memory, about 20 kB each."""
+"""Jobs whose records are kept in memory, about 10 kB each."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """record: report.json, less its lists of UIDs.  thumbnail: PNG, None where no series can be read."""
+    """record: report.json, less its lists of UIDs.  pictured: whether there is a thumbnail."""
 
     record: dict[str, Any]
-    thumbnail: bytes | None
+    pictured: bool
 
     @property
     def grade(self) -> str:
@@ -69,9 +56,16 @@ class Results:
         return kept[1]
 
     def page(self, job: int) -> bytes | None:
-        """map.png, the page for people."""
+        """The page for people."""
+        return self._file(job, "map.png")
+
+    def thumbnail(self, job: int) -> bytes | None:
+        """The small picture of the map."""
+        return self._file(job, "thumbnail.png")
+
+    def _file(self, job: int, name: str) -> bytes | None:
         try:
-            return (self._jobs_folder / str(job) / "result" / "map.png").read_bytes()
+            return (self._jobs_folder / str(job) / "result" / name).read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             return None
 
@@ -80,7 +74,7 @@ def _read(folder: Path) -> Result:
     record = json.loads((folder / "report.json").read_bytes())
     record.get("source", {}).pop("sop_instance_uids", None)
     record["outputs"] = _series(record.get("outputs", []))
-    return Result(record, _unless_unreadable(lambda: thumbnail(folder / "dicom")))
+    return Result(record, (folder / "thumbnail.png").exists())
 
 
 def _series(outputs: list[dict[str, str]]) -> list[dict[str, Any]]:
@@ -92,40 +86,3 @@ def _series(outputs: list[dict[str, str]]) -> list[dict[str, Any]]:
         )
         series["objects"] += 1
     return list(found.values())
-
-
-def _unless_unreadable(make: Callable[[], bytes | None]) -> bytes | None:
-    try:
-        return make()
-    except (OSError, InvalidDicomError, AttributeError, ValueError, TypeError, LookupError, RuntimeError):
-        return None  # that there is no picture is shown, and no reason to show no figures
-
-
-def thumbnail(images: Path) -> bytes | None:
-    """The middle slice of the QSM series in its window, black around the head, as PNG; None if there is no series."""
-    slices = sorted(images.glob("??-qsm-*.dcm"))
-    if not slices:
-        return None
-    middle = dcmread(slices[len(slices) // 2])
-    chi = middle.pixel_array * float(middle.RescaleSlope) + float(middle.RescaleIntercept)
-    low, high = QSM.window
-    grey = np.clip((chi - low) / (high - low) * 255, 0, 255)
-    grey[_around(chi == 0)] = 0
-    down, across = (float(spacing) for spacing in middle.PixelSpacing)
-    tall, wide = chi.shape[0] * down, chi.shape[1] * across
-    scale = SIDE / max(tall, wide)
-    picture = Image.fromarray(grey.astype(np.uint8)).resize(
-        (max(1, round(wide * scale)), max(1, round(tall * scale))), Image.Resampling.LANCZOS
-    )
-    square = Image.new("L", (SIDE, SIDE))
-    square.paste(picture, ((SIDE - picture.width) // 2, (SIDE - picture.height) // 2))
-    encoded = io.BytesIO()
-    square.save(encoded, "PNG", optimize=True)
-    return encoded.getvalue()
-
-
-def _around(empty: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """What of it hangs together with the border: there is no value, while inside 0 ppb is one."""
-    border = np.ones_like(empty)
-    border[1:-1, 1:-1] = False
-    return np.asarray(ndimage.binary_propagation(border & empty, mask=empty))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dicom_node.atlas import read_atlas
 from dicom_node.config import config_folder
 from dicom_node.errors import InvalidConfiguration
-from dicom_node.reconstruct import atlas_of, read_recipe
+from dicom_node.recipes import atlas_of, read_recipe
 from tests.simulation import atlas as simulated
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])

@@ -26,7 +26,7 @@ from dicom_node.commands import main
 from dicom_node.config import Config
 from dicom_node.convert import describe
 from dicom_node.daemon import Daemon
-from dicom_node.reconstruct import Recipe
+from dicom_node.recipes import Recipe
 from dicom_node.send import Delivery
 from dicom_node.settings import Audit
 from dicom_node.states import State

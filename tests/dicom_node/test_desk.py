@@ -19,7 +19,7 @@ from dicom_node.desk import reconstruct_folder
 from dicom_node.encode.record import KINDS
 from dicom_node.errors import NotConvertible, UnreadableObject
 from dicom_node.model import Group, Instance
-from dicom_node.reconstruct import read_recipe
+from dicom_node.recipes import read_recipe
 from reconstruction import Acquisition
 from tests.dicom_node.encode.example import EVERYTHING, PLAIN, dciodvfy_errors, recipe
 from tests.dicom_node.study import instant_physics, write_study

@@ -19,7 +19,7 @@ from dicom_node.errors import Contradicted, NotConvertible
 from dicom_node.execute import TimeLimitExceeded, WorkerDied, WorkerStopped
 from dicom_node.memory import GB, LONGEST_SHORTAGE, UNBOUNDED, Need, Room
 from dicom_node.outbox import Outbox
-from dicom_node.reconstruct import Recipe, read_recipe
+from dicom_node.recipes import Recipe, read_recipe
 from dicom_node.reprocess import NotReprocessed, reprocess
 from dicom_node.settings import Output, Reconstruct, Scanner
 from dicom_node.states import Priority, State

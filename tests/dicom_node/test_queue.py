@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from dicom_node.alone import alone_in
 from dicom_node.commands import main
 from dicom_node.commands.cancel import cancel
 from dicom_node.commands.resend import resend
@@ -23,7 +24,7 @@ from dicom_node.deliver import Courier
 from dicom_node.dispatch import Dispatch
 from dicom_node.errors import NodeError
 from dicom_node.outbox import Outbox, Result
-from dicom_node.reconstruct import Recipe, read_recipe
+from dicom_node.recipes import Recipe, read_recipe
 from dicom_node.regroup import place
 from dicom_node.reprocess import NotReprocessed, reprocess
 from dicom_node.send import Delivery
@@ -265,6 +266,9 @@ def test_what_could_not_be_made_anew_stays_as_it_is(node: Node, command: str) ->
     code, _, complained = node(command, job)
     assert (code, node.state(job)) == (1, State.SENT)
     assert "1 of its 1 images are gone from the node" in complained
+    with alone_in(node.store.path.parent) as tell:
+        tell({"reads_anew": True})
+        assert "has yet to read 1 of its 1 images" in node(command, job)[2]
 
 
 # reprocess

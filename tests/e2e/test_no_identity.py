@@ -30,7 +30,8 @@ from dicom_node.config import Config
 from dicom_node.daemon import Daemon
 from dicom_node.journal import entries
 from dicom_node.log import configure
-from dicom_node.reconstruct import Recipe, reconstruct_job
+from dicom_node.recipes import Recipe
+from dicom_node.reconstruct import reconstruct_job
 from dicom_node.states import State
 from tests.dicom_node.plays import play
 from tests.e2e.phantom import simple_head

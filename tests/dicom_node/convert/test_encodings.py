@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 from dicom_node.convert import Override, convert, scanner_of
 from dicom_node.errors import NotConvertible
 from dicom_node.model import Completeness
-from dicom_node.reconstruct import read_recipe
+from dicom_node.recipes import read_recipe
 from reconstruction import Maps, reconstruct
 from tests.dicom_node.convert.scans import converted, edited, groups
 from tests.simulation import ge

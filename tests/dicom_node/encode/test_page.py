@@ -7,11 +7,12 @@ import pytest
 from PIL import Image, ImageDraw
 
 from dicom_node.atlas import read_atlas
-from dicom_node.encode.anatomy import STRUCTURES, split
+from dicom_node.encode.anatomy import STRUCTURES
 from dicom_node.encode.drawing import PAPER, SCREEN, SIDE, Sheet
 from dicom_node.encode.figures import regions
 from dicom_node.encode.page import MARGIN, RIGHT, draw
 from dicom_node.encode.ranges import Comparison, Curve, Ranges, compare
+from dicom_node.regions import split
 from reconstruction import Maps
 from tests.dicom_node.encode.example import affine, header, maps, recipe, whole_maps
 

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from dicom_node.contacts import Contact, Contacts, Event
+from dicom_node.encode.thumbnail import SIDE
 from dicom_node.outbox import Outbox, Result
 from dicom_node.states import State
 from dicom_node.store import Objection, Store
@@ -20,7 +21,6 @@ from dicom_node.watch.listener import Answer, Request
 from dicom_node.watch.metrics import Metrics
 from dicom_node.watch.pages import MOST_LISTED, About, Site
 from dicom_node.watch.pulse import Pulse
-from dicom_node.watch.results import SIDE
 from tests.dicom_node.making import Clock, a_ready_job, the_job
 from tests.dicom_node.results import write_result
 
@@ -125,11 +125,10 @@ def test_pictures_come_from_the_result_and_are_small_where_there_are_many(site: 
     assert f"/jobs/{job}/thumbnail.png" in get(site, "/").body.decode()
 
 
-def test_a_result_without_a_series_has_figures_and_no_picture(site: Site, store: Store) -> None:
+def test_a_result_without_a_picture_has_figures(site: Site, store: Store) -> None:
     job = a_sent_job(store)
     result = write_result(store.path.parent / "jobs" / str(job) / "result")
-    for image in (result / "dicom").iterdir():
-        image.write_bytes(b"torn")
+    (result / "thumbnail.png").unlink()
     assert get(site, f"/jobs/{job}/thumbnail.png").status is HTTPStatus.NOT_FOUND
     assert "Caudate nucleus" in text(get(site, f"/jobs/{job}"))
     assert "no picture kept" in text(get(site, "/"))
