@@ -1,6 +1,7 @@
 """The list of what is fetched, in the store: found, fetched, done, refused.
 
-What was found is a row until it is fetched.  Whatever is here already, or was made before, is not brought again.
+What was found is a row until it is fetched.  Whatever is here already, or was made before, is not brought again, with
+whatever recipe it was made: the list says with which, and `reprocess` makes it with another.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
+from dicom_node.manner import recipe_in_words
 from dicom_node.seek import Candidate
 from dicom_node.states import State
 from dicom_node.store import Job, Store
@@ -89,7 +91,7 @@ class Fetches:
             )
         )
         if made and not again and not has_grown:
-            return "fetched", f"was made before, as job {made[-1].id}"
+            return "fetched", f"was made before, as {_made(made[-1])}"
         return "found", ""
 
     def absent(self, uids: Sequence[str]) -> list[str]:
@@ -149,8 +151,8 @@ class Fetches:
             images = self._store.instances(fetch.study_instance_uid)
             own = {one.sop_instance_uid for one in images if one.series_instance_uid == fetch.series_instance_uid}
             jobs = [job for job in jobs if own & {*job.images}] or jobs
-        if any(job.state in _MADE for job in jobs):
-            return replace(fetch, state="done")
+        if made := [_made(job) for job in jobs if job.state in _MADE]:
+            return replace(fetch, state="done", reason=", ".join(made))
         last = jobs[-1]
         state = "fetched" if last.state in _UNDER_WAY else "stopped"
         return replace(fetch, state=state, reason=f"job {last.id} is {last.state}: {last.reason}")
@@ -164,6 +166,11 @@ class Fetches:
 
     def _rows(self, where: str, **values: Any) -> list[Fetch]:
         return [Fetch(**row) for row in self._store.rows(f"SELECT * FROM fetches WHERE {where}", values)]
+
+
+def _made(job: Job) -> str:
+    recipe = recipe_in_words(job.made_with)
+    return f"job {job.id} with recipe {recipe}" if recipe else f"job {job.id}"
 
 
 def _add(database: Database, peer: str, one: Candidate, state: str, reason: str, now: float, again: bool) -> int:

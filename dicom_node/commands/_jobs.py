@@ -43,7 +43,14 @@ def who() -> str:
 
 def require_images(store: Store, job: Job) -> None:
     """Raises NothingToDo where a finished job could not be made anew: it is better off as it is."""
+    from dicom_node.alone import LOCK_FILE, process
+
     if gone := len(job.images) - len(store.paths(job.images)):
+        if process(store.path.parent / LOCK_FILE).get("reads_anew"):
+            raise NothingToDo(
+                f"job {job.id} is {job.state}, and the node has yet to read {gone} of its {len(job.images)} images: "
+                "ask again when qsm-node status says no more that it reads them"
+            )
         raise NothingToDo(
             f"job {job.id} is {job.state}, and {gone} of its {len(job.images)} images are gone from the node: it could "
             "not be made anew; send or fetch them again first"

@@ -19,17 +19,21 @@ from pynetdicom.presentation import build_context
 
 from dicom_node.call import Destination, SendSettings
 from dicom_node.commands import main
+from dicom_node.config import recipe_file
 from dicom_node.errors import NotTaken, PeerFailure, Unreachable
 from dicom_node.fetch import GET, MOST_WAITING, MOVE, Arrivals, Fetcher, retriever
 from dicom_node.fetch_text import listed_in_words, summed_up
 from dicom_node.fetches import ATTEMPTS, Fetch, Fetches
+from dicom_node.manner import Manner
 from dicom_node.messages import Taking
+from dicom_node.recipes import read_recipe
+from dicom_node.reprocess import reprocess
 from dicom_node.seek import Candidate
 from dicom_node.settings import Send
 from dicom_node.states import State
 from dicom_node.store import Store
 from dicom_node.wado import Landing
-from tests.dicom_node.making import STUDY, Clock, a_ready_job, an_instance
+from tests.dicom_node.making import STUDY, Clock, a_ready_job, an_instance, the_job
 from tests.peers import free_port
 from tests.web import Answer, Asked, serving
 
@@ -416,7 +420,30 @@ def test_each_acquisition_of_a_study_has_an_end_of_its_own(line: Line) -> None:
         for source, target in pairwise((State.WAITING, State.READY, State.RECONSTRUCTING, ends)):
             line.store.advance(job, source, target, 2.0, "no phase" if target is State.FAILED else "")
     done, stopped = line.fetches.listed()
-    assert (done.state, stopped.state, stopped.reason) == ("done", "stopped", "job 2 is failed: no phase")
+    assert (done.state, done.reason) == ("done", "job 1")
+    assert (stopped.state, stopped.reason) == ("stopped", "job 2 is failed: no phase")
+
+
+def test_what_is_done_says_with_which_recipe_and_another_recipe_fetches_nothing_again(line: Line) -> None:
+    """It is here, or was delivered: a second map of it is what `reprocess` is for, which keeps the first."""
+    made = told(1)
+    line.fetches.add("pacs", [made], line.clock())
+    line.round()
+    job = the_job(line.store, line.store.open_job("g", 1, STUDY, held(line, made), 1.0).id)
+    ends = (State.WAITING, State.READY, State.RECONSTRUCTING, State.RECONSTRUCTED)
+    default, fast = (read_recipe(recipe_file(name)) for name in ("default", "fast"))
+    line.store.keep_manner(job.id, Manner(default, [], {}).written())
+    for source, target in pairwise(ends):
+        line.store.advance(job.id, source, target, 2.0)
+    of_the_first = f"job 1 with recipe default ({default.digest()[:8]})"
+    assert [(one.state, one.reason) for one in line.fetches.listed()] == [("done", of_the_first)]
+    assert line.fetches.add("elsewhere", [made], line.clock()) == 0
+    more, _ = reprocess(line.store, the_job(line.store, job.id), fast, default, 3.0, "asked for")
+    line.store.keep_manner(more.id, Manner(fast, [], {}).written())
+    for source, target in pairwise(ends[1:]):
+        line.store.advance(more.id, source, target, 4.0)
+    both = f"{of_the_first}, job 2 with recipe fast ({fast.digest()[:8]})"
+    assert {(one.state, one.reason) for one in line.fetches.listed()} == {("done", both)}
 
 
 def test_a_cohort_of_thousands_is_summed_up_before_it_is_listed() -> None:
