@@ -18,6 +18,7 @@ from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 from reconstruction.background._harmonics import fit_harmonics
 from reconstruction.maps import Grade
 from reconstruction.noise import noise_of_detail
+from reconstruction.pieces import centroid
 
 EDGE_MM = 6.0
 """The shell below the surface where a background that was not removed is strongest."""
@@ -143,9 +144,12 @@ def iron_contrast(chi: FloatArray, r2star: FloatArray, mask: BoolArray, geometry
 
     Iron makes both high; a wrong sign makes it negative.  None where the central brain was not imaged.
     """
-    places = np.argwhere(mask) * np.array(geometry.voxel_size)
-    near = np.linalg.norm(places - places.mean(axis=0), axis=1) <= CENTRAL_MM
-    r2star, chi = r2star[mask][near], chi[mask][near]
+    offsets = [
+        (size * (np.arange(n) - middle)).astype(np.float32) ** 2
+        for n, middle, size in zip(mask.shape, centroid(mask), geometry.voxel_size, strict=True)
+    ]
+    near = mask & (sum(np.ix_(*offsets)) <= CENTRAL_MM**2)
+    r2star, chi = r2star[near], chi[near]
     if r2star.size < 1000 or chi.std() == 0:
         return None
     low, high = np.quantile(r2star, IRON_QUANTILES)

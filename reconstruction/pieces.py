@@ -17,6 +17,13 @@ def box_of(mask: BoolArray) -> Box:
     return slice(int(x[0]), int(x[-1]) + 1), slice(int(y[0]), int(y[-1]) + 1), slice(int(z[0]), int(z[-1]) + 1)
 
 
+def centroid(mask: BoolArray) -> tuple[float, float, float]:
+    """Of the voxels of a mask, which must not be empty; in voxels."""
+    counts = [np.count_nonzero(mask, axis=axes) for axes in ((1, 2), (0, 2), (0, 1))]
+    x, y, z = (float(count @ np.arange(count.size) / count.sum()) for count in counts)
+    return x, y, z
+
+
 def largest_piece(mask: BoolArray) -> BoolArray:
     """The largest of the pieces; nothing where there is none."""
     largest = np.zeros_like(mask)

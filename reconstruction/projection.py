@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
+from numba import njit, prange
 
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 
@@ -23,5 +23,20 @@ def minimum_projection(
     half = round((thickness_mm / geometry.voxel_size[2] - 1) / 2)
     if half < 1:
         return volume.copy()
-    darkest = ndimage.minimum_filter1d(np.where(mask, volume, np.float32(np.inf)), 2 * half + 1, axis=2, mode="nearest")
-    return np.where(np.isfinite(darkest), darkest, volume).astype(np.float32)
+    projected = np.empty_like(volume)
+    _project(volume, mask, half, projected)
+    return projected
+
+
+@njit(parallel=True, cache=True)
+def _project(volume: FloatArray, mask: BoolArray, half: int, projected: FloatArray) -> None:
+    nx, ny, nz = volume.shape
+    for x in prange(nx):
+        for y in range(ny):
+            line = np.where(mask[x, y], volume[x, y], np.float32(np.inf))
+            least = line.copy()
+            for shift in range(1, min(half, nz - 1) + 1):
+                for z in range(nz - shift):
+                    least[z] = min(least[z], line[z + shift])
+                    least[nz - 1 - z] = min(least[nz - 1 - z], line[nz - 1 - z - shift])
+            projected[x, y] = np.where(np.isfinite(least), least, volume[x, y])

@@ -12,7 +12,7 @@ from scipy import ndimage
 from reconstruction import quality
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 from reconstruction.maps import Reference
-from reconstruction.pieces import box_of
+from reconstruction.pieces import box_of, centroid
 from reconstruction.reference.whole_brain import whole_brain
 
 CENTRAL_RADIUS_MM = 30.0
@@ -72,10 +72,10 @@ def ventricles(r2star: FloatArray, mask: BoolArray, geometry: Geometry, max_r2st
     if not mask.any():
         return region
     limit = max(max_r2star, SHARE_OF_TISSUE * float(np.median(r2star[mask])))
-    centroid, box = _centroid(mask), box_of(mask)
+    box = box_of(mask)
     offsets = [
         ((np.arange(n)[part] - c) * s) ** 2
-        for n, part, c, s in zip(mask.shape, box, centroid, geometry.voxel_size, strict=True)
+        for n, part, c, s in zip(mask.shape, box, centroid(mask), geometry.voxel_size, strict=True)
     ]
     distance_squared = offsets[0][:, None, None] + offsets[1][None, :, None] + offsets[2][None, None, :]
     slow = mask[box] & (r2star[box] < limit) & (distance_squared < CENTRAL_RADIUS_MM**2)
@@ -89,9 +89,3 @@ def ventricles(r2star: FloatArray, mask: BoolArray, geometry: Geometry, max_r2st
     kept = np.isin(labels, largest[sizes[largest] > 0])
     region[box] = ndimage.binary_erosion(kept, in_plane)
     return region
-
-
-def _centroid(mask: BoolArray) -> tuple[float, ...]:
-    """Voxels along each axis."""
-    counts = (np.count_nonzero(mask, axis=axes) for axes in ((1, 2), (0, 2), (0, 1)))
-    return tuple(float(count @ np.arange(count.size) / count.sum()) for count in counts)

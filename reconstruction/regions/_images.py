@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
+from reconstruction.blocks import means
+from reconstruction.pieces import Box, box_of
 from reconstruction.regions._sampling import resliced
+from reconstruction.smoothing import smooth
 
 STEP_MM = 2.0
 """Spacing of the grid: the template's own, which is an average of many people and holds no finer detail."""
@@ -33,8 +36,6 @@ FWHM = 2.3548
 ROUNDING = 1e-3
 """Voxels."""
 
-Box = tuple[slice, slice, slice]
-
 
 @dataclass(frozen=True)
 class Grid:
@@ -48,7 +49,11 @@ class Grid:
     def around(cls, mask: BoolArray, affine: NDArray[np.float64], step: float) -> Grid:
         """The grid that covers a mask."""
         box = box_of(mask)
-        rim = np.argwhere(mask[box] & ~ndimage.binary_erosion(mask[box])) + [part.start for part in box]
+        i, j = np.nonzero(mask[box].any(axis=2))
+        lines = mask[box][i, j]
+        # The furthest voxels in any direction are ends of lines.
+        ends = (lines.argmax(axis=1), lines.shape[1] - 1 - lines[:, ::-1].argmax(axis=1))
+        rim = np.concatenate([np.stack([i, j, k], axis=1) for k in ends]) + [part.start for part in box]
         places = rim @ affine[:3, :3].T + affine[:3, 3]
         low, high = places.min(0) - MARGIN_MM, places.max(0) + MARGIN_MM
         return cls(low, tuple(int(n) for n in np.ceil((high - low) / step) + 1), step)
@@ -107,12 +112,6 @@ def images_of(
     return Images(grid, brain, seen, contrasts)
 
 
-def box_of(mask: BoolArray) -> Box:
-    """The smallest box that holds a mask."""
-    x, y, z = (np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1)))
-    return slice(x[0], x[-1] + 1), slice(y[0], y[-1] + 1), slice(z[0], z[-1] + 1)
-
-
 def _seen(geometry: Geometry, grid: Grid) -> BoolArray:
     """Whether a grid's voxel lies between the centres of acquired ones."""
     to_voxel = (np.linalg.inv(np.array(geometry.affine)) @ grid.affine).astype(np.float32)
@@ -131,10 +130,8 @@ def _resampled(volume: FloatArray, box: Box, geometry: Geometry, grid: Grid) -> 
     # A frame of two zero blocks: what the box holds goes on as 0, not as at its edge.
     frame = 2 * blocks
     ends = [-(n + f) % b + f for n, f, b in zip(volume.shape, frame, blocks, strict=True)]
-    framed = np.pad(volume, [*zip(frame, ends, strict=True)])
-    for axis, block in enumerate(blocks):
-        sums = np.add.reduceat(framed, np.arange(0, framed.shape[axis], block), axis=axis)
-        framed = np.asarray(sums / np.float32(block), np.float32)
+    x, y, z = (int(block) for block in blocks)
+    framed = means(np.pad(volume, [*zip(frame, ends, strict=True)]), (x, y, z))
     variances = (grid.step**2 - sizes**2) / FWHM**2 - (blocks**2 - 1) / 12 * sizes**2
     smooth = ndimage.gaussian_filter(framed, np.sqrt(np.maximum(0, variances)) / (blocks * sizes))
     starts = np.array([part.start for part in box]) - frame + (blocks - 1) / 2
@@ -145,7 +142,7 @@ def _resampled(volume: FloatArray, box: Box, geometry: Geometry, grid: Grid) -> 
 
 def _without_shading(magnitude: FloatArray, brain: FloatArray, step: float) -> FloatArray:
     """The magnitude over its local mean in the brain."""
-    width = SHADING_MM / step
-    near = ndimage.gaussian_filter(brain, width)
-    mean = ndimage.gaussian_filter(magnitude, width) / np.maximum(near, 1e-3)
+    x, y, z = brain.shape
+    grid = Geometry((x, y, z), (step, step, step), (0.0, 0.0, 1.0))
+    mean = smooth(magnitude, grid, SHADING_MM) / np.maximum(smooth(brain, grid, SHADING_MM), 1e-3)
     return np.where(brain > 0, np.clip(magnitude / np.maximum(mean, 1e-6 * mean.max()), 0, HIGHEST), 0)

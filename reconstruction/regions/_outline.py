@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from reconstruction import quality
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 from reconstruction.atlas import Atlas, Mixture
-from reconstruction.regions._images import Box, Grid, box_of
+from reconstruction.pieces import Box, box_of
+from reconstruction.regions._images import Grid
 from reconstruction.regions._mixtures import density_ratio
 from reconstruction.regions._sampling import resliced, sampled
 

@@ -17,7 +17,7 @@ import numpy as np
 from scipy import ndimage
 
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
-from reconstruction.regions._images import Box
+from reconstruction.pieces import Box
 from reconstruction.regions._template import EDGE
 
 CORE = 0.7

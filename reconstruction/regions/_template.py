@@ -64,7 +64,9 @@ def template_of(atlas: Atlas) -> Template:
     axes = np.meshgrid(*(np.arange(n) for n in atlas.brain.shape), indexing="ij")
     places = np.tensordot(affine[:3, :3], np.stack(axes), 1) + affine[:3, 3].reshape(3, 1, 1, 1)
     for name, mixture in atlas.mixtures.items():
-        fraction = np.clip(0.5 + np.log(density_ratio(mixture, places)) / EDGE, 0, 1).astype(np.float32)
+        ratio = density_ratio(mixture, places)
+        fraction, near = np.zeros(ratio.shape, np.float32), ratio > np.exp(-0.5 * EDGE)
+        fraction[near] = np.minimum(1, 0.5 + np.log(ratio[near]) / EDGE)
         structures[structure(name)] = structures.get(structure(name), np.float32(0)) + fraction
     nuclei = np.clip(sum(structures.values(), start=np.zeros(places.shape[1:], np.float32)), 0, 1)
     rest = 1 - nuclei
@@ -93,7 +95,7 @@ def mixing(images: Mapping[str, FloatArray], laid_over: FloatArray, where: BoolA
 
 def mixed(tissues: FloatArray, amounts: FloatArray) -> FloatArray:
     """The image that has so much of each tissue."""
-    return np.asarray(sum(a * t for a, t in zip(amounts, tissues, strict=True)), np.float32)
+    return np.asarray(np.tensordot(amounts, tissues, 1), np.float32)
 
 
 def smoothed(volumes: FloatArray, width_mm: float, step: float) -> FloatArray:

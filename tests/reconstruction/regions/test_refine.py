@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from reconstruction.acquisition import FloatArray, Geometry
-from reconstruction.regions._images import Box
+from reconstruction.pieces import Box
 from reconstruction.regions._refine import refined
 
 SHAPE = (40, 40, 40)
