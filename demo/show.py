@@ -16,8 +16,8 @@ from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind  # t
 
 from demo.archive import Archive
 from dicom_node.checkpoint import install_checkpoint
-from dicom_node.encode.anatomy import in_words, split
 from dicom_node.encode.quantity import QSM, R2STAR
+from dicom_node.regions import in_words, split
 
 TITLES = ("susceptibility, ppb", "R2*, 1/s", "volume, ml")
 COLUMNS: tuple[tuple[Code, Code | None, int, float], ...] = (
