@@ -255,7 +255,7 @@ class Dispatch:
                 if self._outbox.has_delivered(job.id):
                     raise InvalidConfiguration(
                         f"it is delivered, in part at least, and cannot be made alike: {error}; "
-                        f"qsm-node reprocess {job.id} makes a further result of its images"
+                        f"qsm-node reprocess {job.id} --recipe NAME makes a further result of its images"
                     ) from error
                 log.warning("made_otherwise", job=job.id, why=str(error))
         self._store.keep_manner(job.id, written)

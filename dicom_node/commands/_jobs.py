@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from dicom_node.commands._common import DONE, FAILURE
-from dicom_node.errors import NodeError
+from dicom_node.errors import InvalidConfiguration, NodeError
 
 if TYPE_CHECKING:
     from dicom_node.store import Job, Store
@@ -41,9 +41,10 @@ def who() -> str:
         return f"user {os.getuid()}"
 
 
-def require_images(store: Store, job: Job) -> None:
-    """Raises NothingToDo where a finished job could not be made anew: it is better off as it is."""
+def require_remake(store: Store, job: Job) -> None:
+    """Raises NothingToDo where a finished job could not be made anew, or not alike: it is better off as it is."""
     from dicom_node.alone import LOCK_FILE, process
+    from dicom_node.manner import read_manner
 
     if gone := len(job.images) - len(store.paths(job.images)):
         if process(store.path.parent / LOCK_FILE).get("reads_anew"):
@@ -55,6 +56,14 @@ def require_images(store: Store, job: Job) -> None:
             f"job {job.id} is {job.state}, and {gone} of its {len(job.images)} images are gone from the node: it could "
             "not be made anew; send or fetch them again first"
         )
+    try:
+        if job.made_with:
+            read_manner(job.made_with)
+    except InvalidConfiguration as error:
+        raise NothingToDo(
+            f"job {job.id} is {job.state}, and could not be made alike: {error}; "
+            f"qsm-node reprocess {job.id} --recipe NAME makes a further result of its images"
+        ) from error
 
 
 def each(store: Store, numbers: Iterable[int], do: Callable[[Job], str]) -> int:

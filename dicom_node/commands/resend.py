@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from dicom_node import config as configuration
 from dicom_node.commands._common import Subparsers, state_folder_of, time_of
-from dicom_node.commands._jobs import NothingToDo, add_jobs, asked, each, require_images
+from dicom_node.commands._jobs import NothingToDo, add_jobs, asked, each, require_remake
 from dicom_node.errors import InvalidConfiguration
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def _run(options: argparse.Namespace) -> int:
 def resend(store: Store, outbox: Outbox, job: Job, destinations: Sequence[str], now: float) -> str:
     """What became of it, in words.  Raises NothingToDo."""
     if not all(row.path.is_file() for row in outbox.of(job.id)):
-        require_images(store, job)  # its results have had their time: they are made anew before they are sent
+        require_remake(store, job)  # its results have had their time: they are made anew before they are sent
     reason = f"{asked(now)}: it is sent again to {', '.join(destinations)}"
     count = outbox.resend(job.id, destinations, now, reason)
     if not count:

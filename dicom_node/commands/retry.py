@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from dicom_node.commands._common import DONE, Subparsers, state_folder_of, time_of
-from dicom_node.commands._jobs import NothingToDo, add_jobs, asked, each, require_images
+from dicom_node.commands._jobs import NothingToDo, add_jobs, asked, each, require_remake
 from dicom_node.errors import InvalidConfiguration
 from dicom_node.states import State
 
@@ -55,7 +55,7 @@ def retry(store: Store, outbox: Outbox, job: Job, now: float) -> str:
         return "is taken up again"
     rerun = (State.FAILED, State.REVIEW, State.SENT, State.ARCHIVED)
     if job.state in (State.SENT, State.ARCHIVED):
-        require_images(store, job)
+        require_remake(store, job)
     if job.state in rerun and store.run_again(job, now, f"{reason}: it is run again"):
         if outbox.has_delivered(job.id):
             return "is run again as it was made before (qsm-node reprocess makes it with another recipe)"

@@ -23,6 +23,7 @@ from dicom_node.config import recipe_file
 from dicom_node.deliver import Courier
 from dicom_node.dispatch import Dispatch
 from dicom_node.errors import NodeError
+from dicom_node.manner import Manner, digest_of
 from dicom_node.outbox import Outbox, Result
 from dicom_node.recipes import Recipe, read_recipe
 from dicom_node.regroup import place
@@ -269,6 +270,21 @@ def test_what_could_not_be_made_anew_stays_as_it_is(node: Node, command: str) ->
     with alone_in(node.store.path.parent) as tell:
         tell({"reads_anew": True})
         assert "has yet to read 1 of its 1 images" in node(command, job)[2]
+
+
+@pytest.mark.parametrize("command", ["retry", "resend"])
+def test_what_could_not_be_made_alike_stays_as_it_is_and_the_way_out_is_told(node: Node, command: str) -> None:
+    job = node.sent()
+    written = Manner(read_recipe(recipe_file("fast")), [], {}).written()
+    node.store.keep_manner(job, written.replace(digest_of(written), "of an earlier version"))
+    for row in node.outbox.of(job):
+        row.path.unlink(missing_ok=True)
+    code, _, complained = node(command, job)
+    assert (code, node.state(job)) == (1, State.SENT)
+    assert "was followed by another version of the node" in complained
+    assert f"qsm-node reprocess {job} --recipe NAME" in complained
+    node.store.keep_manner(job, written)
+    assert node(command, job)[0] == 0
 
 
 # reprocess
