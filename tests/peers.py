@@ -15,12 +15,20 @@ from types import MappingProxyType
 from typing import Any
 
 import requests
+from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
+from pynetdicom import AE, evt
+from pynetdicom.association import Association
+from pynetdicom.presentation import build_context
 
 from dicom_node.call import Destination
+from dicom_node.checkpoint import install_checkpoint
 from dicom_node.contacts import OnContact
+from dicom_node.identity import VERIFICATION
 from dicom_node.peers import Peers
 from dicom_node.receive import Receiver, ReceiveSettings, Refused, Secure, Service, Stored
 from dicom_node.spool import Spool
+from tests.objects import part_10
 
 
 def free_port() -> int:
@@ -52,6 +60,30 @@ class Node:
     @property
     def destination(self) -> Destination:
         return Destination("node", "127.0.0.1", self.receiver.port, "QSMNODE")
+
+
+@contextlib.contextmanager
+def associated(port: int, *, sop_class: str = MRImageStorage, calling: str = "SCANNER") -> Iterator[Association]:
+    """A sender of ours; raw bytes of files go out as they are."""
+    entity = AE(calling)
+    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 20
+    contexts = [build_context(sop_class, ExplicitVRLittleEndian), build_context(VERIFICATION)]
+    association = entity.associate(
+        "127.0.0.1", port, contexts=contexts, ae_title="QSMNODE", evt_handlers=[(evt.EVT_CONN_OPEN, install_checkpoint)]
+    )
+    assert association.is_established
+    try:
+        yield association
+    finally:
+        if association.is_established:
+            association.release()
+
+
+def send_bytes(association: Association, folder: Path, image: Dataset, data_set: bytes) -> Dataset:
+    """Sends that data set as if it were the image's; the answer."""
+    file = folder / "raw.dcm"
+    file.write_bytes(part_10(image, data_set))
+    return association.send_c_store(file)
 
 
 @contextlib.contextmanager
