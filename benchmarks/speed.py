@@ -156,19 +156,28 @@ def inside(table: Path, began: float, words: list[str]) -> int:
     meter = Meter(began)
     import scipy.fft
 
-    from dicom_node import commands, desk, reconstruct
+    from dicom_node import commands, recipes
 
     scipy.fft.rfftn, scipy.fft.irfftn = meter.counted(scipy.fft.rfftn), meter.counted(scipy.fft.irfftn)
-    meter.before(desk, "read", "read headers")
-    meter.before(desk, "write", "write")
-    meter.before(desk, "write_nifti", "NIfTI")
+    read_recipe = recipes.read_recipe
 
-    class Watch(reconstruct.Stopwatch):
-        def __call__(self, stage: str) -> None:
-            meter.begin(stage)
-            super().__call__(stage)
+    def loaded(file: Path) -> Any:
+        """The command has imported what it needs, and waits for headers when the recipe is read."""
+        from dicom_node import desk, reconstruct
 
-    reconstruct.Stopwatch = Watch  # type: ignore[misc]  # what the benchmark is for
+        class Watch(reconstruct.Stopwatch):
+            def __call__(self, stage: str) -> None:
+                meter.begin(stage)
+                super().__call__(stage)
+
+        reconstruct.Stopwatch = Watch  # type: ignore[misc]  # what the benchmark is for
+        meter.before(desk, "write", "write")
+        meter.before(desk, "write_nifti", "NIfTI")
+        recipe = read_recipe(file)
+        meter.begin("read headers")
+        return recipe
+
+    recipes.read_recipe = loaded
     code = commands.main(words)
     meter.begin("end")
     table.write_text(json.dumps([asdict(stage) for stage in meter.stages]))

@@ -14,11 +14,9 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydicom.misc import is_dicom
-
-from dicom_node.convert import describe
 from dicom_node.encode.nifti import remove_nifti, write_nifti
 from dicom_node.errors import NotConvertible, UnreadableObject
+from dicom_node.folder import RECEIVED, read
 from dicom_node.group import group
 from dicom_node.model import Completeness, Group, Instance
 from dicom_node.recipes import Recipe
@@ -27,9 +25,6 @@ from dicom_node.settings import Output, Scanner
 
 DONE, FAILED, NOTHING_RECONSTRUCTIBLE = 0, 1, 3
 """Exit codes; 2 is wrong usage, which the command line finds out before."""
-
-RECEIVED = 0.0
-"""Everything is there at once.  The times of files tell when they were copied, or what a wrong clock said."""
 
 
 def reconstruct_folder(
@@ -41,15 +36,17 @@ def reconstruct_folder(
     output: Output | None = None,
     mask: Path | None = None,
     device: str = "cpu",
+    instances: Sequence[Instance] | None = None,
 ) -> int:
     """Reconstructs every complete acquisition below `input_dir`; progress and reasons go to stderr.
 
     scanners: what the site knows of them.  output: what is to be made.  mask: a file with the brain.
-    device: where the physics runs.
+    device: where the physics runs.  instances: what is in `input_dir`, where it was read already.
     Returns 0 if at least one was reconstructed, 3 if there was none that can be.  Returns 1 if one failed for another
     cause, a disk or a fault of this software; the others are done nevertheless.
     """
-    groups = ordered(group(read(input_dir), RECEIVED, 0.0, frozenset()))
+    found = read(input_dir) if instances is None else instances
+    groups = ordered(group(found, RECEIVED, 0.0, frozenset()))
     complete = [g for g in groups if g.completeness is Completeness.COMPLETE]
     for other in groups:
         if other.completeness is not Completeness.COMPLETE:
@@ -83,29 +80,6 @@ def reconstruct_folder(
     if failed:
         return FAILED
     return DONE if done else NOTHING_RECONSTRUCTIBLE
-
-
-def read(input_dir: Path) -> list[Instance]:
-    """Every DICOM object below a folder, whatever its name; other files are passed over.
-
-    What the file system refuses to read, what begins as DICOM and is damaged, and what this software fails at is named
-    on stderr: it may be a part of one.
-    """
-    instances = []
-    for path in sorted(input_dir.rglob("*")):
-        try:
-            if path.is_file():
-                instances.append(describe(path, RECEIVED, ""))
-        except OSError as error:
-            _say(f"{path}: passed over: {error.strerror}")
-        except UnreadableObject as error:
-            if isinstance(error.__cause__, OSError) and error.__cause__.errno is not None:  # pydicom's own have none
-                _say(f"{path}: passed over: {error.__cause__.strerror}")
-            elif path.name != "DICOMDIR" and is_dicom(path):
-                _say(f"{path}: passed over: damaged or no image: {error}")
-        except Exception as error:  # noqa: BLE001 - one hostile header must not stop the others; its words may name people
-            _say(f"{path}: passed over: an error of this software ({type(error).__name__}); please report it")
-    return instances
 
 
 def ordered(groups: Sequence[Group]) -> list[Group]:

@@ -20,8 +20,9 @@ from pydicom.uid import UID
 from dicom_node.convert import convert
 from dicom_node.convert.header import values
 from dicom_node.convert.mask import with_mask
-from dicom_node.desk import ordered, read
+from dicom_node.desk import ordered
 from dicom_node.errors import NotConvertible
+from dicom_node.folder import read
 from dicom_node.group import group
 from dicom_node.model import Completeness, Group, Instance
 from dicom_node.review import Settings, as_data, judge, settings_of

@@ -37,11 +37,15 @@ def _run(options: argparse.Namespace) -> int:
     recipe_file = configuration.recipe_file(options.recipe or config.reconstruct.recipe)
     log.configure(config.log.style, "warning")
     heap.keep()
-    from dicom_node.desk import reconstruct_folder
-    from dicom_node.recipes import check_device, read_recipe
+    from dicom_node.folder import read_meanwhile
 
-    recipe = read_recipe(recipe_file)
-    check_device(config.reconstruct.device)
+    with read_meanwhile(options.input, config.log.style) as instances:
+        from dicom_node.desk import reconstruct_folder
+        from dicom_node.recipes import check_device, read_recipe
+
+        recipe = read_recipe(recipe_file)
+        check_device(config.reconstruct.device)
+        found = instances()
     return reconstruct_folder(
         options.input,
         options.out,
@@ -51,4 +55,5 @@ def _run(options: argparse.Namespace) -> int:
         config.output,
         options.mask,
         config.reconstruct.device,
+        found,
     )

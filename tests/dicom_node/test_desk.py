@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from pydicom import dcmread, dcmwrite
 
-from dicom_node import desk, reconstruct
+from dicom_node import folder, reconstruct
 from dicom_node.config import recipe_file
 from dicom_node.convert import Override, Source
 from dicom_node.desk import reconstruct_folder
@@ -139,14 +139,14 @@ def test_a_header_that_surprises_is_named_and_stops_nothing(
 ) -> None:
     write_study(tmp_path / "in")
     (tmp_path / "in" / "hostile").write_text("")
-    whole = desk.describe
+    whole = folder.describe
 
     def surprised(path: Path, received_at: float, association: str) -> Instance:
         if path.name == "hostile":
             raise ZeroDivisionError("Jane^Doe")
         return whole(path, received_at, association)
 
-    monkeypatch.setattr(desk, "describe", surprised)
+    monkeypatch.setattr(folder, "describe", surprised)
     assert reconstruct_folder(tmp_path / "in", tmp_path / "out", recipe(), nifti=False) == 0
     said = capsys.readouterr().err
     assert "hostile: passed over: an error of this software (ZeroDivisionError)" in said
@@ -273,7 +273,7 @@ def test_the_physics_too_makes_no_difference_between_the_exports(
 ) -> None:
     monkeypatch.undo()
     default = read_recipe(recipe_file("default"))
-    for name, folder in (("classic", philips_classic), ("enhanced", philips_enhanced)):
-        assert reconstruct_folder(folder, tmp_path / name, default, nifti=True) == 0
+    for name, export in (("classic", philips_classic), ("enhanced", philips_enhanced)):
+        assert reconstruct_folder(export, tmp_path / name, default, nifti=True) == 0
     for path in (tmp_path / "classic" / "nifti").iterdir():
         assert path.read_bytes() == (tmp_path / "enhanced" / "nifti" / path.name).read_bytes()

@@ -14,8 +14,9 @@ from pydicom import dcmread, dcmwrite
 
 from dicom_node import reconstruct
 from dicom_node.convert import convert
-from dicom_node.desk import read, reconstruct_folder
+from dicom_node.desk import reconstruct_folder
 from dicom_node.errors import Contradicted
+from dicom_node.folder import read
 from dicom_node.group import group
 from dicom_node.model import Completeness, Group
 from dicom_node.review import Settings, as_data, check, settings_of

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dicom_node.convert import convert
-from dicom_node.desk import read
+from dicom_node.folder import read
 from dicom_node.group import group
 from dicom_node.model import Completeness
 from reconstruction import Acquisition, Geometry, Plausibility, Verdict, check_phase

@@ -1,0 +1,63 @@
+"""A folder of files: which of them are DICOM objects, and what their headers say.  Loads nothing of the physics."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydicom.misc import is_dicom
+
+from dicom_node import log
+from dicom_node.convert import describe
+from dicom_node.errors import UnreadableObject
+from dicom_node.execute import ProcessPerJob
+from dicom_node.model import Instance
+
+RECEIVED = 0.0
+"""Everything is there at once.  The times of files tell when they were copied, or what a wrong clock said."""
+
+PATIENCE = 24 * 3600.0
+"""Seconds for all headers of a folder, which may lie on a slow disk far away."""
+
+
+@contextmanager
+def read_meanwhile(folder: Path, log_style: str) -> Iterator[Callable[[], list[Instance]]]:
+    """Reads in a process of its own while this one does something else, as to load the physics; a call waits for it.
+
+    The call raises WorkerDied where that process was killed.
+    """
+    with ProcessPerJob(1, 1, PATIENCE, initializer=log.configure, initargs=(log_style, "warning")) as executor:
+        reading = executor.submit(read, folder)
+        try:
+            yield reading.result
+        finally:
+            reading.cancel()
+
+
+def read(folder: Path) -> list[Instance]:
+    """Every DICOM object below a folder, whatever its name; other files are passed over.
+
+    What the file system refuses to read, what begins as DICOM and is damaged, and what this software fails at is named
+    on stderr: it may be a part of one.
+    """
+    instances = []
+    for path in sorted(folder.rglob("*")):
+        try:
+            if path.is_file():
+                instances.append(describe(path, RECEIVED, ""))
+        except OSError as error:
+            _say(f"{path}: passed over: {error.strerror}")
+        except UnreadableObject as error:
+            if isinstance(error.__cause__, OSError) and error.__cause__.errno is not None:  # pydicom's own have none
+                _say(f"{path}: passed over: {error.__cause__.strerror}")
+            elif path.name != "DICOMDIR" and is_dicom(path):
+                _say(f"{path}: passed over: damaged or no image: {error}")
+        except Exception as error:  # noqa: BLE001 - one hostile header must not stop the others; its words may name people
+            _say(f"{path}: passed over: an error of this software ({type(error).__name__}); please report it")
+    return instances
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
