@@ -110,7 +110,7 @@ def anonymous(image: Dataset, *besides: str) -> Dataset:
     sex of "U") and copies the source's empty sequences, which make an invalid object.  It shares the image's elements.
     """
     known = [image[tag(keyword)] for keyword in (*_KNOWN, *besides) if tag(keyword) in image]
-    return Dataset(_NOBODY | {element.tag: element for element in known if not element.is_empty})
+    return Dataset({**_NOBODY, **{element.tag: element for element in known if not element.is_empty}})
 
 
 _KNOWN = (

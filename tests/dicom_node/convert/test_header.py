@@ -3,12 +3,18 @@ from __future__ import annotations
 import io
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydicom import dcmread
+from pydicom.charset import convert_encodings
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
+from pydicom.multival import MultiValue
 
-from dicom_node.convert.header import numbers, text, values, words
+from dicom_node.convert.header import MALFORMED, numbers, tag, text, values, words
+from dicom_node.convert.planes import detached
 
 ELEMENTS = {
     "EchoTime": "4.25",
@@ -63,3 +69,30 @@ def test_reading_changes_nothing_for_those_who_read_after() -> None:
     assert before == (0.5, 0.75)
     assert numbers(header, "PixelSpacing", 2) == (1, 2)
     assert words(_read(False), "PixelSpacing") == ("0.5", "0.75")
+
+
+def test_what_a_header_shares_with_others_is_its_own_when_it_is_detached() -> None:
+    def header() -> Dataset:
+        raw = RawDataElement(tag("ImageType"), "CS", 16, b"ORIGINAL\\PRIMARY", 0, False, True)
+        return Dataset({raw.tag: raw})
+
+    one = detached(header())
+    one.ImageType = "DERIVED"
+    assert detached(header()).ImageType == ["ORIGINAL", "PRIMARY"]
+
+
+@pytest.mark.parametrize("character_set", ["", "ISO_IR 100", "ISO_IR 192", "ISO_IR 13", "\\ISO 2022 IR 87", "GB18030"])
+@given(st.binary(max_size=12) | st.text(st.characters(max_codepoint=127), max_size=12).map(str.encode))
+def test_text_is_what_pydicom_makes_of_it_in_its_own_character_set(character_set: str, value: bytes) -> None:
+    def header() -> Dataset:
+        raw = RawDataElement(tag("Manufacturer"), "LO", len(value), value, 0, False, True)
+        found = Dataset({raw.tag: raw})
+        found.set_original_encoding(False, True, convert_encodings(character_set.split("\\")))
+        return found
+
+    try:
+        expected = header()[tag("Manufacturer")].value
+    except MALFORMED:
+        expected = ""
+    expected = expected if isinstance(expected, MultiValue) else [expected] if expected else []
+    assert values(header(), "Manufacturer") == tuple(expected)

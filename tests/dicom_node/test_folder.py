@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dicom_node import folder
+from dicom_node.folder import read, read_meanwhile
+from tests.dicom_node.convert.scans import noise
+from tests.simulation.siemens import write_siemens
+
+
+def test_another_process_reads_what_this_one_would(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    paths = write_siemens(noise(), tmp_path)
+    paths[0].write_bytes(paths[0].read_bytes()[:-9])
+    (tmp_path / "note.txt").write_text("no image")
+    expected, said = read(tmp_path), capfd.readouterr().err
+    assert len(expected) == len(paths) - 1
+    assert "damaged" in said
+    with read_meanwhile(tmp_path, "console") as instances:
+        assert instances() == expected
+    assert capfd.readouterr().err == said
+
+
+def test_who_does_not_wait_leaves_no_process_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = []
+
+    class Executor(folder.ProcessPerJob):
+        def submit(self, *call, **settings):  # type: ignore[no-untyped-def]
+            begun.append(super().submit(*call, **settings))
+            return begun[-1]
+
+    monkeypatch.setattr(folder, "ProcessPerJob", Executor)
+    with pytest.raises(ValueError, match="no recipe"), read_meanwhile(tmp_path, "console"):
+        raise ValueError("no recipe")
+    (reading,) = begun
+    assert reading.done()
