@@ -39,6 +39,17 @@ def test_a_disk_that_is_nearly_full_is_told(state_folder: Path) -> None:
         assert ("make room" in in_words(found, 0)) == warned
 
 
+def test_what_only_the_running_node_knows_is_told(state_folder: Path) -> None:
+    found = status(state_folder, now=0)
+    for key, value, words in (
+        ("reads_anew", True, "the images of the spool are being read"),
+        ("audit", "the audit repository has taken nothing since noon", "audit trail: the audit repository has taken"),
+    ):
+        assert words not in in_words(found, 0, 200)
+        found["node"][key] = value
+        assert words in in_words(found, 0, 200)
+
+
 def test_what_was_removed_is_told_in_sum(state_folder: Path) -> None:
     kept = Holdings(Store(state_folder / "node.db"))
     kept.write_down(Removal(10.0, "result", "1.2", 1, 3, 2**30, "finished for more than 14 days"))

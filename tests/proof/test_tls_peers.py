@@ -137,6 +137,7 @@ def test_orthanc_findscu_and_getscu_over_tls(
     assert str(mr_image(77).SOPInstanceUID) in held
 
 
+@pytest.mark.slow
 def test_a_series_is_fetched_by_c_get_over_tls(
     daemon: Daemon, orthanc: Orthanc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
