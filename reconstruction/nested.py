@@ -49,15 +49,6 @@ def weighted_means(volume: FloatArray, weight: FloatArray, factors: Factors) -> 
     return mean, share
 
 
-def in_blocks(volume: Array, factors: Factors) -> Array:
-    """Each value in all the voxels of its block."""
-    xp = array_namespace(volume)
-    (a, b, c), (f, g, h) = volume.shape, factors
-    spread = xp.broadcast_to(xp.reshape(volume, (a, 1, b, 1, c, 1)), (a, f, b, g, c, h))
-    out: Array = xp.reshape(spread, (a * f, b * g, c * h))
-    return out
-
-
 def between_blocks(volume: FloatArray, factors: Factors) -> FloatArray:
     """On straight lines between the blocks' middles; beyond the last middle as there."""
     xp = array_namespace(volume)
@@ -66,7 +57,7 @@ def between_blocks(volume: FloatArray, factors: Factors) -> FloatArray:
             size = volume.shape[axis]
             place = np.clip((np.arange(size * factor) + 0.5) / factor - 0.5, 0, size - 1)
             before = np.minimum(place.astype(np.int64), max(size - 2, 0))
-            along = [-1 if other == axis else 1 for other in range(3)]
+            along = tuple(-1 if other == axis else 1 for other in range(3))
             part = xp.reshape(like((place - before).astype(np.float32), volume), along)
             first, second = (
                 xp.take(volume, like(index, volume), axis=axis) for index in (before, np.minimum(before + 1, size - 1))

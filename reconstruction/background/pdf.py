@@ -59,7 +59,7 @@ def pdf(
     magnitude: FloatArray | None = None,
     *,
     coarse_iterations: int = 30,
-    iterations: Count = 10,
+    iterations: Count = 8,
 ) -> tuple[FloatArray, BoolArray]:
     """field, noise: ppm, float32 (x, y, z); noise may be inf where nothing is known.  mask: bool.
 
@@ -91,7 +91,7 @@ def pdf(
         )  # fmt: skip
         quality.figure("background.coarse_residual", outcome.residual)
         precision = xp.float32
-        start = nested.in_blocks(xp.astype(found, precision), factors)
+        start = nested.between_blocks(xp.astype(found, precision), factors)
     if start is None or max(factors) > 1:
         sources, outcome = _sources(
             (xp.astype(field, precision), xp.astype(weight, precision), xp.astype(expected, precision)),
