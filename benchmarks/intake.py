@@ -8,8 +8,9 @@ dcmtk's storescu sends MR images of 256 × 256 pixels, without Nagle's algorithm
 storescp are spared too.  With --link they are as they come, and senders are both with Nagle's algorithm and without.
 The node waits for the disk with each file and its folder, Orthanc 1.10 with each file (fdatasync), storescp never.
 The receivers take turns, each with an empty store, and the median is given.
-The time is that of the senders, from their start to their end.  `indexed` is when the last image was in the node's
-database, in % of that time.  MB: memory resident at most.  --write puts the table into docs/measured/.
+The time is that of the senders, from their start to their end.  CPU: of the receiver in that time, for each image.
+`indexed` is when the last image was in the node's database, in % of that time.  MB: memory resident at most.
+--write puts the table into docs/measured/.
 """
 
 from __future__ import annotations
@@ -41,11 +42,15 @@ PATIENCE = 600.0
 
 @dataclass(frozen=True)
 class Sample:
-    """One run of one receiver: seconds of the senders, seconds until all was indexed, bytes resident at most."""
+    """One run of one receiver: seconds of the senders, seconds until all was indexed, bytes resident at most.
+
+    cpu: seconds of the receiver until the senders had ended.
+    """
 
     seconds: float
     indexed: float | None
     peak: int
+    cpu: float
 
 
 def scans(folder: Path, images: int, parts: int) -> list[Path]:
@@ -78,21 +83,21 @@ def send(receiver: Running, what: Sequence[Path], images: int, *, nagle: bool = 
     environment |= {} if nagle else {"TCP_NODELAY": "1"}
     command = [*receiver.place.sending, "storescu", "-aec", "QSMNODE", "+sd", "+r"]
     address = [receiver.place.host, str(receiver.port)]
-    began = time.monotonic()
+    began, spent = time.monotonic(), receiver.cpu
     into = {"env": environment, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     senders = [subprocess.Popen([*command, *address, str(one)], **into) for one in what]  # type: ignore[call-overload]  # mypy cannot tell which
     for sender in senders:
         told, _ = sender.communicate(timeout=PATIENCE)
         if sender.returncode:
             raise RuntimeError(f"storescu to {receiver.name} ended with {sender.returncode}: {told[-500:]!r}")
-    seconds = time.monotonic() - began
+    seconds, cpu = time.monotonic() - began, receiver.cpu - spent
     if receiver.indexed is None:
-        return Sample(seconds, None, receiver.peak)
+        return Sample(seconds, None, receiver.peak, cpu)
     while (receiver.indexed or 0) < images:
         if time.monotonic() > began + PATIENCE:
             raise TimeoutError(f"{receiver.indexed} of {images} images are indexed after {PATIENCE} s")
         time.sleep(0.02)
-    return Sample(seconds, time.monotonic() - began, receiver.peak)
+    return Sample(seconds, time.monotonic() - began, receiver.peak, cpu)
 
 
 def compare(
@@ -111,7 +116,7 @@ def compare(
 
 
 def rows(case: str, samples: dict[str, list[Sample]], images: int) -> list[str]:
-    """A line for each receiver: rate, ratio to Orthanc, time to the index, memory."""
+    """A line for each receiver: rate, ratio to Orthanc, CPU time, time to the index, memory."""
     rates = {name: images / median(one.seconds for one in found) for name, found in samples.items()}
     lines = []
     for name, found in samples.items():
@@ -119,11 +124,15 @@ def rows(case: str, samples: dict[str, list[Sample]], images: int) -> list[str]:
         peak = max(one.peak for one in found) / 1e6
         late = [one.indexed / one.seconds for one in found if one.indexed is not None]
         indexed = f"{100 * median(late):.0f}" if late else ""
-        lines.append(f"| {case} | {name} | {rates[name]:.0f} | {ratio} | {indexed} | {peak:.0f} |")
+        cpu = 1000 * median(one.cpu for one in found) / images
+        lines.append(f"| {case} | {name} | {rates[name]:.0f} | {ratio} | {cpu:.2f} | {indexed} | {peak:.0f} |")
     return lines
 
 
-HEADER = ["| senders | receiver | images/s | of Orthanc | indexed, % | MB |", "|---|---|---|---|---|---|"]
+HEADER = [
+    "| senders | receiver | images/s | of Orthanc | CPU, ms/image | indexed, % | MB |",
+    "|---|---|---|---|---|---|---|",
+]
 
 
 def main(arguments: list[str] | None = None) -> int:

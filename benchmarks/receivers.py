@@ -42,12 +42,18 @@ class Running:
     place: Place
     port: int
     folder: Path
+    process: int = 0
     peak: int = 0
     over: threading.Event = field(default_factory=threading.Event)
 
-    def watch(self, process: int) -> None:
+    def watch(self) -> None:
         while not self.over.wait(LOOK_AROUND):
-            self.peak = max(self.peak, sum(map(resident, family(process))))
+            self.peak = max(self.peak, sum(map(resident, family(self.process))))
+
+    @property
+    def cpu(self) -> float:
+        """Seconds of CPU time until now, of its process and those that it started."""
+        return sum(map(spent, family(self.process)))
 
     @property
     def indexed(self) -> int | None:
@@ -70,8 +76,8 @@ def running(name: str, folder: Path, place: Place, *, nagle: bool) -> Iterator[R
     with (folder / "log").open("wb") as log:
         environment = os.environ | ({} if nagle else {"TCP_NODELAY": "1"})
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=ROOT, env=environment)
-        receiver = Running(name, place, port, folder)
-        watcher = threading.Thread(target=receiver.watch, args=(process.pid,))
+        receiver = Running(name, place, port, folder, process.pid)
+        watcher = threading.Thread(target=receiver.watch)
         try:
             _wait_for_echo(place, port, name)
             watcher.start()
@@ -155,6 +161,15 @@ def resident(process: int) -> int:
     except OSError:
         return 0
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def spent(process: int) -> float:
+    """Seconds of CPU time of a process and of those of its children that have ended (proc_pid_stat(5))."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextlib.contextmanager

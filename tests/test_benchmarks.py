@@ -72,13 +72,13 @@ def test_rates_are_compared_with_orthancs() -> None:
     """The median of the rounds; the largest of the peaks."""
     seconds = {"node": (4.0, 1.0, 2.0), "orthanc": (4.0, 4.0, 4.0)}
     samples = {
-        name: [intake.Sample(each, 2 * each if name == "node" else None, 10**6) for each in found]
+        name: [intake.Sample(each, 2 * each if name == "node" else None, 10**6, each / 4) for each in found]
         for name, found in seconds.items()
     }
     lines = intake.rows("1 association", samples, 100)
     assert [line.strip("| ").split(" | ") for line in lines] == [
-        ["1 association", "node", "50", "2.00", "200", "1"],
-        ["1 association", "orthanc", "25", "1.00", "", "1"],
+        ["1 association", "node", "50", "2.00", "5.00", "200", "1"],
+        ["1 association", "orthanc", "25", "1.00", "10.00", "", "1"],
     ]
 
 
