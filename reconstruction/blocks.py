@@ -41,11 +41,13 @@ def means(volume: FloatArray, steps: Steps) -> FloatArray:
 def _add_up(volume: FloatArray, steps: Steps, total: FloatArray) -> None:
     nx, ny, nz = volume.shape
     for i in prange(total.shape[0]):
-        for x in range(i * steps[0], min((i + 1) * steps[0], nx)):
-            for y in range(ny):
-                line = total[i, y // steps[1]]
-                for z in range(nz):
-                    line[z // steps[2]] += volume[x, y, z]
+        for j in range(total.shape[1]):
+            line = np.zeros(nz, np.float32)
+            for x in range(i * steps[0], min((i + 1) * steps[0], nx)):
+                for y in range(j * steps[1], min((j + 1) * steps[1], ny)):
+                    line += volume[x, y]
+            for z in range(nz):
+                total[i, j, z // steps[2]] += line[z]
 
 
 @njit(cache=True, inline="always")
