@@ -30,7 +30,7 @@ class Plausibility:
 
 
 def check_phase(acquisition: Acquisition) -> Plausibility:
-    """Judges the sign and the scale of an acquisition's phase.  Takes some two seconds for a whole head."""
+    """Judges the sign and the scale of an acquisition's phase.  Takes about a second for a whole head."""
     coarse = preview(acquisition)
     sign_evidence, scale_evidence = evidence_of_sign(coarse), evidence_of_scale(acquisition, coarse)
     sign, scale = verdict_on(sign_evidence), verdict_on(scale_evidence)

@@ -17,9 +17,9 @@ from reconstruction.mask._surface import evolve, fill, icosphere, neighbours, su
 from reconstruction.smoothing import smooth
 
 SCHEDULE = ((3, 400), (4, 300))
-"""(Divisions of the icosahedron, iterations.)  2562 vertices are the paper's choice, one every 50 mm² or so of brain
-surface; a quarter as many carry the balloon to the brain's edge, in steps of twice the length.  1000 iterations of all,
-the paper's way, end at the same surface within 0.4 % of the brain's voxels."""
+"""(Divisions of the icosahedron, iterations.)  2562 vertices are the paper's choice, one every 25 mm² or so of brain
+surface, and 1000 iterations of all; a quarter as many carry the balloon to the brain's edge, in steps of twice the
+length, and it ends at the same surface (`test_mask.py` holds the two together)."""
 
 CURVATURE_RADII_MM = (3.33, 10.0)
 """Between these radii of curvature the surface goes from stiff to soft (the paper's r_min, r_max)."""
