@@ -36,6 +36,8 @@ _NOTHING = Override()
 
 _SLAB = 32
 """Planes that go into a volume together: neighbours along z share cache lines, so one plane at a time costs more."""
+_ROWS = 16
+"""Of those planes, as many as fit the cache."""
 
 
 def convert(group: Group, override: Override | None = None) -> tuple[Acquisition, Source]:
@@ -151,8 +153,8 @@ class _Content:
         component, echo, first = self.waiting[0]
         count = len(self.waiting)
         volume = self.volumes[component][echo, :, :, first : first + count]
-        for row in range(self.slab.shape[1]):  # a row of some planes fits the cache
-            volume[:, row, :] = self.slab[:count, row, :].T
+        for row in range(0, self.slab.shape[1], _ROWS):
+            volume[:, row : row + _ROWS, :] = self.slab[:count, row : row + _ROWS, :].T
         self.waiting.clear()
 
 

@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from dicom_node.convert.header import MALFORMED, text, whole
+from dicom_node.convert.header import MALFORMED, tag, text, whole
 from dicom_node.errors import NotConvertible
 
 _PLAIN_SYNTAXES = (ImplicitVRLittleEndian, ExplicitVRLittleEndian)
@@ -65,10 +65,11 @@ def _plain(header: Dataset) -> NDArray[Any] | None:
         return None
     if not 0 < stored <= allocated or whole(header, "NumberOfFrames") not in (None, 1):
         return None
-    element = header.get("PixelData")
-    if not isinstance(element, bytes) or len(element) != 2 * rows * columns:
+    element = header.get_item(tag("PixelData"))  # as it was read: it needs no parsing
+    content = None if element is None else element.value
+    if not isinstance(content, bytes) or len(content) != 2 * rows * columns:
         return None
-    plane = np.frombuffer(element, "<i2" if signed else "<u2").reshape(rows, columns)
+    plane = np.frombuffer(content, "<i2" if signed else "<u2").reshape(rows, columns)
     unused = allocated - stored
     return plane << unused >> unused if unused else plane
 
