@@ -92,8 +92,13 @@ def nearest(
 ) -> None:
     """From the spectra of the targets to those of χ and D χ, in place: χ = (t_χ + ρ D t_field) / normal."""
     if is_numpy_array(of_chi):
-        flat = [array.reshape(-1) for array in (of_chi, of_field, dipole_kernel, normal)]
-        _nearest(flat[0], flat[1], flat[2], flat[3], np.float32(rho_field))
+        _nearest(
+            of_chi.reshape(-1),
+            of_field.reshape(-1),
+            dipole_kernel.reshape(-1),
+            normal.reshape(-1),
+            np.float32(rho_field),
+        )
         return
     of_chi[...] = (of_chi + rho_field * dipole_kernel * of_field) / normal
     of_field[...] = dipole_kernel * of_chi

@@ -61,7 +61,7 @@ class Grid:
         self.window, self.inside = window, inside
         self._voxel_size, self._data, self._weight, self._terms = voxel_size, data, weight, terms
         self._D = dipole.sampled(window.shape, voxel_size, b0_direction, data)
-        self._normal = (
+        self._normal = xp.asarray(
             RHO_FIELD * self._D**2
             + terms.rho_gradient * gradient.spectrum(window.shape, voxel_size, data)
             + terms.rho_outside
