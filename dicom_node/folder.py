@@ -3,37 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from pydicom.misc import is_dicom
 
-from dicom_node import log
 from dicom_node.convert import describe
 from dicom_node.errors import UnreadableObject
-from dicom_node.execute import ProcessPerJob
 from dicom_node.model import Instance
 
 RECEIVED = 0.0
 """Everything is there at once.  The times of files tell when they were copied, or what a wrong clock said."""
-
-PATIENCE = 24 * 3600.0
-"""Seconds for all headers of a folder, which may lie on a slow disk far away."""
-
-
-@contextmanager
-def read_meanwhile(folder: Path, log_style: str) -> Iterator[Callable[[], list[Instance]]]:
-    """Reads in a process of its own while this one does something else, as to load the physics; a call waits for it.
-
-    The call raises WorkerDied where that process was killed.
-    """
-    with ProcessPerJob(1, 1, PATIENCE, initializer=log.configure, initargs=(log_style, "warning")) as executor:
-        reading = executor.submit(read, folder)
-        try:
-            yield reading.result
-        finally:
-            reading.cancel()
 
 
 def read(folder: Path) -> list[Instance]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dicom_node import config as configuration
 from dicom_node import heap, log
+from dicom_node.ahead import read_ahead
 from dicom_node.commands._common import Subparsers
 from dicom_node.errors import InvalidConfiguration
 
@@ -37,9 +38,7 @@ def _run(options: argparse.Namespace) -> int:
     recipe_file = configuration.recipe_file(options.recipe or config.reconstruct.recipe)
     log.configure(config.log.style, "warning")
     heap.keep()
-    from dicom_node.folder import read_meanwhile
-
-    with read_meanwhile(options.input, config.log.style) as instances:
+    with read_ahead(options.input, config.log.style) as instances:
         from dicom_node.desk import reconstruct_folder
         from dicom_node.recipes import check_device, read_recipe
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node import folder
-from dicom_node.folder import read, read_meanwhile
+from dicom_node import ahead
+from dicom_node.ahead import read_ahead
+from dicom_node.folder import read
 from tests.dicom_node.convert.scans import noise
 from tests.simulation.siemens import write_siemens
 
@@ -17,7 +18,7 @@ def test_another_process_reads_what_this_one_would(tmp_path: Path, capfd: pytest
     expected, said = read(tmp_path), capfd.readouterr().err
     assert len(expected) == len(paths) - 1
     assert "damaged" in said
-    with read_meanwhile(tmp_path, "console") as instances:
+    with read_ahead(tmp_path, "console") as instances:
         assert instances() == expected
     assert capfd.readouterr().err == said
 
@@ -25,13 +26,13 @@ def test_another_process_reads_what_this_one_would(tmp_path: Path, capfd: pytest
 def test_who_does_not_wait_leaves_no_process_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun = []
 
-    class Executor(folder.ProcessPerJob):
+    class Executor(ahead.ProcessPerJob):
         def submit(self, *call, **settings):  # type: ignore[no-untyped-def]
             begun.append(super().submit(*call, **settings))
             return begun[-1]
 
-    monkeypatch.setattr(folder, "ProcessPerJob", Executor)
-    with pytest.raises(ValueError, match="no recipe"), read_meanwhile(tmp_path, "console"):
+    monkeypatch.setattr(ahead, "ProcessPerJob", Executor)
+    with pytest.raises(ValueError, match="no recipe"), read_ahead(tmp_path, "console"):
         raise ValueError("no recipe")
     (reading,) = begun
     assert reading.done()
