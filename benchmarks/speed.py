@@ -5,6 +5,7 @@
 The head is simulated on a coarse grid and interpolated: right in size, structure and noise, not in fine detail, so its
 map is not compared with the truth (`benchmarks.accuracy` does that).  It is written once and
 kept in `--cache`.  The run is a process of its own, as the node's jobs are, with loops compiled by an earlier one.
+"read headers" is what is waited for them; the second process that reads them is not in the column of CPU seconds.
 """
 
 from __future__ import annotations
