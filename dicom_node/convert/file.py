@@ -136,7 +136,7 @@ def _sequence(content: bytes, position: int, implicit: bool, characters: _Charac
     """The sequence of undefined length at `position`, and where it ends: its items are for pydicom."""
     file = io.BytesIO(content)
     file.seek(position)
-    element = next(data_element_generator(file, implicit, True, encoding=characters))
+    element = next(data_element_generator(file, implicit, True, encoding=characters), None)
     if not isinstance(element, DataElement):
         raise ValueError("no sequence")
     return element, file.tell()
