@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numba import njit, prange
 
@@ -70,14 +72,16 @@ def root_sum_of_squares(magnitude: FloatArray) -> FloatArray:
 
 @njit(parallel=True, cache=True)
 def _combine(magnitude: FloatArray, combined: FloatArray) -> None:
-    _, nx, ny, nz = magnitude.shape
+    echoes, nx, ny, nz = magnitude.shape
     for x in prange(nx):
         for y in range(ny):
-            line = np.zeros(nz, np.float32)
-            for echo in magnitude[:, x, y]:
+            for z in range(nz):
+                combined[x, y, z] = magnitude[0, x, y, z] ** 2
+            for echo in range(1, echoes):
                 for z in range(nz):
-                    line[z] += echo[z] * echo[z]
-            combined[x, y] = np.sqrt(line)
+                    combined[x, y, z] += magnitude[echo, x, y, z] ** 2
+            for z in range(nz):
+                combined[x, y, z] = math.sqrt(combined[x, y, z])
 
 
 @njit(parallel=True, cache=True)

@@ -12,7 +12,7 @@ Box = tuple[slice, slice, slice]
 
 def box_of(mask: BoolArray) -> Box:
     """The smallest box that holds a mask, which must not be empty."""
-    seen = mask.any(axis=0)
+    seen = np.asarray(mask.any(axis=0))
     x, y, z = (np.flatnonzero(line) for line in (mask.any(axis=(1, 2)), seen.any(axis=1), seen.any(axis=0)))
     return slice(int(x[0]), int(x[-1]) + 1), slice(int(y[0]), int(y[-1]) + 1), slice(int(z[0]), int(z[-1]) + 1)
 

@@ -70,7 +70,7 @@ class Preview:
 
 
 def preview(acquisition: Acquisition) -> Preview:
-    """Takes about half a second for 256 × 256 × 128 voxels and five echoes.  The mask is empty where nothing is thick."""
+    """Takes half a second for 256 × 256 × 128 voxels and five echoes.  The mask is empty where nothing is thick."""
     steps = steps_of(acquisition.geometry, STEP_MM)
     geometry = coarse(acquisition.geometry, steps)
     magnitude = np.stack([means(echo, steps) for echo in acquisition.magnitude])

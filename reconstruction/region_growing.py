@@ -264,7 +264,7 @@ def _grow(
                     best += 1
                     continue
                 top[best] -= 1
-                edge = np.int64(stack[top[best]])
+                edge = int(stack[top[best]])
                 known = edge // 3
                 voxel = known + strides[edge - 3 * known]
                 if region[voxel]:
@@ -302,9 +302,10 @@ def unwrapped_in_space(
     unwrapped = np.zeros_like(phase)
     if mask.any():
         box = box_of(mask)
-        phase, magnitude, mask = (np.ascontiguousarray(volume[box]) for volume in (phase, magnitude, mask))
+        inside = np.ascontiguousarray(mask[box])
+        phase, magnitude = np.ascontiguousarray(phase[box]), np.ascontiguousarray(magnitude[box])
         later = None if later is None else later[box]
-        unwrapped[box], _ = grow(phase, edge_costs(phase, magnitude, mask, later, ratio), mask)
+        unwrapped[box], _ = grow(phase, edge_costs(phase, magnitude, inside, later, ratio), inside)
     return unwrapped
 
 

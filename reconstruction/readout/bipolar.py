@@ -80,7 +80,7 @@ def fit_plane(phasor: NDArray[np.complex64]) -> tuple[float, NDArray[np.float64]
         change = np.linalg.lstsq(normal, np.array([float(np.sum(u * error)) for u in columns]), rcond=None)[0]
         offset += turn + change[0]
         slopes += change[1:]
-    return wrap(offset), slopes
+    return math.remainder(offset, 2 * math.pi), slopes
 
 
 def _slope(phasor: NDArray[np.complex64], axis: int) -> float:
