@@ -1,6 +1,7 @@
 """The desk: a folder of DICOM files becomes a folder of results, without network and store (`qsm-node reconstruct`).
 
-    OUT_DIR/dicom/*.dcm  OUT_DIR/map.png  OUT_DIR/thumbnail.png  OUT_DIR/report.json  and, where asked for, OUT_DIR/nifti/*.nii.gz
+    OUT_DIR/dicom/*.dcm  OUT_DIR/map.png  OUT_DIR/thumbnail.png  OUT_DIR/report.json
+    and, where asked for, OUT_DIR/nifti/*.nii.gz
 
 Where several acquisitions are found, each has such a folder of its own: OUT_DIR/1, OUT_DIR/2, … in the order of study,
 series number and series.
