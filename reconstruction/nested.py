@@ -6,11 +6,12 @@ Multi-Grid Methods and Applications, doi:10.1007/978-3-662-02427-0).
 
 from __future__ import annotations
 
-import numpy as np
+import math
+
 from array_api_compat import array_namespace
 
 from reconstruction.acquisition import FloatArray
-from reconstruction.arrays import Array, like
+from reconstruction.arrays import Array
 from reconstruction.fourier import zeros_like
 
 Factors = tuple[int, int, int]
@@ -29,14 +30,15 @@ def mean_of_blocks(volume: Array, factors: Factors, beyond: float = 0.0) -> Arra
     """The mean of each block; `beyond` is what lies behind the volume's end."""
     if factors == (1, 1, 1):
         return volume
-    xp = array_namespace(volume)
-    shape = [-(-n // f) for n, f in zip(volume.shape, factors, strict=True)]
-    x, y, z = (n * f for n, f in zip(shape, factors, strict=True))
-    whole = xp.full_like(zeros_like(volume, (x, y, z)), beyond)
-    whole[: volume.shape[0], : volume.shape[1], : volume.shape[2]] = volume
-    blocks = xp.reshape(whole, (shape[0], factors[0], shape[1], factors[1], shape[2], factors[2]))
-    mean: Array = xp.mean(blocks, axis=(1, 3, 5))
-    return mean
+    x, y, z = (-(-n // f) * f for n, f in zip(volume.shape, factors, strict=True))
+    total = volume
+    if (x, y, z) != volume.shape:
+        total = array_namespace(volume).full_like(zeros_like(volume, (x, y, z)), beyond)
+        total[: volume.shape[0], : volume.shape[1], : volume.shape[2]] = volume
+    for axis, factor in enumerate(factors):
+        parts = (total[_every(axis, first, factor)] for first in range(factor))
+        total = sum(parts, start=next(parts))
+    return total / math.prod(factors)
 
 
 def weighted_means(volume: FloatArray, weight: FloatArray, factors: Factors) -> tuple[FloatArray, FloatArray]:
@@ -53,14 +55,24 @@ def between_blocks(volume: FloatArray, factors: Factors) -> FloatArray:
     """On straight lines between the blocks' middles; beyond the last middle as there."""
     xp = array_namespace(volume)
     for axis, factor in enumerate(factors):
-        if factor > 1:
-            size = volume.shape[axis]
-            place = np.clip((np.arange(size * factor) + 0.5) / factor - 0.5, 0, size - 1)
-            before = np.minimum(place.astype(np.int64), max(size - 2, 0))
-            along = tuple(-1 if other == axis else 1 for other in range(3))
-            part = xp.reshape(like((place - before).astype(np.float32), volume), along)
-            first, second = (
-                xp.take(volume, like(index, volume), axis=axis) for index in (before, np.minimum(before + 1, size - 1))
-            )
-            volume = first + part * (second - first)
+        if factor == 1:
+            continue
+        size = volume.shape[axis]
+        first, last = _part(axis, slice(0, 1)), _part(axis, slice(size - 1, size))
+        before = xp.concat((volume[first], volume[_part(axis, slice(0, size - 1))]), axis=axis)
+        after = xp.concat((volume[_part(axis, slice(1, size))], volume[last]), axis=axis)
+        shape = tuple(n * factor if other == axis else n for other, n in enumerate(volume.shape))
+        out = zeros_like(volume, shape)
+        for place in range(factor):
+            off = (place + 0.5) / factor - 0.5  # of the block's middle, in blocks
+            out[_every(axis, place, factor)] = (1 - abs(off)) * volume + abs(off) * (before if off < 0 else after)
+        volume = out
     return volume
+
+
+def _every(axis: int, first: int, step: int) -> tuple[slice, ...]:
+    return _part(axis, slice(first, None, step))
+
+
+def _part(axis: int, part: slice) -> tuple[slice, ...]:
+    return tuple(part if other == axis else slice(None) for other in range(3))

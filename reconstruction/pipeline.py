@@ -7,15 +7,16 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
 from reconstruction import grade, quality, stage
 from reconstruction.acquisition import Acquisition, BoolArray, FloatArray
 from reconstruction.arrays import mover, to_numpy
 from reconstruction.atlas import Atlas
 from reconstruction.errors import NotReconstructible
+from reconstruction.intensity import root_sum_of_squares
 from reconstruction.maps import Maps
 from reconstruction.passes.two_pass import filled
+from reconstruction.pieces import without_holes
 from reconstruction.projection import minimum_projection
 from reconstruction.recipe import Recipe
 from reconstruction.reliability import reliable
@@ -66,7 +67,7 @@ def reconstruct(
         "geometry": acquisition.geometry,
     }
     hz_per_ppm = np.float32(acquisition.larmor_frequency * 1e-6)
-    root_sum_of_squares = np.sqrt(np.einsum("exyz,exyz->xyz", magnitude, magnitude))
+    combined = root_sum_of_squares(magnitude)
 
     with quality.ledger() as ledger:
         if len(acquisition.echo_times) == 1:
@@ -90,7 +91,7 @@ def reconstruct(
         quality.figure("combine.noise_ppb", 1000 * float(np.median(noise[brain])))
         trusted = reliable(residual, noise, brain)
         r2star = run("relaxation", magnitude=magnitude, mask=brain, **shared)
-        shared |= {"magnitude": root_sum_of_squares, "r2star": r2star}
+        shared |= {"magnitude": combined, "r2star": r2star}
         first = run("passes", noise=noise, residual=residual, mask=brain, geometry=acquisition.geometry)
         weight_noise = noise * np.maximum(residual, 1)
         if first is None:  # else a pass of its own leaves out what is not trusted, and the other is to show it
@@ -99,7 +100,7 @@ def reconstruct(
         def sources_within(mask: BoolArray) -> tuple[FloatArray, BoolArray, FloatArray, FloatArray]:
             """χ, the mask that it holds in, local field and noise, of the field within a mask."""
             local_field, mask = run(
-                "background", field=field, noise=weight_noise, mask=mask, magnitude=root_sum_of_squares,
+                "background", field=field, noise=weight_noise, mask=mask, magnitude=combined,
                 geometry=acquisition.geometry,
             )  # fmt: skip
             known = mask & np.isfinite(weight_noise)  # elsewhere some methods leave no background to be steep
@@ -136,7 +137,7 @@ def reconstruct(
         "mask.excluded": (brain & ~trusted).sum() / brain.sum(),
     }
     if valid.any():
-        figures |= grade.figures(chi, r2star, local_field, root_sum_of_squares, valid, acquisition.geometry)
+        figures |= grade.figures(chi, r2star, local_field, combined, valid, acquisition.geometry)
     verdict, grounds = grade.judge(figures)
     return Maps(
         geometry=acquisition.geometry,
@@ -144,7 +145,7 @@ def reconstruct(
         r2star=None if r2star is None else _within(brain, r2star),
         field=field,
         local_field=_within(mask, local_field),
-        magnitude=root_sum_of_squares,
+        magnitude=combined,
         brain_mask=brain,
         mask=valid,
         reference=reference,
@@ -174,9 +175,8 @@ def _without_open_holes(mask: BoolArray, trusted: BoolArray) -> BoolArray:
     An unreliable voxel amid reliable ones (a bleed, a vein, a calcification) is determined by the field around it and
     shown; where the signal is lost towards the sinuses, nothing on the far side determines it.
     """
-    closed: BoolArray = ndimage.binary_fill_holes(mask & trusted)
-    return closed & mask
+    return without_holes(mask & trusted) & mask
 
 
 def _within(mask: BoolArray, volume: FloatArray) -> FloatArray:
-    return np.where(mask, volume, np.float32(0)).astype(np.float32)
+    return np.where(mask, volume, np.float32(0)).astype(np.float32, copy=False)

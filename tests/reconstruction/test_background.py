@@ -144,8 +144,8 @@ def test_pdf_reports_how_it_ended() -> None:
 
 def test_solid_harmonics_obey_laplace() -> None:
     geometry = Geometry((12, 12, 12), (1.0, 1.0, 1.0), AXIAL)
-    everywhere = np.ones(geometry.shape, bool)
-    functions = solid_harmonics(everywhere, geometry, 3).astype(float)
+    x, y, z = (np.broadcast_to(along / 12, geometry.shape).ravel() for along in places(geometry))
+    functions = solid_harmonics(x, y, z, 3)
     assert functions.shape == (12**3, 16)
     for column in functions.T:
         volume = column.reshape(geometry.shape)
