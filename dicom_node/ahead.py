@@ -1,4 +1,4 @@
-"""Headers are read by a second process while the first loads the libraries of the physics, which takes as long.
+"""Headers are read by other processes while the first loads the libraries of the physics, which takes as long.
 
 This module loads neither, so that both begin at once.
 """
@@ -17,20 +17,25 @@ PATIENCE = 24 * 3600.0
 """Seconds for all headers of a folder, which may lie on a slow disk far away."""
 
 
+READERS = 2
+"""Processes, with a part of the files each."""
+
+
 @contextmanager
 def read_ahead(folder: Path, log_style: str) -> Iterator[Callable[[], list[Instance]]]:
     """Begins to read a folder; who calls what is given waits for it.  The call raises WorkerDied where the process
     was killed.
     """
-    with ProcessPerJob(1, 1, PATIENCE, initializer=log.configure, initargs=(log_style, "warning")) as executor:
-        reading = executor.submit(_read, folder)
+    with ProcessPerJob(READERS, 1, PATIENCE, initializer=log.configure, initargs=(log_style, "warning")) as executor:
+        readings = [executor.submit(_read, folder, part) for part in range(READERS)]
         try:
-            yield reading.result
+            yield lambda: [instance for reading in readings for instance in reading.result()]
         finally:
-            reading.cancel()
+            for reading in readings:
+                reading.cancel()
 
 
-def _read(folder: Path) -> list[Instance]:
+def _read(folder: Path, part: int) -> list[Instance]:
     from dicom_node.folder import read
 
-    return read(folder)
+    return read(folder, part, READERS)
