@@ -22,6 +22,9 @@ from reconstruction.recipe import Recipe
 from reconstruction.reliability import reliable
 from reconstruction.steepness import steepness_noise
 
+EXPONENT = 20
+"""Of 2, which no scanner's unit reaches: 16 bits and their fourth power are far from float32's 2¹²⁷."""
+
 ON_DEVICE = ("background", "inversion")
 """Stages that are written against the array's own namespace."""
 
@@ -163,8 +166,10 @@ def reconstruct(
 
 
 def _of_order_one(magnitude: FloatArray) -> FloatArray:
-    """The magnitude over a power of two, which rounds nothing, so that no square of it leaves float32."""
+    """The magnitude, and where products of four would leave float32, that over a power of two, which rounds nothing."""
     _, exponent = np.frexp(magnitude.max())
+    if abs(exponent) <= EXPONENT:
+        return magnitude
     scaled: FloatArray = np.ldexp(magnitude, -exponent)
     return scaled
 
