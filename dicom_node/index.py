@@ -29,10 +29,15 @@ from dicom_node.store import Objection, Store
 from dicom_node.surprise import words
 
 Describe = Callable[[Path, float, str], Instance]
-Put = Callable[[Stored, Instance | Objection], None]
+Entry = Instance | Objection
+Put = Callable[[Stored, Entry], None]
+Write = Callable[[list[Stored], list[Entry], Put], bool]
+"""False if the database has not taken them."""
 
 BATCH = 200
 """Images in one transaction: under load one fsync serves many, at leisure each has its own."""
+READING = 2.0
+"""Seconds after which what has been read so far is written: of enhanced objects each may take as long."""
 LOST = "its file is gone, and the node did not remove it: restore it from a backup, or send it again"
 CHANGED = "its file is not what was taken in: see qsm-node verify"
 LULL, PATIENCE = 0.1, 30.0
@@ -44,6 +49,8 @@ TOLD_EVERY = 60.0
 """Seconds between two lines of the log about how much is still to be read."""
 RETRY_PAUSE = 1.0
 """Seconds until a batch that the database could not take (no room, locked) is tried again."""
+_OF_A_ROW = (sqlite3.IntegrityError, sqlite3.DataError)
+"""What one row provokes and another would not."""
 
 log = structlog.get_logger(__name__)
 
@@ -62,6 +69,7 @@ class Index:
         self._pending_lock = threading.Lock()
         self._backlog: deque[tuple[str, float | None]] = deque()
         """Files to be read since the start, each with the time when it was received where it has a row already."""
+        self._rowless = 0
         self._stopping = threading.Event()
         self._until = math.inf
         self._batch_since: float | None = None
@@ -88,7 +96,9 @@ class Index:
 
     @property
     def stuck_for(self) -> float:
-        """Seconds that the images at hand have been tried to be written; not while it is locked or the disk is full."""
+        """Seconds that one image has been read, or those at hand have been tried to be written; not while the database
+        is locked or the disk is full.
+        """
         since = self._batch_since
         return 0.0 if since is None else time.monotonic() - since
 
@@ -110,6 +120,14 @@ class Index:
     def backlog(self) -> int:
         """Files that were there at the start and are still to be read: as long as there are, rows tell half of it."""
         return len(self._backlog)
+
+    @property
+    def knows_all(self) -> bool:
+        """Whether all files that were there at the start have had their row, be it of another version of this software.
+
+        One that no row could be made of is known by the objection to it.
+        """
+        return not self._rowless
 
     @property
     def pending(self) -> frozenset[str]:
@@ -135,6 +153,7 @@ class Index:
             self._store.object_to(Objection(at, str(aside), "", reason))
         stale.sort(key=lambda found: found[1], reverse=True)
         self._backlog.extend([*stale, *((path, None) for path in sorted(fresh, key=_came, reverse=True))])
+        self._rowless += len(fresh)
         with self._pending_lock:
             self._pending += Counter({"": len(self._backlog)})
         if gone or stale or fresh:
@@ -144,7 +163,7 @@ class Index:
         """Makes the store agree with the spool, without a thread.  Raises OperationalError where it takes no rows."""
         self.compare()
         while self._backlog:
-            if not self._catch_up():
+            if not self._catch_up(self._write_or_leave):
                 raise sqlite3.OperationalError(f"the database {self._store.path} takes no rows: see the log")
 
     def restore(self, path: Path) -> None:
@@ -164,23 +183,24 @@ class Index:
             for path in paths:
                 self._store.object_to(Objection(now, path, "", LOST))
 
-    def _catch_up(self) -> bool:
-        """Reads a batch of the backlog; False if the database does not take it now."""
+    def _catch_up(self, write: Write) -> bool:
+        """Reads a batch of the backlog; False if it is not written."""
         has_row = self._backlog[0][1] is not None
         batch = list(takewhile(lambda found: (found[1] is not None) is has_row, islice(self._backlog, BATCH)))
         stored = [Stored(Path(path), "", _came(path) if at is None else at) for path, at in batch]
-        entries = self._read_in_time(stored)
-        if not self._write_or_leave(stored[: len(entries)], entries, self._replace if has_row else self._add):
+        entries = self._read_some(stored)
+        if not write(stored[: len(entries)], entries, self._replace if has_row else self._add):
             return False
         for _ in entries:
             self._backlog.popleft()
+        self._rowless -= 0 if has_row else len(entries)
         with self._pending_lock:
             self._pending -= Counter({"": len(entries)})
         if not self._backlog:
             log.info("reconciled")
         return True
 
-    def _replace(self, stored: Stored, entry: Instance | Objection) -> None:
+    def _replace(self, stored: Stored, entry: Entry) -> None:
         path = str(stored.path)
         if isinstance(entry, Objection):
             self._store.remove_instances([path])
@@ -199,28 +219,33 @@ class Index:
         told_at = time.monotonic()
         while not self._stopping.is_set() or (not self._queue.empty() and time.monotonic() < self._until):
             if self._backlog and not self._stopping.is_set():  # between two batches of it, what comes has its turn
-                self._batch_since = time.monotonic()
-                if not self._catch_up():
-                    self._stopping.wait(RETRY_PAUSE)
-                self._batch_since = None
+                self._catch_up(self._insist)
                 if time.monotonic() > told_at + TOLD_EVERY:
                     told_at = time.monotonic()
                     log.info("reading_anew", left=len(self._backlog))
                 waiting = self._taken()
             else:
                 waiting = self._await()
-            for start in range(0, len(waiting), BATCH):
-                self._index(waiting[start : start + BATCH])
+            while waiting and (count := self._index(waiting[:BATCH])):
+                waiting = waiting[count:]
 
-    def _index(self, batch: list[Stored]) -> None:
-        self._batch_since = time.monotonic()
-        entries = self._read_in_time(batch)
-        batch = batch[: len(entries)]
-        while not self._write_or_leave(batch, entries, self._add) and not self._stopping.wait(RETRY_PAUSE):
-            pass
-        self._batch_since = None
+    def _index(self, waiting: list[Stored]) -> int:
+        """How many of the first were seen to; 0 when the time at the end is over."""
+        entries = self._read_some(waiting)
+        batch = waiting[: len(entries)]
+        self._insist(batch, entries, self._add)
         with self._pending_lock:
             self._pending -= Counter(stored.association for stored in batch)  # in place it drops what is zero
+        return len(batch)
+
+    def _insist(self, batch: list[Stored], entries: list[Entry], put: Put) -> bool:
+        """Tries until the database takes them; False when the node ends meanwhile."""
+        self._batch_since = time.monotonic()
+        while not (taken := self._write_or_leave(batch, entries, put)):
+            if self._stopping.wait(RETRY_PAUSE):
+                break
+        self._batch_since = None
+        return taken
 
     def _await(self) -> list[Stored]:
         """What has come when nothing more comes, or when the first has waited long; at the end perhaps nothing."""
@@ -235,8 +260,11 @@ class Index:
     def _taken(self) -> list[Stored]:
         return [self._queue.get() for _ in range(self._queue.qsize())]
 
-    def _write_or_leave(self, batch: list[Stored], entries: list[Instance | Objection], put: Put) -> bool:
-        """In one transaction; an entry that no row can be made of keeps no other out and does not end the thread."""
+    def _write_or_leave(self, batch: list[Stored], entries: list[Entry], put: Put) -> bool:
+        """In one transaction; an entry that no row can be made of keeps no other out and does not end the thread.
+
+        False if the database does not take them now.  Raises DatabaseError for a damaged one.
+        """
 
         def put_all() -> None:
             for stored, entry in zip(batch, entries, strict=True):
@@ -244,27 +272,33 @@ class Index:
 
         try:
             return self._in_one(put_all, len(entries))
-        except sqlite3.Error:
-            raise
         except Exception as error:
-            if len(batch) == 1:
-                log.exception("row_not_made", path=str(batch[0].path))
-                objection = self._leave(batch[0], f"cannot be written down: {words(error)}")
-                return self._in_one(lambda: put(batch[0], objection), 1)
-            return all(self._write_or_leave([one], [entry], put) for one, entry in zip(batch, entries, strict=True))
+            if isinstance(error, sqlite3.Error) and not isinstance(error, _OF_A_ROW):
+                raise
+            if len(batch) > 1:
+                return all(self._write_or_leave([one], [entry], put) for one, entry in zip(batch, entries, strict=True))
+            log.exception("row_not_made", path=str(batch[0].path))
+            if isinstance(entries[0], Objection):  # the log has to do
+                return True
+            objection = self._leave(batch[0], f"cannot be written down: {words(error)}")
+            return self._write_or_leave(batch, [objection], put)
 
-    def _add(self, stored: Stored, entry: Instance | Objection) -> None:
+    def _add(self, stored: Stored, entry: Entry) -> None:
         if isinstance(entry, Instance):
             self._store.add_instance(entry)
         else:
             self._store.object_to(entry)
 
     def _in_one(self, call: Callable[[], None], images: int) -> bool:
-        """One transaction; False if the database does not take it now.  Raises DatabaseError for a damaged one."""
+        """One transaction; False if the database does not take it now.  Raises DatabaseError for a damaged one, or for
+        a row.
+        """
         try:
             with self._store.transaction():
                 call()
         except sqlite3.Error as error:
+            if isinstance(error, _OF_A_ROW):
+                raise
             log.error("not_indexed_yet", images=images, error=str(error))
             if is_damage(error):
                 raise
@@ -273,12 +307,19 @@ class Index:
             return False
         return True
 
-    def _read_in_time(self, batch: list[Stored]) -> list[Instance | Objection]:
-        """Of the first of a batch, when the time at the end is over: one with a thousand frames may take a second."""
-        in_time = takewhile(lambda _: time.monotonic() < self._until, batch)
-        return [self._read(stored) for stored in in_time]
+    def _read_some(self, batch: list[Stored]) -> list[Entry]:
+        """The first of a batch, for as long as READING, one at least; none when the time at the end is over."""
+        entries: list[Entry] = []
+        enough = time.monotonic() + READING
+        for stored in batch:
+            self._batch_since = now = time.monotonic()  # each is a sign of life
+            if now >= self._until or (entries and now >= enough):
+                break
+            entries.append(self._read(stored))
+        self._batch_since = None
+        return entries
 
-    def _read(self, stored: Stored) -> Instance | Objection:
+    def _read(self, stored: Stored) -> Entry:
         """The row for a file.  Never raises: one hostile header, or one fault of ours, must not stop the others."""
         try:
             return self._describe(stored.path, stored.received_at, stored.association)

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -86,6 +87,24 @@ def test_an_image_that_no_row_can_be_made_of_stops_nobody(store: Store, spool: S
     [objection] = store.objections()
     assert (objection.path, "cannot be written down" in objection.reason) == (str(paths[1]), True)
     assert index.pending == frozenset()
+
+
+def test_an_image_that_a_constraint_refuses_keeps_no_other_of_the_backlog_out(
+    store: Store, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add, odd = store.add_instance, an_instance(2).sop_instance_uid
+
+    def add_all_but_one(instance: Instance) -> bool:
+        if instance.sop_instance_uid == odd:
+            raise sqlite3.IntegrityError("NOT NULL constraint failed")
+        return add(instance)
+
+    monkeypatch.setattr(store, "add_instance", add_all_but_one)
+    paths = [keep(spool, number) for number in (1, 2, 3)]
+    index = Index(store, spool, describe)
+    index.reconcile()
+    assert (indexed(store), index.backlog) == (uids(1, 3), 0)
+    assert [objection.path for objection in store.objections()] == [str(paths[1])]
 
 
 def test_what_cannot_be_read_is_set_aside_and_stops_nobody(store: Store, spool: Spool) -> None:
@@ -211,11 +230,17 @@ def test_a_database_that_is_found_damaged_ends_the_thread_and_the_file_stays(
     index.stop()
 
 
+@pytest.mark.parametrize("queued", [True, False], ids=["what came", "what was there"])
 @pytest.mark.parametrize(("code", "stuck"), [(sqlite3.SQLITE_IOERR, True), (sqlite3.SQLITE_FULL, False)])
 def test_what_the_database_does_not_take_is_told_to_be_stuck_unless_a_start_would_not_help(
-    store: Store, spool: Spool, monkeypatch: pytest.MonkeyPatch, code: int, stuck: bool
+    store: Store, spool: Spool, monkeypatch: pytest.MonkeyPatch, code: int, stuck: bool, queued: bool
 ) -> None:
-    tried = []
+    tried: list[float] = []
+    read: list[Path] = []
+
+    def describe_and_count(path: Path, received_at: float, association: str) -> Instance:
+        read.append(path)
+        return describe(path, received_at, association)
 
     def refuse(instance: Instance) -> bool:
         tried.append(time.monotonic())
@@ -225,12 +250,18 @@ def test_what_the_database_does_not_take_is_told_to_be_stuck_unless_a_start_woul
 
     monkeypatch.setattr(store, "add_instance", refuse)
     monkeypatch.setattr("dicom_node.index.RETRY_PAUSE", 0.02)
-    index = Index(store, spool, describe)
+    index = Index(store, spool, describe_and_count)
     assert index.stuck_for == 0
+    path = keep(spool, 1)
+    if queued:
+        index.take(Stored(path, "a", 1.0))
+    else:
+        index.compare()
     index.start()
-    index.take(Stored(keep(spool, 1), "a", 1.0))
     wait_until(lambda: len(tried) > 2 and tried[-1] - tried[0] > 0.2, "it has tried for a while", 10)
     assert (index.stuck_for >= 0.2) == stuck
+    assert read == [path], "it is not read anew for each try"
+    assert index.knows_all == queued
     index.stop()
 
 
@@ -367,3 +398,31 @@ def test_however_much_there_is_to_read_the_end_is_soon_and_the_next_start_goes_o
     assert index.pending == {"a1" if queued else ""}, "nobody takes it for all there is"
     Index(store, spool, describe).reconcile()
     assert indexed(store) == uids(1, 2, 3, 4, 5)
+
+
+@pytest.mark.parametrize("has_rows", [False, True], ids=["new", "described by another version"])
+def test_however_long_each_takes_to_be_read_what_was_read_is_written_soon_and_nobody_is_called_stuck(
+    store: Store, spool: Spool, monkeypatch: pytest.MonkeyPatch, has_rows: bool
+) -> None:
+    paths = [keep(spool, number) for number in range(1, 7)]
+    index = Index(store, spool, describe)
+    if has_rows:
+        index.reconcile()
+        store.database.execute("UPDATE instances SET software = 'older'")
+    now = 1000.0
+    monkeypatch.setattr("dicom_node.index.time", SimpleNamespace(monotonic=lambda: now, time=time.time))
+    written, stuck, known = [], [], []
+
+    def slowly(path: Path, received_at: float, association: str) -> Instance:
+        nonlocal now
+        now += 50.0
+        written.append(sum(current for _, _, current in store.indexed().values()))
+        stuck.append(index.stuck_for)
+        known.append(index.knows_all)
+        return describe(path, received_at, association)
+
+    index = Index(store, spool, slowly)
+    index.reconcile()
+    assert written == [*range(len(paths))]
+    assert stuck == [50.0] * len(paths), "each is a sign of life"
+    assert (known, index.knows_all) == ([has_rows] * len(paths), True)
