@@ -289,6 +289,8 @@ class Spool:
             except FileNotFoundError:  # the folder was empty, and has been swept, or somebody has deleted it
                 self._make_durable_folder(folder)
                 part.replace(path)
+            if folder not in self._durable_folders:  # another thread has just made it anew
+                self._make_durable_folder(folder)
             sync(folder)
             self._settled.add(folder)
         except OSError as error:
@@ -309,11 +311,10 @@ class Spool:
     def _make_durable_folder(self, folder: Path) -> None:
         """Also waits for the other thread that is making it: a file is not durable before its folder is."""
         with self._folders_lock:
-            try:
-                folder.mkdir()
-            except FileExistsError:
-                if folder in self._durable_folders:
-                    return
+            if folder in self._durable_folders and folder.is_dir():
+                return
+            self._durable_folders.discard(folder)  # first: who names a file in the new one is to see that
+            folder.mkdir(exist_ok=True)
             sync(folder.parent)
             self._durable_folders.add(folder)
 

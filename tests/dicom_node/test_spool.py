@@ -7,8 +7,9 @@ import hashlib
 import json
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
@@ -17,7 +18,8 @@ import pytest
 from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
-from dicom_node.spool import Kept, ReceivedObject, Spool, SpoolFull, data_set_digest
+from dicom_node.spool import Kept, ReceivedObject, Spool, SpoolFull, data_set_digest, write_durably
+from dicom_node.structure import Encoded
 from tests.objects import encode, mr_image, received
 
 
@@ -53,6 +55,38 @@ def test_a_folder_that_is_swept_just_before_its_first_file_is_made_again(
     monkeypatch.setattr(spool, "_make_durable_folder", and_sweep)
     kept, path = spool.keep(received(mr_image()))
     assert (kept, path.is_file()) == (Kept.NEW, True)
+
+
+def test_nobody_is_told_that_an_image_is_kept_before_the_disk_knows_its_folder_that_was_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody deletes the folder by hand while two images for it are on their way."""
+    spool = Spool(tmp_path)
+    _, path = spool.keep(received(mr_image(1)))
+    shutil.rmtree(path.parent)
+    about_to_write, made, known = (threading.Event() for _ in range(3))
+
+    def sync_slowly(folder: Path) -> None:
+        if folder == spool.images_folder:
+            made.set()
+            known.wait(20)
+
+    def write_late(part: Path, *chunks: Encoded) -> None:
+        if threading.current_thread().name.endswith("_0"):
+            about_to_write.set()
+            made.wait(20)
+        write_durably(part, *chunks)
+
+    monkeypatch.setattr("dicom_node.spool.sync", sync_slowly)
+    monkeypatch.setattr("dicom_node.spool.write_durably", write_late)
+    with ThreadPoolExecutor(2) as senders:
+        first = senders.submit(spool.keep, received(mr_image(2)))
+        assert about_to_write.wait(20)
+        second = senders.submit(spool.keep, received(mr_image(3)))
+        assert made.wait(20)
+        assert not wait([first, second], 0.2).done
+        known.set()
+    assert {first.result()[0], second.result()[0]} == {Kept.NEW}
 
 
 def test_what_was_removed_is_not_remembered(tmp_path: Path) -> None:
