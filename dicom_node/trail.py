@@ -78,6 +78,8 @@ class Trail:
         self._ready = threading.Condition()
         self._stopping_at: float | None = None
         self._lost = 0
+        self._overflows = False
+        """Whether some were lost since the queue was last empty, which is told once."""
         self._sent = 0
         self._away: tuple[float, float] | None = None
         """When it went, by the clock that nobody sets and by the date."""
@@ -129,12 +131,12 @@ class Trail:
         if not self._settings.host:
             return
         with self._ready:
+            first = False
             if len(self._queue) >= MOST_QUEUED:
                 self._lost += 1
-                first = self._lost == 1
+                first, self._overflows = not self._overflows, True
             else:
                 self._queue.append((self._clock(), compose))
-                first = False
                 self._ready.notify()
         if first:
             log.error("audit_lost", why=f"{MOST_QUEUED} messages wait already: those that come now are only counted")
@@ -152,6 +154,7 @@ class Trail:
             while (entry := self._next()) is not None and self._deliver(*entry):
                 with self._ready:
                     self._queue.popleft()
+                    self._overflows = self._overflows and bool(self._queue)
         except BaseException as error:
             self._ended = type(error).__name__
             log.exception("audit_ended", do="restart the node, and tell of it: nothing more is sent to the repository")
@@ -163,7 +166,7 @@ class Trail:
             message = syslog(compose(), at)
         except Exception:  # a study that cannot be described must not silence all others
             log.exception("audit_not_made")
-            self._lost += 1
+            self._lose_one()
             return True
         while True:
             try:
@@ -179,6 +182,10 @@ class Trail:
                 log.info("audit_repository_back", queued=len(self._queue), lost=self._lost)
             self._away = None
             return True
+
+    def _lose_one(self) -> None:
+        with self._ready:
+            self._lost += 1
 
     def _tell_away(self, error: Exception) -> None:
         """At once, and again for as long as it lasts: a line of last week is not read."""
@@ -201,7 +208,7 @@ class Trail:
         if self._settings.protocol == "udp":
             if len(message) > LARGEST_DATAGRAM:
                 log.error("audit_too_large", size=len(message), most=LARGEST_DATAGRAM, do="set audit.protocol to tls")
-                self._lost += 1
+                self._lose_one()
                 return
             self._send_datagram(message)
         else:

@@ -162,19 +162,25 @@ def test_a_repository_that_hangs_up_loses_nothing_that_comes_later(
         repository.close()
 
 
-def test_too_many_are_counted_and_keep_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+def fails() -> bytes:
+    raise ValueError("no header")
+
+
+def test_too_many_are_counted_and_told_once_and_keep_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trail, "MOST_QUEUED", 5)
     monkeypatch.setattr(trail, "PARTING", 0.1)
     monkeypatch.setattr(trail, "PAUSE", 0.05)
-    with told(over_tls(free_port()), *[b"x"] * 20) as made:
-        pass
-    assert (made.sent, made.lost) == (0, 20)
+    with capture_logs() as logs, told(over_tls(free_port())) as made:
+        made.tell(fails)
+        wait_until(lambda: made.lost == 1, "one was lost before, for another reason")
+        for _ in range(20):
+            made.tell(lambda: b"x")
+        overflown = [line["why"] for line in logs if line["event"] == "audit_lost"]
+    assert (made.sent, made.lost) == (0, 21)
+    assert overflown == ["5 messages wait already: those that come now are only counted"]
 
 
 def test_one_that_cannot_be_made_silences_no_other() -> None:
-    def fails() -> bytes:
-        raise ValueError("no header")
-
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as repository:
         repository.bind(("127.0.0.1", 0))
         repository.settimeout(10)
