@@ -135,7 +135,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _answer(status: int) -> str:
-    return "0x0000" if status == 0 else "refused"
+    return f"0x{status:04X}" if status >= 0 else "none"
 
 
 # what reaches the port before anybody knows who calls
@@ -229,7 +229,7 @@ def test_a_uid_is_a_path_to_stocks_qrscp(tmp_path: Path, monkeypatch: pytest.Mon
         assert _answer(offer(target, encode(image))) == "0x0000"
     assert (tmp_path / "stock" / "escaped").is_file()
     with ours(tmp_path / "ours" / "spool") as target:
-        assert _answer(offer(target, encode(image))) == "refused"
+        assert _answer(offer(target, encode(image))) == "0xA900"
         assert target.kept() == []
     assert [path for path in (tmp_path / "ours").iterdir() if path.name != "spool"] == []
 
@@ -255,14 +255,14 @@ def test_stocks_qrscp_says_success_although_its_database_has_failed(
 
 def test_an_object_that_is_cut_short_is_a_success_to_stock(tmp_path: Path) -> None:
     cut = encode(mr_image())[:-20]
-    assert both(tmp_path, lambda target: _answer(offer(target, cut))) == {"stock": "0x0000", "ours": "refused"}
+    assert both(tmp_path, lambda target: _answer(offer(target, cut))) == {"stock": "0x0000", "ours": "0xC000"}
 
 
 def test_an_object_that_is_not_the_one_it_is_announced_as_is_a_success_to_stock(tmp_path: Path) -> None:
     """The scanner hears that one is kept, and another is."""
     encoded = encode(mr_image())
     found = both(tmp_path, lambda target: _answer(offer(target, encoded, uid="1.2.3.4.5")))
-    assert found == {"stock": "0x0000", "ours": "refused"}
+    assert found == {"stock": "0x0000", "ours": "0xA900"}
 
 
 def test_a_repetition_with_other_content_overwrites_what_stock_has_acknowledged(tmp_path: Path) -> None:
