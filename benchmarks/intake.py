@@ -8,8 +8,9 @@ dcmtk's storescu sends MR images of 256 × 256 pixels, without Nagle's algorithm
 storescp are spared too.  With --link they are as they come, and senders are both with Nagle's algorithm and without.
 The node waits for the disk with each file and its folder, Orthanc 1.10 with each file (fdatasync), storescp never.
 The receivers take turns, each with an empty store, and the median is given.
-The time is that of the senders, from their start to their end.  CPU: of the receiver in that time, for each image.
-`indexed` is when the last image was in the node's database, in % of that time.  MB: memory resident at most.
+The time is that of the senders, from their start to their end.  `indexed` is when the last image was in the node's
+database, in % of that time; the others index before they answer, or never.  CPU: of the receiver until then, for each
+image.  MB: memory resident at most.
 --write puts the table into docs/measured/.
 """
 
@@ -44,7 +45,7 @@ PATIENCE = 600.0
 class Sample:
     """One run of one receiver: seconds of the senders, seconds until all was indexed, bytes resident at most.
 
-    cpu: seconds of the receiver until the senders had ended.
+    cpu: seconds of the receiver until all was indexed.
     """
 
     seconds: float
@@ -90,14 +91,14 @@ def send(receiver: Running, what: Sequence[Path], images: int, *, nagle: bool = 
         told, _ = sender.communicate(timeout=PATIENCE)
         if sender.returncode:
             raise RuntimeError(f"storescu to {receiver.name} ended with {sender.returncode}: {told[-500:]!r}")
-    seconds, cpu = time.monotonic() - began, receiver.cpu - spent
+    seconds = time.monotonic() - began
     if receiver.indexed is None:
-        return Sample(seconds, None, receiver.peak, cpu)
+        return Sample(seconds, None, receiver.peak, receiver.cpu - spent)
     while (receiver.indexed or 0) < images:
         if time.monotonic() > began + PATIENCE:
             raise TimeoutError(f"{receiver.indexed} of {images} images are indexed after {PATIENCE} s")
         time.sleep(0.02)
-    return Sample(seconds, time.monotonic() - began, receiver.peak, cpu)
+    return Sample(seconds, time.monotonic() - began, receiver.peak, receiver.cpu - spent)
 
 
 def compare(
@@ -125,7 +126,9 @@ def rows(case: str, samples: dict[str, list[Sample]], images: int) -> list[str]:
         late = [one.indexed / one.seconds for one in found if one.indexed is not None]
         indexed = f"{100 * median(late):.0f}" if late else ""
         cpu = 1000 * median(one.cpu for one in found) / images
-        lines.append(f"| {case} | {name} | {rates[name]:.0f} | {ratio} | {cpu:.2f} | {indexed} | {peak:.0f} |")
+        lines.append(
+            f"| {case} | {name} | {float(f'{rates[name]:.3g}'):g} | {ratio} | {cpu:.2f} | {indexed} | {peak:.0f} |"
+        )
     return lines
 
 
