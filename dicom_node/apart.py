@@ -17,8 +17,9 @@ T = TypeVar("T")
 Apart = Callable[..., Any]
 """Calls a function of a module with arguments, there or here, and returns what it returned."""
 
-PATIENCE = 300.0
-"""Seconds for one call; it takes two on an idle machine."""
+PATIENCE = 60.0
+"""Seconds for one call; it takes two on an idle machine.  Whoever waits gives no sign of life, and the watchdog of the
+service waits 120 s for one."""
 
 
 def in_process(function: Callable[..., T], *arguments: Any) -> T:

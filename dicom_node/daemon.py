@@ -234,6 +234,7 @@ class Daemon:
             "dispatch": (self._once_all_is_read(self.dispatch), config.node.tick),
             "narrate": (lambda: self._narrate(self.dispatch.running), config.node.tick),
             "vouch": (self._once_all_is_read(self._vouch), config.node.tick),
+            "introduce": (self._introduce_anew, config.node.tick),
             "settle": (self._settle_anew, SETTLE_EVERY),
             "watch": (self.watcher, config.node.tick),
             "ledger": (self._ledger, EVERY),
@@ -357,17 +358,21 @@ class Daemon:
         """Tells who serves, how far our clock is from the machine's (the commands go by ours), and what only this
         process knows of its troubles.
         """
-        self._ahead = self._clock() - time.time()
-        self._news = self._latest()
+        ahead, news = self._clock() - time.time(), self._latest()
         self._tell(
             {
                 "pid": os.getpid(),
                 "port": self.receiver.port,
                 "started_at": self._started_at,
-                "clock_ahead": round(self._ahead, 1),
-                **self._news,
+                "clock_ahead": round(ahead, 1),
+                **news,
             }
         )
+        self._ahead, self._news = ahead, news
+
+    def _introduce_anew(self) -> None:
+        if abs(self._clock() - time.time() - self._ahead) > TOLD_AFRESH or self._news != self._latest():
+            self._introduce()
 
     def _latest(self) -> dict[str, str | bool]:
         standing = self._trail.standing

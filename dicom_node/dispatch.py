@@ -25,7 +25,7 @@ from dicom_node.apart import Apart, in_place
 from dicom_node.cleanup import make_anew
 from dicom_node.errors import Contradicted, InvalidConfiguration, NotConvertible, UnreadableObject
 from dicom_node.execute import WorkerDied, WorkerStopped
-from dicom_node.manner import Manner, read_manner
+from dicom_node.manner import Manner, read_manner, told_by
 from dicom_node.memory import GB, LONGEST_SHORTAGE, UNBOUNDED, Need, Room, Shortages, need
 from dicom_node.outbox import Outbox, Result
 from dicom_node.recipes import Recipe
@@ -186,10 +186,11 @@ class Dispatch:
             elif held + wanted.bytes > room.free:
                 self._explain(job, wanted, room.free - held, "it waits for a running job to end")
                 return
-            elif claimed := self._store.claim(
-                now, self._settings.time_limit + LEASE_MARGIN, self._settings.attempts, only=job.id
-            ):
-                self._start(claimed)
+            else:
+                lease = self._settings.time_limit + LEASE_MARGIN
+                claimed = self._store.claim(now, lease, self._settings.attempts, only=job.id)
+                if claimed and not self._start(claimed):
+                    return  # to find that out may have taken a process: the others have the next round
 
     def _explain(self, job: Job, wanted: Need, free: float, why: str) -> None:
         """Once, and not whenever what is free has changed a little."""
@@ -213,7 +214,8 @@ class Dispatch:
         self._needs = {number: known for number, known in self._needs.items() if number in keep}
         self._shortages.keep(wanted)
 
-    def _start(self, job: Job) -> None:
+    def _start(self, job: Job) -> bool:
+        """Whether a worker has it now."""
         with self._lock:
             self._running[job.id] = None
         try:
@@ -232,9 +234,10 @@ class Dispatch:
             with self._lock:
                 self._running[job.id] = future
             future.add_done_callback(lambda done: self._ended(job, done))
-            return
+            return True
         with self._lock:
             del self._running[job.id]
+        return False
 
     def _manner(self, job: Job) -> Manner:
         """As the job was begun; as the node is configured now where it was not begun yet.
@@ -242,24 +245,32 @@ class Dispatch:
         One that cannot be followed any more gives way to the present one, but where results of the job are delivered:
         other ones beside them, under the same numbers, would be taken for them.  Raises InvalidConfiguration.
         """
-        own: Recipe | None = self._apart(recipe_of, job) if job.recipe else None
-        present = Manner(own or self._recipe, self._scanners, self._output)
-        written = present.written()
-        if job.made_with == written:
-            return present
-        if job.made_with:
+        delivered = self._outbox.has_delivered(job.id)
+        if job.made_with or delivered:
             try:
-                followed: Manner = self._apart(read_manner, job.made_with)
-                return followed
+                manner = self._followed(job.made_with or told_by(self._jobs_folder / str(job.id)))
             except InvalidConfiguration as error:
-                if self._outbox.has_delivered(job.id):
+                if delivered:
                     raise InvalidConfiguration(
                         f"it is delivered, in part at least, and cannot be made alike: {error}; "
                         f"qsm-node reprocess {job.id} --recipe NAME makes a further result of its images"
                     ) from error
                 log.warning("made_otherwise", job=job.id, why=str(error))
-        self._store.keep_manner(job.id, written)
-        return present
+            else:
+                if not job.made_with:
+                    self._store.keep_manner(job.id, manner.written())
+                return manner
+        own: Recipe | None = self._apart(recipe_of, job) if job.recipe else None
+        manner = Manner(own or self._recipe, self._scanners, self._output)
+        self._store.keep_manner(job.id, manner.written())
+        return manner
+
+    def _followed(self, written: str) -> Manner:
+        present = Manner(self._recipe, self._scanners, self._output)
+        if written == present.written():
+            return present
+        followed: Manner = self._apart(read_manner, written)
+        return followed
 
     def _prepare(self, job: Job, manner: Manner) -> Path:
         """The job's folder.  What an earlier job of that number left (before the database was rebuilt) goes first."""

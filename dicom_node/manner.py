@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from dicom_node.errors import InvalidConfiguration
@@ -46,6 +47,28 @@ def read_manner(written: str) -> Manner:
     if made.digest() != held["digest"]:
         raise InvalidConfiguration(f"its recipe {recipe['name']} was followed by another version of the node")
     return Manner(made, held["scanners"], held["output"])
+
+
+def told_by(folder: Path) -> str:
+    """How the result in a job's folder was made, as its files say, for one from before that was kept with the job.
+
+    Raises InvalidConfiguration where they do not.
+    """
+    try:
+        asked = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+        made = json.loads((folder / "result" / "report.json").read_text(encoding="utf-8"))
+        content = {
+            "digest": made["recipe"].pop("digest"),
+            "recipe": made["recipe"],
+            "atlas": (made["atlas"] or {}).get("sha256", ""),
+            "scanners": asked["scanners"],
+            "output": asked["output"],
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InvalidConfiguration(
+            "an earlier version of the node made it and did not write down how, nor is its result here to tell"
+        ) from error
+    return json.dumps(content, sort_keys=True)
 
 
 def digest_of(written: str) -> str:

@@ -25,6 +25,9 @@ MARGIN = 1.15
 LONGEST_SHORTAGE = 86400.0
 """Seconds: what other programs have not left free in a day and a night, they will not."""
 
+LONGEST_GAP = 600.0
+"""Seconds between two looks; nobody looks while all workers are busy or the disk is full."""
+
 GB = 1e9
 
 
@@ -87,19 +90,23 @@ def room(limit_gb: float, resident: Callable[[], float], root: Path = Path("/"))
 
 
 class Shortages:
-    """For how long jobs have had too little memory beside other programs.  A restart of the node begins anew."""
+    """For how long jobs have had too little memory beside other programs.  A restart of the node begins anew, and so
+    does a time in which nobody looked: there may have been room in it.
+    """
 
     def __init__(self) -> None:
-        self._found: dict[int, tuple[float, float]] = {}
+        self._found: dict[int, tuple[float, float, float]] = {}
 
     def look(self, job: int, wanted: float, free: float, now: float) -> float | None:
         """The most that was free, in bytes, once it was too little for too long; None until then, and anew then."""
-        since, most = self._found.pop(job, (now, free))
+        since, most, looked_at = self._found.pop(job, (now, free, now))
         if wanted <= free:
             return None
+        if now - looked_at > LONGEST_GAP:
+            since, most = now, free
         if now - since >= LONGEST_SHORTAGE:
             return max(most, free)
-        self._found[job] = since, max(most, free)
+        self._found[job] = since, max(most, free), now
         return None
 
     def keep(self, jobs: set[int]) -> None:

@@ -27,6 +27,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+import structlog
 from PIL import Image
 from pydicom.dataset import Dataset
 
@@ -51,6 +52,8 @@ from reconstruction import (
 )
 
 SLICES_OF_QSM = "??-qsm-*.dcm"
+
+log = structlog.get_logger(__name__)
 
 OnStage = Callable[[str], None]
 
@@ -150,8 +153,9 @@ def write(outcome: Outcome, folder: Path) -> None:
         written, encode_file = [disk.submit(_write_picture, folder / "map.png", outcome.picture)], Writer()
         for name, dataset in outcome.outputs.items():
             written.append(disk.submit(_write, images / name, encode_file(dataset)))
-        if slices := [dataset for name, dataset in outcome.outputs.items() if fnmatch(name, SLICES_OF_QSM)]:
-            written.append(disk.submit(_write_picture, folder / "thumbnail.png", thumbnail(slices[len(slices) // 2])))
+        slices = [dataset for name, dataset in outcome.outputs.items() if fnmatch(name, SLICES_OF_QSM)]
+        if slices and (small := _small(slices[len(slices) // 2])):
+            written.append(disk.submit(_write_picture, folder / "thumbnail.png", small))
         for one in written:
             one.result()
     _write(folder / "report.json", (json.dumps(outcome.record, indent=2) + "\n").encode())
@@ -215,6 +219,15 @@ def _record(result: Path) -> dict[str, Any] | None:
         return None
     ours = isinstance(found, dict) and {"recipe", "source", "outputs"} <= found.keys()
     return found if ours else None
+
+
+def _small(image: Dataset) -> Image.Image | None:
+    """That a map cannot be shown small is no reason to send none."""
+    try:
+        return thumbnail(image)
+    except Exception:
+        log.exception("no_thumbnail")
+        return None
 
 
 def _write_picture(path: Path, picture: Image.Image) -> None:

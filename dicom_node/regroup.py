@@ -14,6 +14,7 @@ import structlog
 
 from dicom_node.model import Completeness, Group, Instance
 from dicom_node.mpps import heed, steps_with
+from dicom_node.outbox import Outbox
 from dicom_node.rebuild import is_damage
 from dicom_node.states import GROWING, Priority, State
 from dicom_node.store import Job, Objection, Store
@@ -101,13 +102,16 @@ def place(store: Store, group: Group, now: float, keys: frozenset[str] = frozens
     images = _uids(group.used)
     with store.transaction():
         job = store.latest(group.key) or _returned(store, group, images, keys | {group.key})
+        is_delivered = job is not None and _is_delivered(store, job)
         if job is None:
             job = _open(store, group, group.key, 1, now)
         elif job.state is State.CANCELLED:
-            if not images <= set(job.images):
+            if not is_delivered and not images <= set(job.images):
                 store.set_images(job, sorted(images))
             return job.group_key
-        elif job.state not in GROWING:
+        elif is_delivered or job.state not in GROWING:
+            if job.state is State.WAITING:  # it was cancelled half-way and is taken up again
+                store.advance(job.id, State.WAITING, State.READY, now)
             if images <= set(job.images) or _is_second_export(job, group):
                 return job.group_key
             job = _open(store, group, job.group_key, job.revision + 1, now)
@@ -130,7 +134,10 @@ def _returned(store: Store, group: Group, images: set[str], keys: frozenset[str]
     same = [
         job
         for job in store.jobs(study=group.study_instance_uid)
-        if job.state not in GROWING and job.group_key not in keys and not job.recipe and images.intersection(job.images)
+        if (job.state not in GROWING or _is_delivered(store, job))
+        and job.group_key not in keys
+        and not job.recipe
+        and images.intersection(job.images)
     ]
     best = max(same, key=lambda job: (len(images.intersection(job.images)), job.id), default=None)
     return store.latest(best.group_key) if best else None
@@ -165,6 +172,11 @@ def _open(store: Store, group: Group, key: str, revision: int, now: float) -> Jo
     )
 
 
+def _is_delivered(store: Store, job: Job) -> bool:
+    """In part at least: though it is being made anew, or could not be, others hold what was made of these images."""
+    return Outbox(store).has_delivered(job.id)
+
+
 def _is_second_export(job: Job, group: Group) -> bool:
     """The grouping prefers another export now, but the one that the job was made from is still there, as a whole."""
     used = set(job.images) - (_uids([group.mask]) if group.mask else set())
@@ -175,6 +187,8 @@ def _retire(store: Store, study: str, keys: set[str], now: float) -> None:
     """Jobs whose images have become part of another acquisition, before anything was made of them."""
     with store.transaction():
         for job in store.jobs(*GROWING - {State.FOREIGN}, study=study):
+            if job.state is not State.WAITING and _is_delivered(store, job):
+                continue
             if job.group_key not in keys and not job.recipe:
                 job = _reopen(store, job, now, "")
                 store.advance(job.id, State.WAITING, State.FOREIGN, now, "its images belong to another acquisition now")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from dicom_node.errors import InvalidConfiguration, NodeError
 from dicom_node.manner import digest_of
+from dicom_node.outbox import Outbox
 from dicom_node.recipes import Recipe
 from dicom_node.states import Priority, State
 from dicom_node.store import Job, Store, base_key
@@ -29,7 +30,7 @@ class NotReprocessed(NodeError):
 def reprocess(store: Store, job: Job, recipe: Recipe, own: Recipe, now: float, reason: str) -> tuple[Job, bool]:
     """The job that does another's images with `recipe`, and whether it is new.
 
-    own: the node's recipe, for a job whose folder does not tell any more what it was made with.  Raises NotReprocessed.
+    own: the node's recipe, for a job of which nothing was made yet.  Raises NotReprocessed.
     """
     if job.state in NOT_YET:
         raise NotReprocessed(f"job {job.id} is {job.state} ({job.reason}): there is nothing to reprocess yet")
@@ -71,14 +72,16 @@ def recipe_of(job: Job) -> Recipe | None:
         ) from error
 
 
-def _digest_of(store: Store, job: Job, own: Recipe) -> str:
+def _digest_of(store: Store, job: Job, own: Recipe) -> str | None:
     if job.made_with:
         return digest_of(job.made_with)
     recipe = recipe_of(job)
     if recipe is not None:
         return recipe.digest()
-    description = store.path.parent / "jobs" / str(job.id) / "job.json"
-    return str(_told(description) or own.digest())
+    told = _told(store.path.parent / "jobs" / str(job.id) / "job.json")
+    if told is None and Outbox(store).has_delivered(job.id):
+        return None  # an earlier version of the node made it: by no recipe of this one
+    return told or own.digest()
 
 
 def _told(description: Path) -> str | None:

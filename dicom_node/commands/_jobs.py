@@ -42,9 +42,10 @@ def who() -> str:
 
 
 def require_remake(store: Store, job: Job) -> None:
-    """Raises NothingToDo where a finished job could not be made anew, or not alike: it is better off as it is."""
+    """Raises NothingToDo where a job could not be made anew, or, delivered, not alike: it is better off as it is."""
     from dicom_node.alone import LOCK_FILE, process
-    from dicom_node.manner import read_manner
+    from dicom_node.manner import read_manner, told_by
+    from dicom_node.outbox import Outbox
 
     if gone := len(job.images) - len(store.paths(job.images)):
         if process(store.path.parent / LOCK_FILE).get("reads_anew"):
@@ -56,9 +57,10 @@ def require_remake(store: Store, job: Job) -> None:
             f"job {job.id} is {job.state}, and {gone} of its {len(job.images)} images are gone from the node: it could "
             "not be made anew; send or fetch them again first"
         )
+    if not Outbox(store).has_delivered(job.id):
+        return
     try:
-        if job.made_with:
-            read_manner(job.made_with)
+        read_manner(job.made_with or told_by(store.path.parent / "jobs" / str(job.id)))
     except InvalidConfiguration as error:
         raise NothingToDo(
             f"job {job.id} is {job.state}, and could not be made alike: {error}; "

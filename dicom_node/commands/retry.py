@@ -51,13 +51,14 @@ def retry(store: Store, outbox: Outbox, job: Job, now: float) -> str:
         return "is sent to its destinations at once"
     if job.state is State.REFUSED and outbox.again(job.id, now, f"{reason}: it is sent again"):
         return "is sent again where it was turned down"
+    rerun = (State.FAILED, State.REVIEW, State.SENT, State.ARCHIVED)
+    delivered = outbox.has_delivered(job.id)
+    if job.state in (State.SENT, State.ARCHIVED) or (delivered and job.state in (*rerun, State.CANCELLED)):
+        require_remake(store, job)
     if job.state is State.CANCELLED and store.take_up(job, now, f"{reason}: it is taken up again"):
         return "is taken up again"
-    rerun = (State.FAILED, State.REVIEW, State.SENT, State.ARCHIVED)
-    if job.state in (State.SENT, State.ARCHIVED):
-        require_remake(store, job)
     if job.state in rerun and store.run_again(job, now, f"{reason}: it is run again"):
-        if outbox.has_delivered(job.id):
+        if delivered:
             return "is run again as it was made before (qsm-node reprocess makes it with another recipe)"
         return "is run again"
     raise NothingToDo(

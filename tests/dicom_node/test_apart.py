@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.apart import in_process
+from dicom_node.apart import PATIENCE, in_process
 from dicom_node.commands.serve import LEFT_OUT
 from dicom_node.config import recipe_file
 from dicom_node.errors import InvalidConfiguration
@@ -37,6 +37,13 @@ def test_the_daemon_loads_nothing_of_the_physics() -> None:
     assert {name.partition(".")[0] for name in loaded.split()} & OF_THE_PHYSICS == set()
     assert set(loaded.split()) & OF_CODES == set()
     assert int(resident) / 1000 < IDLE_MB
+
+
+def test_nobody_waits_for_an_answer_as_long_as_the_watchdog_waits_for_a_sign_of_life() -> None:
+    unit = Path(__file__).parents[2] / "systemd/qsm-node.service"
+    [watchdog] = [line for line in unit.read_text().splitlines() if line.startswith("WatchdogSec=")]
+    patience = float(watchdog.partition("=")[2])
+    assert PATIENCE + patience / 3 < patience, "the last sign may be that old when the wait begins"
 
 
 def test_what_is_called_apart_answers_as_if_it_were_here(tmp_path: Path) -> None:

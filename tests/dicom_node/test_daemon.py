@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import signal
@@ -293,7 +294,14 @@ def test_an_audit_repository_that_is_gone_for_good_is_told_by_status_and_health(
     folder = config.node.state_folder
     with serving(config, monkeypatch) as daemon, alone_in(folder) as tell:
         wait_until(lambda: daemon.watcher.port, "it is watched")
-        daemon._tell = tell
+        disk_is_full = iter([OSError(errno.ENOSPC, "No space left on device")])
+
+        def tell_later(content: dict[str, float | str]) -> None:
+            for error in disk_is_full:
+                raise error
+            tell(content)
+
+        daemon._tell = tell_later
         monkeypatch.setattr(trail, "SILENT_AFTER", 0.0)
         wait_until(lambda: process(folder / LOCK_FILE).get("audit"), "it is told")
         assert "audit trail: the audit repository has taken nothing since" in in_words(status(folder, 0.0), 0.0, 200)

@@ -13,14 +13,12 @@ from typing import Any
 import pytest
 
 from dicom_node.cleanup import make_anew
-from dicom_node.config import recipe_file
 from dicom_node.dispatch import MOST_ENDS, NODE_ENDED, Dispatch
 from dicom_node.errors import Contradicted, NotConvertible
 from dicom_node.execute import TimeLimitExceeded, WorkerDied, WorkerStopped
-from dicom_node.memory import GB, LONGEST_SHORTAGE, UNBOUNDED, Need, Room
+from dicom_node.memory import GB, LONGEST_GAP, LONGEST_SHORTAGE, UNBOUNDED, Need, Room
 from dicom_node.outbox import Outbox
-from dicom_node.recipes import Recipe, read_recipe
-from dicom_node.reprocess import NotReprocessed, reprocess
+from dicom_node.recipes import Recipe
 from dicom_node.settings import Output, Reconstruct, Scanner
 from dicom_node.states import Priority, State
 from dicom_node.store import Store
@@ -381,6 +379,16 @@ def test_images_that_are_gone_fail_the_job_by_name(line: Line) -> None:
     assert "1 of its 2 images are gone" in the_job(line.store, job).reason
 
 
+def test_a_start_that_fails_ends_the_round(line: Line) -> None:
+    """It may have taken seconds: a line of such jobs must not keep the round, and with it the stop, for minutes."""
+    jobs = [line.a_job(key) for key in "gh"]
+    line.store.remove_instances([str(an_instance(1).path)])
+    line.dispatch()
+    assert [line.state(job) for job in jobs] == [State.FAILED, State.READY]
+    line.dispatch()
+    assert [line.state(job) for job in jobs] == [State.FAILED, State.FAILED]
+
+
 def test_a_result_that_is_made_anew_goes_only_where_it_was_still_to_go(line: Line) -> None:
     """`resend --to` of a result whose folder has had its time: the archive, which has it, gets nothing."""
     line.dispatch = line.a_dispatch(("pacs", "workstation", "new"))
@@ -546,15 +554,21 @@ def test_a_job_that_waits_for_other_programs_keeps_no_smaller_one(sized: Line) -
     assert sized.dispatch.running == {large, small}
 
 
+def short_for(line: Line, seconds: float) -> None:
+    """The dispatch looks all the time."""
+    until = line.clock.now + seconds
+    while line.clock.now < until:
+        line.dispatch()
+        line.clock.now = min(until, line.clock.now + LONGEST_GAP)
+    line.dispatch()
+
+
 def test_a_job_that_never_fits_beside_other_programs_fails_after_a_day_and_a_retry_begins_another(sized: Line) -> None:
     sized.room = Room(8 * GB, 2 * GB, "this machine has; use a larger one")
     job = sized.a_job("1", (1, 2, 3))
-    sized.dispatch()
-    sized.clock.now += LONGEST_SHORTAGE / 2
+    short_for(sized, LONGEST_SHORTAGE / 2)
     sized.room = Room(8 * GB, 2.7 * GB, "this machine has; use a larger one")
-    sized.dispatch()
-    sized.clock.now += LONGEST_SHORTAGE / 2 - 1
-    sized.dispatch()
+    short_for(sized, LONGEST_SHORTAGE / 2 - 1)
     assert sized.state(job) is State.READY
     sized.clock.now += 1
     sized.dispatch()
@@ -576,7 +590,7 @@ def test_a_moment_of_room_begins_the_day_anew(sized: Line) -> None:
     large, small = sized.a_job("1", (1, 2, 3)), sized.a_job("2", (1, 2))
     sized.dispatch()
     assert sized.dispatch.running == {small}
-    sized.clock.now += LONGEST_SHORTAGE - 1
+    short_for(sized, LONGEST_SHORTAGE - 1)
     sized.room = Room(8 * GB, 4 * GB, "")
     sized.dispatch()
     assert "waits for a running job" in the_job(sized.store, large).reason
@@ -584,131 +598,3 @@ def test_a_moment_of_room_begins_the_day_anew(sized: Line) -> None:
     sized.room = short
     sized.dispatch()
     assert sized.state(large) is State.READY
-
-
-def changed(line: Line) -> Dispatch:
-    """The same node under another recipe, another scanner and another output."""
-    dispatch = line.a_dispatch()
-    settings = Reconstruct.model_construct(workers=1, attempts=2, time_limit=100.0, pause=0.0, withhold_failed=True)
-    scanners = [Scanner(station_name="MR1", phase_sign="flip")]
-    dispatch.renew(read_recipe(recipe_file("fast")), settings, ["pacs"], scanners, Output(maps=("t2star",)))
-    return dispatch
-
-
-def the_call(line: Line, job: int) -> tuple[str, dict[str, Any]]:
-    """The recipe that a worker was handed last, and what it was told besides."""
-    told = json.loads((line.jobs / str(job) / "job.json").read_text())
-    return line.executor.calls[-1][2][1].name, {key: told[key] for key in ("recipe", "scanners", "output")}
-
-
-@pytest.fixture
-def default(line: Line) -> Line:
-    """Under a recipe that can be read back."""
-    line.recipe = read_recipe(recipe_file("default"))
-    line.dispatch = line.a_dispatch()
-    return line
-
-
-def test_what_a_crash_interrupts_goes_on_as_it_was_begun_whatever_the_configuration_says_by_then(default: Line) -> None:
-    job = default.a_job()
-    default.dispatch()
-    before = the_call(default, job)
-    default.executor.end(WorkerDied("killed"))
-    default.clock.now += 100
-    dispatch = changed(default)
-    dispatch()
-    assert the_call(default, job) == before
-    other = default.a_job("h", (3,))
-    default.executor.end()
-    dispatch()
-    name, told = the_call(default, other)
-    assert (name, told["scanners"][0]["station_name"], told["output"]["maps"]) == ("fast", "MR1", ["t2star"])
-
-
-@pytest.mark.parametrize("delivered", [True, False])
-def test_who_asks_gets_what_was_delivered_made_alike_and_all_else_as_the_node_is_configured(
-    default: Line, delivered: bool
-) -> None:
-    job = default.a_job()
-    default.dispatch()
-    if delivered:
-        default.executor.end()
-        for row in default.outbox.of(job):
-            default.outbox.answered(row, "stored", 0.0, status=0, comment="", due_at=0.0)
-        default.outbox.settle(0.0)
-    else:
-        default.executor.end(NotConvertible("no background is left by this recipe"))
-    dispatch = changed(default)
-    assert default.store.run_again(the_job(default.store, job), default.clock())
-    dispatch()
-    assert the_call(default, job)[0] == ("default" if delivered else "fast")
-    if delivered:
-        with pytest.raises(NotReprocessed, match="already"):
-            reprocess(default.store, the_job(default.store, job), default.recipe, RECIPE, 0.0, "")
-        default.executor.end()
-        assert {row.outcome for row in default.outbox.of(job)} == {"stored"}, "the same objects: nothing goes out twice"
-
-
-def test_what_is_delivered_and_cannot_be_made_alike_fails_with_the_way_out_and_nothing_is_sent_beside_it(
-    default: Line,
-) -> None:
-    job = default.a_job()
-    default.dispatch()
-    default.executor.end()
-    default.outbox.answered(default.outbox.of(job)[0], "stored", 0.0, status=0, comment="", due_at=0.0)
-    default.store.database.execute("UPDATE jobs SET made_with = json_set(made_with, '$.digest', 'of another version')")
-    make_anew(default.store, default.jobs, job, State.SENDING, default.clock(), "its files are gone")
-    default.dispatch()
-    found = the_job(default.store, job)
-    assert (found.state, f"qsm-node reprocess {job}" in found.reason) == (State.FAILED, True)
-    assert "another version of the node" in found.reason
-    made, _ = reprocess(default.store, found, default.recipe, default.recipe, 0.0, "")
-    default.dispatch()
-    assert the_job(default.store, made.id).state is State.RECONSTRUCTING
-
-
-def test_what_is_not_delivered_and_cannot_be_made_alike_is_made_as_the_node_is_configured(default: Line) -> None:
-    job = default.a_job()
-    default.dispatch()
-    default.executor.end(WorkerDied("killed"))
-    default.clock.now += 100
-    default.store.database.execute("UPDATE jobs SET made_with = replace(made_with, 'mcpc3ds', 'magic')")
-    changed(default)()
-    assert the_call(default, job)[0] == "fast"
-    assert json.loads(the_job(default.store, job).made_with)["recipe"]["name"] == "fast"
-
-
-def test_other_images_make_another_result_as_the_node_is_configured(default: Line) -> None:
-    job = default.a_job()
-    default.dispatch()
-    default.executor.end(NotConvertible("a slice is black"))
-    found = the_job(default.store, job)
-    assert found.made_with
-    default.store.advance(job, State.FAILED, State.WAITING, 0.0)
-    default.store.set_images(the_job(default.store, job), [*found.images, an_instance(3).sop_instance_uid])
-    assert not the_job(default.store, job).made_with
-
-
-def test_a_job_with_a_recipe_of_its_own_is_done_with_that(line: Line) -> None:
-    recipe = read_recipe(recipe_file("fast"))
-    job = the_job(line.store, line.a_job())
-    made, is_new = reprocess(line.store, job, recipe, RECIPE, line.clock(), "asked for")
-    assert is_new
-    line.dispatch = line.a_dispatch(workers=2)
-    line.dispatch()
-    assert [call[2][1] for call in line.executor.calls] == [RECIPE, recipe]
-    described = json.loads((line.jobs / str(made.id) / "job.json").read_text())
-    assert described["recipe"] == {"name": "fast", "digest": recipe.digest()}
-    assert described["reprocessed"] == 1
-    assert json.loads((line.jobs / str(job.id) / "job.json").read_text())["reprocessed"] == 0
-
-
-def test_a_recipe_of_another_version_fails_its_job_by_name(line: Line) -> None:
-    job = the_job(line.store, line.a_job())
-    made, _ = reprocess(line.store, job, read_recipe(recipe_file("fast")), RECIPE, line.clock(), "asked for")
-    line.store.database.execute("UPDATE jobs SET recipe = replace(recipe, 'mcpc3ds', 'magic') WHERE id = ?", [made.id])
-    line.dispatch = line.a_dispatch(workers=2)
-    line.dispatch()
-    found = the_job(line.store, made.id)
-    assert (found.state, "magic" in found.reason) == (State.FAILED, True)
-    assert line.dispatch.running == {job.id}

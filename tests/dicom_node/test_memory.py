@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.memory import BASE, MARGIN, UNBOUNDED, estimate, need, room
+from dicom_node.memory import BASE, LONGEST_SHORTAGE, MARGIN, UNBOUNDED, Shortages, estimate, need, room
 from dicom_node.model import Frame, Instance
 from tests.dicom_node.making import an_instance
 
@@ -112,6 +112,14 @@ def test_what_the_site_allows_holds(tmp_path: Path) -> None:
 def test_a_system_that_tells_nothing_has_no_bound(tmp_path: Path) -> None:
     assert room(0, lambda: 0, tmp_path) is UNBOUNDED
     assert UNBOUNDED.free == math.inf
+
+
+def test_two_looks_a_day_apart_are_no_day_of_shortage() -> None:
+    looks = Shortages()
+    assert looks.look(1, 10.0, 5.0, 0.0) is None
+    assert looks.look(1, 10.0, 4.0, LONGEST_SHORTAGE) is None
+    found = [looks.look(1, 10.0, 4.0, LONGEST_SHORTAGE + 300.0 * step) for step in range(1, 289)]
+    assert found == [*[None] * 287, 4.0], "a day from when somebody looked again, and of no more than was free in it"
 
 
 @pytest.mark.skipif(not Path("/proc/meminfo").is_file(), reason="only Linux tells")

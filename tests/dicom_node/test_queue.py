@@ -36,6 +36,7 @@ from tests.dicom_node.making import Clock, a_file, a_group, a_ready_job, a_repor
 from tests.dicom_node.test_states import reach
 
 DEFAULT, FAST = (read_recipe(recipe_file(name)) for name in ("default", "fast"))
+MANNER = Manner(DEFAULT, [], {}).written()
 
 
 class Node:
@@ -70,6 +71,7 @@ class Node:
         """A job of which everything is stored, with its files."""
         job = a_ready_job(self.store, key)
         self.store.claim(2.0, lease=1, ceiling=9)
+        self.store.keep_manner(job, MANNER)
         self.store.advance(job, State.RECONSTRUCTING, State.RECONSTRUCTED, 2.0)
         folder = self.folder / "jobs" / str(job) / "result" / "dicom"
         uids = [f"1.2.3.{job}.{number}" for number in (1, 2)]
@@ -275,16 +277,25 @@ def test_what_could_not_be_made_anew_stays_as_it_is(node: Node, command: str) ->
 @pytest.mark.parametrize("command", ["retry", "resend"])
 def test_what_could_not_be_made_alike_stays_as_it_is_and_the_way_out_is_told(node: Node, command: str) -> None:
     job = node.sent()
-    written = Manner(read_recipe(recipe_file("fast")), [], {}).written()
-    node.store.keep_manner(job, written.replace(digest_of(written), "of an earlier version"))
+    of_another = MANNER.replace(digest_of(MANNER), "of an earlier version")
+    node.store.keep_manner(job, of_another)
     for row in node.outbox.of(job):
         row.path.unlink(missing_ok=True)
     code, _, complained = node(command, job)
     assert (code, node.state(job)) == (1, State.SENT)
     assert "was followed by another version of the node" in complained
     assert f"qsm-node reprocess {job} --recipe NAME" in complained
-    node.store.keep_manner(job, written)
+    node.store.keep_manner(job, "")
+    code, _, complained = node(command, job)
+    assert (code, node.state(job)) == (1, State.SENT)
+    assert "an earlier version of the node made it and did not write down how" in complained
+    node.store.keep_manner(job, MANNER)
     assert node(command, job)[0] == 0
+    if command == "retry":
+        node.store.claim(1e12, lease=1, ceiling=9)
+        node.store.advance(job, State.RECONSTRUCTING, State.FAILED, 8.0)
+        node.store.keep_manner(job, of_another)
+        assert (node(command, job)[0], node.state(job)) == (1, State.FAILED), "it would fail again"
 
 
 # reprocess
@@ -330,8 +341,12 @@ def test_what_is_not_whole_is_not_reprocessed(node: Node, state: State) -> None:
 def test_images_that_are_gone_are_not_reprocessed(node: Node) -> None:
     job = a_ready_job(node.store, numbers=(1, 2))
     node.store.remove_instances([str(an_instance(2).path)])
-    with pytest.raises(NotReprocessed, match="1 of the 2 images"):
+    with pytest.raises(NotReprocessed, match="1 of the 2 images of job 1 are gone"):
         reprocess(node.store, the_job(node.store, job), FAST, DEFAULT, 1.0, "")
+    with alone_in(node.store.path.parent) as tell:
+        tell({"reads_anew": True})
+        with pytest.raises(NotReprocessed, match="has yet to read 1 of the 2 images of job 1"):
+            reprocess(node.store, the_job(node.store, job), FAST, DEFAULT, 1.0, "")
 
 
 def test_late_images_make_a_revision_of_the_first_and_leave_the_reprocessed_alone(node: Node) -> None:

@@ -54,6 +54,12 @@ def test_writes_the_result_folder(job: Path) -> None:
     assert not (job / "result.part").exists()
 
 
+def test_a_map_that_cannot_be_shown_small_is_a_result_all_the_same(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconstruct, "thumbnail", lambda image: 1 // 0)
+    result = reconstruct_job(job, recipe())
+    assert {path.name for path in result.iterdir()} == {"dicom", "report.json", "map.png"}
+
+
 def test_the_record_holds_recipe_figures_timings_and_sources(job: Path) -> None:
     record = json.loads((reconstruct_job(job, recipe()) / "report.json").read_text())
     assert record["recipe"]["mask"] == {"method": "magnitude", "threshold": 0.1}

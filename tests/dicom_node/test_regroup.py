@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from dicom_node.model import Completeness, Group, Instance
+from dicom_node.outbox import Outbox, Result
 from dicom_node.regroup import place, priority, regroup
 from dicom_node.states import Priority, State
 from dicom_node.store import Job, Store
@@ -68,6 +69,31 @@ def test_late_images_reopen_a_job_of_which_nothing_was_made(store: Store, state:
     place(store, a_group([1, 2]), 5.0)
     assert walked(store, job)[-2:] == [State.WAITING, State.READY]
     assert the_job(store, job).images == uids(1, 2)
+
+
+@pytest.mark.parametrize("state", [State.FAILED, State.READY, State.CANCELLED])
+def test_late_images_change_no_job_of_which_others_hold_results(store: Store, state: State) -> None:
+    job, outbox = a_ready_job(store, numbers=(1,)), Outbox(store)
+    store.claim(2.0, lease=1, ceiling=3)
+    store.keep_manner(job, "as it was")
+    store.advance(job, State.RECONSTRUCTING, State.RECONSTRUCTED, 2.0)
+    outbox.register(the_job(store, job), [Result("1.2", Path("a")), Result("1.3", Path("b"))], ["pacs"], 2.0)
+    outbox.answered(outbox.of(job)[0], "stored", 2.0, status=0, comment="", due_at=2.0)
+    if state is State.CANCELLED:
+        store.advance(job, State.SENDING, state, 3.0)
+    else:
+        store.advance(job, State.SENDING, State.READY, 3.0)
+    if state is State.FAILED:
+        store.advance(job, State.READY, state, 3.0)
+    before = the_job(store, job)
+    place(store, a_group([1, 2]), 4.0)
+    assert the_job(store, job) == before
+    if state is State.CANCELLED:
+        assert len(store.jobs()) == 1
+        assert store.take_up(before, 5.0)
+        place(store, a_group([1, 2]), 6.0)
+        assert (the_job(store, job).state, the_job(store, job).made_with) == (State.READY, "as it was")
+    assert [(found.revision, found.images) for found in store.jobs()] == [(1, uids(1)), (2, uids(1, 2))]
 
 
 @pytest.mark.parametrize(
