@@ -57,6 +57,10 @@ RESULT_CLASSES = (
 _UNCOMPRESSED = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 
 PENDING, CANCELLED = 0xFF00, 0xFE00
+NOT_YET_FOUND, NOT_YET_COUNTED = 0xA700, 0xA701
+"""Out of resources (PS3.4 C.4.1.1.4; C.4.2.1.5 and C.4.3.1.4: unable to calculate number of matches)."""
+NOT_YET = "the images here are still being listed: ask again in a while"
+"""At most 64 characters (LO)."""
 DOES_NOT_MATCH_MODEL, CANNOT_BE_PROCESSED = 0xA900, 0xC000
 MOST_SUBOPERATIONS = 65535
 """More cannot be counted in a response (US)."""
@@ -68,7 +72,7 @@ _READ_WHEN_ENCODED = 2**16
 
 log = structlog.get_logger(__name__)
 
-Answer = tuple[int, Dataset | None]
+Answer = tuple[int | Dataset, Dataset | None]
 
 
 class Answerer:
@@ -97,6 +101,9 @@ class Answerer:
         )
 
     def _find(self, event: evt.Event) -> Iterator[Answer]:
+        if not self._catalogue.is_whole:
+            yield _not_yet(NOT_YET_FOUND), None
+            return
         status, level, query = _read(event)
         if status:
             yield status, None
@@ -136,7 +143,7 @@ class Answerer:
         status, held = self._select(event)
         yield from self._hand_out(event, status, held, str(event.assoc.requestor.ae_title))
 
-    def _hand_out(self, event: evt.Event, status: int, held: Sequence[Held], to: str) -> Iterator[Any]:
+    def _hand_out(self, event: evt.Event, status: int | Dataset, held: Sequence[Held], to: str) -> Iterator[Any]:
         if status:
             yield 1
             yield status, None
@@ -150,8 +157,10 @@ class Answerer:
                 yield PENDING, _dataset(one)
         log.info("handed_out", to=to, instances=len(held))
 
-    def _select(self, event: evt.Event) -> tuple[int, list[Held]]:
+    def _select(self, event: evt.Event) -> tuple[int | Dataset, list[Held]]:
         """Raises nothing: a status, 0 for one that is to be served, and what was asked for."""
+        if not self._catalogue.is_whole:
+            return _not_yet(NOT_YET_COUNTED), []
         status, level, query = _read(event)
         if status:
             return status, []
@@ -173,6 +182,15 @@ class Answerer:
         answer.RetrieveAETitle = self._settings.ae_title
         answer.InstanceAvailability = "ONLINE"
         return answer
+
+
+def _not_yet(status: int) -> Dataset:
+    """While the list is made, after a start or the loss of the database: a part of a study is taken for all of it."""
+    answer = Dataset()
+    answer.Status = status
+    answer.ErrorComment = NOT_YET
+    log.info("asked_too_early", status=f"0x{status:04X}")
+    return answer
 
 
 def _read(event: evt.Event) -> tuple[int, str, Dataset]:

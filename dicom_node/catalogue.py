@@ -100,6 +100,11 @@ class Catalogue:
             self._take_results()
             self._moves = moves
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether a round of this process has ended, and what is held tells of all that is here."""
+        return self._moves >= 0
+
     def find(self, level: str, query: Dataset) -> Iterator[dict[str, str]]:
         """Keyword to value of each entity of a level that a query fits.  Holds one of them at a time."""
         tables = {

@@ -78,6 +78,9 @@ LONGEST_LOOK = 5.0
 """Seconds of a round of grouping, after which the next one goes on: after an upgrade all studies are looked at."""
 TOLD_AFRESH = 1.0
 """Seconds by which our clock and the machine's have come nearer or parted until that is told afresh."""
+OF_ALL_IMAGES = frozenset({"group", "dispatch", "vouch", "clean up", "fetch", "look"})
+"""Parts that wait until a start has read the spool: what is whole by the rows that there are before need not be."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -166,6 +169,7 @@ class Daemon:
             enough=config.retention.minimum_free_bytes,
             clock=clock,
             audit=lambda: self._trail.standing,
+            reading=lambda: self.index.reading,
         )
         self._notifiers = {
             f"notify by {way}": Notifier(
@@ -230,25 +234,31 @@ class Daemon:
         config = self._config
         sweeper = Sweeper(self.store, self._spool, self._jobs_folder, config.retention, self._clock, self.index.restore)
         parts: dict[str, tuple[Callable[[], None], float]] = {
-            "group": (self._once_all_is_read(self._regroup), config.node.tick),
-            "dispatch": (self._once_all_is_read(self.dispatch), config.node.tick),
+            "group": (self._regroup, config.node.tick),
+            "dispatch": (self.dispatch, config.node.tick),
             "narrate": (lambda: self._narrate(self.dispatch.running), config.node.tick),
-            "vouch": (self._once_all_is_read(self._vouch), config.node.tick),
+            "vouch": (self._vouch, config.node.tick),
             "introduce": (self._introduce_anew, config.node.tick),
             "settle": (self._settle_anew, SETTLE_EVERY),
             "watch": (self.watcher, config.node.tick),
             "ledger": (self._ledger, EVERY),
-            "clean up": (self._once_all_is_read(sweeper), CLEAN_UP_EVERY),
+            "clean up": (sweeper, CLEAN_UP_EVERY),
         }
         if exchange.is_queried(config):
             parts["catalogue"] = (self._catalogue, config.node.tick)
         parts |= {name: (notifier, config.node.tick) for name, notifier in self._notifiers.items()}
         parts |= self._fetching() | self._delivering()
-        return {name: (self._guarded(name, part), seconds) for name, (part, seconds) in parts.items()}
+        return {
+            name: (self._once_read(name, self._guarded(name, part)), every) for name, (part, every) in parts.items()
+        }
 
-    def _once_all_is_read(self, part: Callable[[], None]) -> Callable[[], None]:
-        """At a start whose rows tell of a part of the spool only: what is whole by them need not be."""
-        return lambda: None if self.index.backlog else part()
+    def _once_read(self, name: str, part: Callable[[], None]) -> Callable[[], None]:
+        """A round that has to wait for the spool is none: nobody is told that it ended well."""
+        if name in OF_ALL_IMAGES:
+            return lambda: None if self.index.backlog else part()
+        if name == "catalogue":
+            return lambda: part() if self.index.knows_all else None
+        return part
 
     def _fetching(self) -> dict[str, tuple[Callable[[], None], float]]:
         config = self._config
@@ -268,9 +278,7 @@ class Daemon:
             lambda: self._stopping,
             self._spool.refusal,
         )
-        parts: dict[str, tuple[Callable[[], None], float]] = {
-            "fetch": (self._once_all_is_read(fetcher), config.node.tick)
-        }
+        parts: dict[str, tuple[Callable[[], None], float]] = {"fetch": (fetcher, config.node.tick)}
         if config.fetch.schedule:
             asked = config.fetch
             lookout = Lookout(self.store, asked.peer, asked.schedule, asked.days, self._look, config.send, self._clock)
@@ -379,8 +387,6 @@ class Daemon:
         return {"audit": standing.trouble if standing else "", "reads_anew": self.index.backlog > 0}
 
     def _look_around(self) -> None:
-        if abs(self._clock() - time.time() - self._ahead) > TOLD_AFRESH or self._news != self._latest():
-            self._introduce()
         if self._reload_asked:
             self._reload_asked = False
             self.reload()

@@ -93,6 +93,9 @@ class Fetcher:
         for fetch in self._fetches.due(self._clock()):
             if self._stopping():
                 return
+            if self._fetches.is_here(fetch):
+                self._fetches.leave(fetch, self._clock())
+                continue
             self._next_at = self._clock() + self._spacing
             archive = self._archives.get(fetch.peer)
             try:

@@ -19,6 +19,7 @@ from dicom_node.store import Job, Store
 
 ATTEMPTS = 10
 """How often a series is asked for that does not come whole."""
+WAS_HERE = "was here already"
 _MADE = (State.RECONSTRUCTED, State.SENDING, State.SENT, State.ARCHIVED)
 _UNDER_WAY = (State.WAITING, State.READY, State.RECONSTRUCTING)
 
@@ -81,7 +82,7 @@ class Fetches:
         if not one.instances:
             return "found", ""
         if len(self._store.paths(sorted(one.instances))) == len(one.instances):
-            return "fetched", "was here already"
+            return "fetched", WAS_HERE
         # Of a series with more than the acquisition (real and imaginary parts besides, say) a job uses some.
         made = [job for job in self._store.jobs(*_MADE, study=one.study_instance_uid) if one.instances & {*job.images}]
         has_grown = bool(
@@ -114,6 +115,17 @@ class Fetches:
             peer=first[0].peer,
             study=first[0].study_instance_uid,
         )
+
+    def is_here(self, fetch: Fetch) -> bool:
+        """Whether as many images of it are here as the archive holds: it came otherwise, or was not read yet, when it
+        was found.
+        """
+        of_study = self._store.instances(fetch.study_instance_uid)
+        return 0 < fetch.images <= sum(one.series_instance_uid == fetch.series_instance_uid for one in of_study)
+
+    def leave(self, fetch: Fetch, now: float) -> None:
+        """It is here, and need not be fetched."""
+        self._change(fetch, "fetched", WAS_HERE, now, now, tries=0)
 
     def fetched(self, fetch: Fetch, now: float) -> None:
         self._change(fetch, "fetched", "", now, now)
@@ -157,11 +169,11 @@ class Fetches:
         state = "fetched" if last.state in _UNDER_WAY else "stopped"
         return replace(fetch, state=state, reason=f"job {last.id} is {last.state}: {last.reason}")
 
-    def _change(self, fetch: Fetch, state: str, reason: str, now: float, due_at: float) -> None:
+    def _change(self, fetch: Fetch, state: str, reason: str, now: float, due_at: float, *, tries: int = 1) -> None:
         self._store.database.execute(
-            """UPDATE fetches SET state = ?, reason = ?, attempts = attempts + 1, changed_at = ?, due_at = ?
+            """UPDATE fetches SET state = ?, reason = ?, attempts = attempts + ?, changed_at = ?, due_at = ?
             WHERE peer = ? AND series_instance_uid = ?""",
-            [state, reason, now, due_at, fetch.peer, fetch.series_instance_uid],
+            [state, reason, tries, now, due_at, fetch.peer, fetch.series_instance_uid],
         )
 
     def _rows(self, where: str, **values: Any) -> list[Fetch]:

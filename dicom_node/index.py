@@ -15,6 +15,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import islice, takewhile
 from pathlib import Path
 
@@ -49,10 +50,23 @@ TOLD_EVERY = 60.0
 """Seconds between two lines of the log about how much is still to be read."""
 RETRY_PAUSE = 1.0
 """Seconds until a batch that the database could not take (no room, locked) is tried again."""
+SILENT_AFTER = 180.0
+"""Seconds without a row after which a backlog is told to stand still."""
 _OF_A_ROW = (sqlite3.IntegrityError, sqlite3.DataError)
 """What one row provokes and another would not."""
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How far a start has come with the spool.  left: files that are still to be read.
+
+    trouble: why there are no fewer of them, "" where there are.
+    """
+
+    left: int
+    trouble: str = ""
 
 
 class Index:
@@ -73,6 +87,7 @@ class Index:
         self._stopping = threading.Event()
         self._until = math.inf
         self._batch_since: float | None = None
+        self._wrote_at = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="index", daemon=True)
         self.damage: sqlite3.Error | None = None
         """What ended it: the database was found damaged, and what is queued is left to the next start."""
@@ -120,6 +135,13 @@ class Index:
     def backlog(self) -> int:
         """Files that were there at the start and are still to be read: as long as there are, rows tell half of it."""
         return len(self._backlog)
+
+    @property
+    def reading(self) -> Reading:
+        """As `backlog`, with what monitors are told."""
+        left, silent = self.backlog, time.monotonic() - self._wrote_at
+        stands = left and silent > SILENT_AFTER
+        return Reading(left, f"nothing could be written down for {silent:.0f} s; the log says why" if stands else "")
 
     @property
     def knows_all(self) -> bool:
@@ -245,6 +267,7 @@ class Index:
             if self._stopping.wait(RETRY_PAUSE):
                 break
         self._batch_since = None
+        self._wrote_at = time.monotonic()
         return taken
 
     def _await(self) -> list[Stored]:

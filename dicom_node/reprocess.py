@@ -11,6 +11,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+from dicom_node.alone import LOCK_FILE, process
 from dicom_node.errors import InvalidConfiguration, NodeError
 from dicom_node.manner import digest_of
 from dicom_node.outbox import Outbox
@@ -40,6 +41,11 @@ def reprocess(store: Store, job: Job, recipe: Recipe, own: Recipe, now: float, r
             f"job {job.id} is made with the recipe {recipe.name} already: qsm-node retry runs it again"
         )
     if gone := len(job.images) - len(store.paths(job.images)):
+        if process(store.path.parent / LOCK_FILE).get("reads_anew"):
+            raise NotReprocessed(
+                f"the node has yet to read {gone} of the {len(job.images)} images of job {job.id}: ask again when "
+                "qsm-node status says no more that it reads them"
+            )
         raise NotReprocessed(f"{gone} of the {len(job.images)} images of job {job.id} are gone; send them again")
     key = f"{base_key(job)}/{digest[:DIGITS]}"
     with store.transaction():

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from dicom_node import survey
+from dicom_node.index import Reading
 from dicom_node.trail import Standing
 from dicom_node.watch.pulse import Pulse
 
@@ -39,7 +40,7 @@ class Check:
 class Health:
     """trouble: why the line is not alive, "" where it is.  enough: bytes that must be free for images to be taken.
 
-    audit: how the trail fares, None where there is none.
+    audit: how the trail fares, None where there is none.  reading: how far a start has come with the spool.
     """
 
     pulse: Pulse
@@ -48,13 +49,14 @@ class Health:
     state_folder: Path
     enough: int
     audit: Callable[[], Standing | None] = lambda: None
+    reading: Callable[[], Reading] = lambda: Reading(0)
 
     def live(self) -> list[Check]:
         trouble = self.trouble()
         return [Check("line", not trouble, trouble or "alive"), self._rounds()]
 
     def ready(self) -> list[Check]:
-        return [*self.live(), self._database(), self._disk(), *self._audit()]
+        return [*self.live(), self._database(), self._disk(), *self._spool(), *self._audit()]
 
     def _rounds(self) -> Check:
         troubles = list(self._troubles())
@@ -84,6 +86,12 @@ class Health:
         return Check(
             "disk", free > self.enough, f"{free / 2**30:.1f} GiB free, {self.enough / 2**30:.1f} GiB are needed"
         )
+
+    def _spool(self) -> Iterator[Check]:
+        reading = self.reading()
+        if reading.left:
+            found = f"{reading.left} files are still to be read, and jobs wait for them"
+            yield Check("spool", not reading.trouble, f"{found}: {reading.trouble}" if reading.trouble else found)
 
     def _audit(self) -> Iterator[Check]:
         standing = self.audit()

@@ -23,6 +23,7 @@ from dicom_node.call import SendSettings
 from dicom_node.contacts import Contact, Event
 from dicom_node.deliver import SendFunction
 from dicom_node.errors import PeerFailure
+from dicom_node.index import Reading
 from dicom_node.receive import Refused, Stored
 from dicom_node.send import Delivery
 from dicom_node.states import State
@@ -36,7 +37,7 @@ UNKNOWN = "unknown"
 class Metrics:
     """What is counted, and what is asked.  destinations, peers: names, so that their series begin at zero.
 
-    audit: how the trail fares, None where there is none.
+    audit: how the trail fares, None where there is none.  reading: how far a start has come with the spool.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Metrics:
         peers: Callable[[], Sequence[str]],
         clock: Callable[[], float],
         audit: Callable[[], Standing | None] = lambda: None,
+        reading: Callable[[], Reading] = lambda: Reading(0),
     ) -> None:
         self._jobs_folder = jobs_folder
         self.registry = CollectorRegistry()
@@ -81,7 +83,7 @@ class Metrics:
             registry=self.registry,
         )
         self._destinations, self._peers = destinations, peers
-        self.registry.register(_Asked(store, jobs_folder.parent, pulse, destinations, clock, audit))
+        self.registry.register(_Asked(store, jobs_folder.parent, pulse, destinations, clock, audit, reading))
 
     def encoded(self, accept: str) -> tuple[bytes, str]:
         """All of them in the format that a scraper accepts, and its content type."""
@@ -152,8 +154,10 @@ class _Asked(Collector):
         destinations: Callable[[], Sequence[str]],
         clock: Callable[[], float],
         audit: Callable[[], Standing | None],
+        reading: Callable[[], Reading],
     ) -> None:
         self._audit = audit
+        self._reading = reading
         self._store = store
         self._state_folder = state_folder
         self._pulse = pulse
@@ -168,6 +172,8 @@ class _Asked(Collector):
         disk = survey.disk(self._state_folder)
         yield _gauge("qsm_node_disk_free_bytes", "Free space for the state folder.", disk.free)
         yield _gauge("qsm_node_disk_size_bytes", "Size of the file system of the state folder.", disk.size)
+        unread = "Files of the spool that are to be read before jobs, fetching and clean-up go on."
+        yield _gauge("qsm_node_spool_unread_files", unread, self._reading().left)
         fetches = GaugeMetricFamily("qsm_node_fetches", "Series found in archives, by state.", labels=["state"])
         for state, number in survey.fetches(self._store).items():
             fetches.add_metric([state], number)

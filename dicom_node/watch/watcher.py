@@ -13,6 +13,7 @@ from pathlib import Path
 import structlog
 
 from dicom_node.contacts import Contact, Contacts, Event
+from dicom_node.index import Reading
 from dicom_node.settings import Watch
 from dicom_node.store import Store
 from dicom_node.surprise import words
@@ -32,8 +33,8 @@ log = structlog.get_logger(__name__)
 class Watcher:
     """pulse: to be told of every round.  metrics: of everything that is counted.
 
-    destinations, peers: names in the configuration by now.  port: of the receiver.  trouble, enough, audit: as `Health`
-    has them.
+    destinations, peers: names in the configuration by now.  port: of the receiver.  trouble, enough, audit, reading: as
+    `Health` has them.
     """
 
     def __init__(
@@ -50,13 +51,14 @@ class Watcher:
         enough: int,
         clock: Callable[[], float] = time.time,
         audit: Callable[[], Standing | None] = lambda: None,
+        reading: Callable[[], Reading] = lambda: Reading(0),
     ) -> None:
         self._settings = settings
         self._store = store
         self._contacts = Contacts(store)
         self.pulse = Pulse(clock)
-        self.metrics = Metrics(store, jobs_folder, self.pulse, destinations, peers, clock, audit)
-        health = Health(self.pulse, trouble, store.path, jobs_folder.parent, enough, audit)
+        self.metrics = Metrics(store, jobs_folder, self.pulse, destinations, peers, clock, audit, reading)
+        health = Health(self.pulse, trouble, store.path, jobs_folder.parent, enough, audit, reading)
         about = About(ae_title, port, clock(), destinations)
         self._site = Site(store, jobs_folder, health, self.metrics, about, clock)
         self._move = store.last_move()

@@ -23,7 +23,7 @@ from pynetdicom.association import Association
 from pynetdicom.presentation import build_context
 
 from demo.archive import Archive
-from dicom_node.answer import Answerer, _dataset, _read
+from dicom_node.answer import NOT_YET, Answerer, _dataset, _read
 from dicom_node.call import Destination, SendSettings, associate
 from dicom_node.catalogue import Catalogue
 from dicom_node.checkpoint import install_checkpoint
@@ -56,13 +56,14 @@ class Library:
         self.jobs = folder / "jobs"
         self.catalogue = Catalogue(self.store, self.jobs)
         known = Peers([Peer("workstation", "WORKSTATION", "127.0.0.1", ALL), *peers])
+        self.answerer = Answerer(self.catalogue, known, SendSettings(tls=tls), self._caller)
         self.receiver = Receiver(
             ReceiveSettings(port=0, drain_timeout=1.0),
             self.spool,
             self.index.take,
             self.index.object_to,
             peers=known,
-            services=[Answerer(self.catalogue, known, SendSettings(tls=tls), self._caller).service()],
+            services=[self.answerer.service()],
         )
 
     def _caller(self, association: Association) -> Peer:
@@ -151,8 +152,8 @@ def find(
     )
     answers = list(association.send_c_find(query, model))
     association.release()
-    last = answers[-1][0].Status
-    assert last == 0x0000, f"0x{last:04X}"
+    last = answers[-1][0]
+    assert last.Status == 0x0000, f"0x{last.Status:04X} {last.get('ErrorComment', '')}"
     return [identifier for status, identifier in answers if status.Status == 0xFF00 and identifier is not None]
 
 
@@ -201,6 +202,19 @@ def test_what_is_gone_is_found_no_more(library: Library, tmp_path: Path) -> None
     library.store.remove_instances([str(path) for path in library.spool.images()])
     library.catalogue()
     assert find(library, "STUDY", StudyInstanceUID="") == []
+
+
+def test_nothing_is_answered_by_a_list_that_is_still_being_made(library: Library) -> None:
+    """A part of a study, with success, would be taken for all of it."""
+    answerer = library.answerer
+    answerer._catalogue = begun = Catalogue(library.store, library.jobs)
+    with pytest.raises(AssertionError, match="0xA700 the images here are still being listed: ask again in a while"):
+        find(library, "STUDY", PatientID="TEST")
+    got, last, _ = get(library, StudyInstanceUID=STUDY)
+    assert (got, last.Status, last.ErrorComment) == ([], 0xA701, NOT_YET)
+    begun()
+    assert len(find(library, "STUDY", PatientID="TEST")) == 1
+    assert len(get(library, StudyInstanceUID=STUDY)[0]) == 3
 
 
 def test_an_identifier_that_cannot_be_read_is_an_error() -> None:
@@ -411,7 +425,11 @@ def test_movescu_to_a_known_peer(library: Library, dcmtk: Dcmtk, tmp_path: Path,
     command = Path(str(dcmtk("storescp", "--version").args[0]))
     keys = ["-k", "0008,0052=STUDY", "-k", f"0020,000d={STUDY}"]
     with running_storescp(command, tmp_path / "in", port=move_port):
+        library.answerer._catalogue = Catalogue(library.store, library.jobs)
+        early = dcmtk("movescu", "-d", "-S", "-aem", "STORESCP", *library.address, *keys)
+        library.answerer._catalogue = library.catalogue
         answer = dcmtk("movescu", "-v", "-S", "-aem", "STORESCP", *library.address, *keys)
+    assert "0xa701" in early.stderr + early.stdout, "the list is still being made: no part of it is moved"
     assert answer.returncode == 0, answer.stderr
     assert len(list((tmp_path / "in").iterdir())) == 4
     assert "Received Final Move Response (Success)" in answer.stderr + answer.stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import itertools
 import json
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import pytest
 import requests
 from structlog.testing import capture_logs
 
+import dicom_node.daemon
 from demo.archive import Archive
 from demo.scanner import push
 from dicom_node import trail
@@ -119,29 +122,62 @@ def test_a_study_goes_through_and_a_late_image_makes_a_revision(
         assert set(archive.sent.values()) == {1}
 
 
+def _named(name: str) -> Any:
+    return attrgetter(name)(dicom_node.daemon)
+
+
 def test_the_port_is_open_while_a_large_spool_is_read_and_no_job_is_made_of_a_part(
     tmp_path: Path, archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As after the loss of a database: half of a study lies in the spool, the other half comes meanwhile."""
     config = a_config(tmp_path, archive, quiet_time=0.1)
     study = a_study(tmp_path)
+    first_half = len(study) // 2
     with serving(config, monkeypatch) as daemon:
-        send(study[: len(study) // 2], daemon)
+        send(study[:first_half], daemon)
     for lost in ("node.db", "ledger"):
         (config.node.state_folder / lost).rename(tmp_path / lost)
     going_on = threading.Event()
+    described = itertools.count(1)
+    gone_round: list[str] = []
 
     def slowly(*arguments: Any) -> Any:
-        going_on.wait(30)
+        if next(described) == 3:  # rows of two are there, as of a part of the spool
+            going_on.wait(30)
         return describe(*arguments)
 
+    def noting(name: str, do: Callable[..., Any] = lambda *_: None) -> Callable[..., Any]:
+        def noted(*arguments: Any, **more: Any) -> Any:
+            gone_round.append(name)
+            return do(*arguments, **more)
+
+        return noted
+
     monkeypatch.setattr("dicom_node.daemon.describe", slowly)
-    with serving(config, monkeypatch) as daemon:
-        send(study[len(study) // 2 :], daemon)
-        wait_until(lambda: "files of the spool to be read" in daemon._status(), "it is told")
-        assert daemon.index.backlog == len(study) // 2
-        assert daemon.store.jobs() == []
+    monkeypatch.setattr("dicom_node.index.BATCH", 1)
+    monkeypatch.setattr("dicom_node.daemon.CLEAN_UP_EVERY", 0.1)
+    for name in ("regroup", "Narrator.__call__", "Dispatch.__call__", "Vouch.__call__", "Sweeper.__call__"):
+        monkeypatch.setattr(f"dicom_node.daemon.{name}", noting(name, _named(name)))
+    for name in ("Fetcher.__call__", "Lookout.__call__", "Catalogue.__call__"):
+        monkeypatch.setattr(f"dicom_node.daemon.{name}", noting(name))
+    here = {"address": "127.0.0.1", "may": ["store", "query", "retrieve"]}
+    asking = config.model_dump(by_alias=True) | {
+        "fetch": {"schedule": "0 3 * * *", "peer": "pacs"},
+        "peer": [
+            {**here, "name": "pacs", "ae_title": "PACS", "port": 104},
+            {**here, "name": "mr", "ae_title": "SCANNER"},
+        ],
+    }
+    with serving(Config.model_validate(asking), monkeypatch) as daemon:
+        send(study[first_half:], daemon)
+        wait_until(lambda: daemon.store.indexed(), "rows tell of a part")
+        wait_until(lambda: gone_round.count("Narrator.__call__") > 3, "what need not wait goes round")
+        assert f"{daemon.index.backlog} files of the spool to be read" in daemon._status()
+        assert b"qsm_node_spool_unread_files 0.0" not in daemon.watcher.metrics.encoded("text/plain")[0]
+        assert {*gone_round} == {"Narrator.__call__"}
+        assert not {"group", "dispatch"} & daemon.watcher.pulse.beats().keys(), "nobody is told that they ended well"
         going_on.set()
+        wait_until(lambda: len({*gone_round}) == 8, "all go round")
         wait_for(daemon, State.SENT)
         assert len(daemon.store.jobs()[0].images) == len(study)
 

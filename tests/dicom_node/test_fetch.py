@@ -371,6 +371,17 @@ def test_what_is_here_already_is_not_fetched(line: Line) -> None:
     assert line.store.were_fetched([second.series_instance_uid])
 
 
+def test_what_was_found_while_it_was_not_known_to_be_here_is_not_fetched(line: Line) -> None:
+    """A start was still reading the spool, or a scanner has sent it since."""
+    one, other = told(1), told(2)
+    assert line.fetches.add("pacs", [one, other], line.clock()) == 2
+    held(line, one)
+    line.round()
+    assert line.asked == [other.series_instance_uid]
+    first = line.fetches.listed()[0]
+    assert (first.state, first.reason, first.attempts) == ("fetched", "was here already", 0)
+
+
 def test_what_was_made_before_is_fetched_again_only_when_that_is_asked_for(line: Line) -> None:
     made = told(1)
     job = line.store.open_job("g", 1, STUDY, sorted(made.instances), 1.0).id

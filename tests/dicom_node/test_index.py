@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from dicom_node.errors import UnreadableObject
-from dicom_node.index import Describe, Index
+from dicom_node.index import Describe, Index, Reading
 from dicom_node.model import Instance
 from dicom_node.receive import Refused, Stored
 from dicom_node.spool import ReceivedObject, Spool
@@ -250,6 +250,7 @@ def test_what_the_database_does_not_take_is_told_to_be_stuck_unless_a_start_woul
 
     monkeypatch.setattr(store, "add_instance", refuse)
     monkeypatch.setattr("dicom_node.index.RETRY_PAUSE", 0.02)
+    monkeypatch.setattr("dicom_node.index.SILENT_AFTER", 0.1)
     index = Index(store, spool, describe_and_count)
     assert index.stuck_for == 0
     path = keep(spool, 1)
@@ -262,6 +263,7 @@ def test_what_the_database_does_not_take_is_told_to_be_stuck_unless_a_start_woul
     assert (index.stuck_for >= 0.2) == stuck
     assert read == [path], "it is not read anew for each try"
     assert index.knows_all == queued
+    assert bool(index.reading.trouble) == (not queued), "it is told why it stands still, whatever the cause"
     index.stop()
 
 
@@ -426,3 +428,4 @@ def test_however_long_each_takes_to_be_read_what_was_read_is_written_soon_and_no
     assert written == [*range(len(paths))]
     assert stuck == [50.0] * len(paths), "each is a sign of life"
     assert (known, index.knows_all) == ([has_rows] * len(paths), True)
+    assert index.reading == Reading(0)

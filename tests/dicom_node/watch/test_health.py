@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from dicom_node.index import Reading
 from dicom_node.store import Store
 from dicom_node.trail import Standing
 from dicom_node.watch import health
@@ -84,3 +85,10 @@ def test_a_silent_audit_trail_is_told_and_keeps_the_node_alive(make: Make) -> No
         "audit", False, "the audit repository has taken nothing; 3 messages wait, 1 were lost"
     )
     assert failing(found[ill].live()) == []
+
+
+def test_a_spool_that_is_read_is_told_and_is_a_fault_only_when_it_stands_still(make: Make) -> None:
+    going, standing = Reading(7), Reading(7, "nothing could be written down for 200 s; the log says why")
+    found = {one: replace(make(), reading=partial(lambda it: it, one)).ready()[-1] for one in (going, standing)}
+    assert found[going] == Check("spool", True, "7 files are still to be read, and jobs wait for them")
+    assert found[standing] == Check("spool", False, f"{found[going].found}: {standing.trouble}")
