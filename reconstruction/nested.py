@@ -10,9 +10,10 @@ import math
 
 from array_api_compat import array_namespace
 
-from reconstruction.acquisition import FloatArray
+from reconstruction.acquisition import BoolArray, FloatArray
 from reconstruction.arrays import Array
 from reconstruction.fourier import zeros_like
+from reconstruction.pieces import box_of
 
 Factors = tuple[int, int, int]
 """Fine voxels along x, y and z that make a coarse one."""
@@ -23,6 +24,15 @@ VoxelSize = tuple[float, float, float]
 def times(voxel_size: VoxelSize, factors: Factors) -> VoxelSize:
     """The coarse grid's voxels."""
     x, y, z = (size * factor for size, factor in zip(voxel_size, factors, strict=True))
+    return x, y, z
+
+
+def from_the_mask(mask: BoolArray, factors: Factors) -> tuple[slice, slice, slice]:
+    """The image from where whole blocks begin at the mask's: what is found then does not depend on where the mask lies.
+
+    mask: bool (x, y, z), not empty.
+    """
+    x, y, z = (slice(part.start % factor, None) for part, factor in zip(box_of(mask), factors, strict=True))
     return x, y, z
 
 

@@ -59,7 +59,10 @@ def conjugate_gradient(
         if orthogonal:
             kept[iterations, :] = xp.reshape(residual, (-1,)) / left**0.5
         image = operator(direction)
-        step = energy / _dot(direction, image)
+        curvature = _dot(direction, image)
+        if curvature <= 0:  # the operator sees nothing of it: what is left is rounding
+            break
+        step = energy / curvature
         x += step * direction
         residual -= step * image
         if orthogonal:

@@ -27,7 +27,7 @@ from reconstruction import dipole, fourier, nested, quality
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 from reconstruction.arrays import like, to_numpy
 from reconstruction.background._harmonics import fit_harmonics
-from reconstruction.fourier import Real, Window
+from reconstruction.fourier import Real, Window, zeros_like
 from reconstruction.intensity import even_intensity
 from reconstruction.nested import Factors
 from reconstruction.noise import weights
@@ -46,6 +46,9 @@ SIGNAL = 0.25
 TISSUE_SOURCE = 0.2
 """How large sources with signal are over those without: fat's 0.6 ppm over bone's −2.1 and air's 9.4, rounded."""
 
+
+NOTHING_LEFT = 1e-6
+"""Residual at which all that could be explained is: masks of few voxels have fewer unknowns than there are steps."""
 
 COARSE_MM = 3.0
 """Voxels of the coarse grid, as nearly as whole numbers of the image's make it."""
@@ -77,12 +80,15 @@ def pdf(
 
     x, y, z = (max(1, round(COARSE_MM / size)) for size in geometry.voxel_size)
     factors: Factors = (x, y, z) if coarse_iterations > 0 else (1, 1, 1)
-    some_of_it = nested.mean_of_blocks(xp.astype(mask, xp.float32), factors) > 0
+    aligned = nested.from_the_mask(to_numpy(mask), factors)
+    data, weight, expected, inside = field[aligned], weight[aligned], expected[aligned], mask[aligned]
+    some_of_it = nested.mean_of_blocks(xp.astype(inside, xp.float32), factors) > 0
     coarse = Window.around(some_of_it, nested.times(geometry.voxel_size, factors), MARGIN_MM)
-    window = coarse.refined(factors, geometry.shape)
+    nx, ny, nz = inside.shape
+    window = coarse.refined(factors, (nx, ny, nz))
     start, precision = None, xp.float64
     if coarse_iterations > 0:
-        mean, share = nested.weighted_means(field, weight, factors)
+        mean, share = nested.weighted_means(data, weight, factors)
         size = nested.mean_of_blocks(expected, factors, beyond=1.0)  # behind the image's end may be air
         found, outcome = _sources(
             (xp.astype(mean, precision), xp.astype(share, precision), xp.astype(size, precision)),
@@ -94,15 +100,16 @@ def pdf(
         start = nested.between_blocks(xp.astype(found, precision), factors)
     if start is None or max(factors) > 1:
         sources, outcome = _sources(
-            (xp.astype(field, precision), xp.astype(weight, precision), xp.astype(expected, precision)),
-            mask, window, geometry.voxel_size, geometry.b0_direction, iterations, start,
+            (xp.astype(data, precision), xp.astype(weight, precision), xp.astype(expected, precision)),
+            inside, window, geometry.voxel_size, geometry.b0_direction, iterations, start,
         )  # fmt: skip
     else:  # the image is as coarse as that itself
         sources = start
     quality.figure("background.iterations", outcome.iterations)
     quality.figure("background.residual", outcome.residual)
     D = dipole.sampled(window.shape, geometry.voxel_size, geometry.b0_direction, field)
-    background = window.paste(fourier.apply(D, sources))
+    background = zeros_like(field, geometry.shape)
+    background[aligned] = xp.astype(window.paste(fourier.apply(D, sources)), field.dtype)
     return xp.astype(xp.where(mask, field - background, 0.0), xp.float32), mask
 
 
@@ -135,7 +142,7 @@ def _sources(
         lambda s: back(fourier.apply(D, scale * s)),
         back(window.cut(field)),
         begin,
-        tolerance=0,
+        tolerance=NOTHING_LEFT,
         max_iterations=iterations,
         orthogonal=keep,
     )

@@ -79,10 +79,11 @@ class Grid:
         self._u_field = spread(coarse._u_field)
         self._u_outside = xp.where(self.inside, 0.0, spread(coarse._u_outside))
         # In the brain u is at most the threshold long, which is another where w is another: its part of that is kept.
-        longest = xp.where(coarse.inside, coarse._threshold, 1.0)
+        limited = coarse._threshold > 0
+        longest = xp.where(limited, coarse._threshold, 1.0)
         allowed = xp.where(self.inside, self._threshold, 0.0)
         for axis in range(3):
-            part = xp.where(coarse.inside, coarse._u_gradient[axis, ...] / longest, 0.0)
+            part = xp.where(limited, coarse._u_gradient[axis, ...] / longest, 0.0)
             self._u_gradient[axis, ...] = spread(part) * allowed
 
     def solve(self, tolerance: float, max_iterations: int) -> Convergence:

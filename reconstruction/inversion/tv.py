@@ -18,6 +18,7 @@ little.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from functools import partial
 
@@ -27,7 +28,7 @@ from array_api_compat import array_namespace
 from reconstruction import nested, quality
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 from reconstruction.arrays import to_numpy
-from reconstruction.fourier import Window
+from reconstruction.fourier import Window, zeros_like
 from reconstruction.inversion._tv_grid import Grid, Terms
 from reconstruction.nested import Factors, VoxelSize
 from reconstruction.noise import weights
@@ -38,6 +39,9 @@ MARGIN_MM = 14.0
 
 COARSE_MM = 2.5
 """Voxels of the coarsest grid at most: half of a small nucleus' width."""
+
+MOSTLY = 0.5
+"""Part of a coarse voxel in the brain from which it counts as brain."""
 
 OUTSIDE_PPM = 1.0
 """c: sources outside, after background removal, are expected to be smaller than bone against tissue (some ppm)."""
@@ -68,41 +72,62 @@ def tv(
     """
     xp = array_namespace(local_field)
     weight, sigma = weights(noise, mask)
-    field = xp.where(mask & xp.isfinite(noise), local_field, 0.0)
+    levels = _levels(mask, geometry)
+    aligned = nested.from_the_mask(to_numpy(mask), levels[0])
+    known, brain = (mask & xp.isfinite(noise))[aligned], xp.astype(mask[aligned], xp.float32)
+    field, weight, magnitude = xp.where(known, local_field[aligned], 0.0), weight[aligned], magnitude[aligned]
     edge = geometry.voxel_volume ** (1 / 3)
     terms = Terms(strength * sigma * edge, (sigma / OUTSIDE_PPM) ** 2, huber * sigma, edge)
     coarse: Grid | None = None
-    for factors, ratio, window in _grids(mask, geometry):
+    for factors, ratio, window in _grids(levels, brain, geometry):
         voxel_size = nested.times(geometry.voxel_size, factors)
-        inside = window.cut(nested.mean_of_blocks(xp.astype(mask, xp.float32), factors)) >= 0.5
+        inside = window.cut(nested.mean_of_blocks(brain, factors)) >= MOSTLY
         data, share = (window.cut(volume) for volume in nested.weighted_means(field, weight, factors))
-        w = _edge_weights(window.cut(nested.mean_of_blocks(magnitude, factors)), inside, voxel_size, edge_weight)
+        of_brain, _ = nested.weighted_means(magnitude, brain, factors)
+        w = _edge_weights(window.cut(of_brain), inside, voxel_size, edge_weight)
         grid = Grid(window, voxel_size, geometry.b0_direction, inside, data, share, w, terms)
         if coarse is not None:
             grid.begin_with(coarse, partial(nested.between_blocks, factors=ratio))
         outcome = grid.solve(tolerance, max_iterations)
+        if factors != levels[-1]:
+            quality.figure("inversion.coarse_residual", outcome.residual)
         coarse = grid
     quality.convergence("inversion", outcome)
-    chi: FloatArray = window.paste(xp.where(inside, grid.chi, 0.0))
+    chi = zeros_like(local_field, geometry.shape)
+    chi[aligned] = window.paste(xp.where(inside, grid.chi, 0.0))
     return chi
 
 
-def _grids(mask: BoolArray, geometry: Geometry) -> Iterator[tuple[Factors, Factors, Window]]:
-    """Coarsest first: the image's voxels in one of the grid's, the grid's in one of the grid before, its window."""
+def _levels(mask: BoolArray, geometry: Geometry) -> list[Factors]:
+    """The image's voxels in one of each grid's, coarsest first; the last is the image's own.
+
+    A grid on which less than half of the mask is inside is none.
+    """
+    whole = to_numpy(mask)
     chain: list[Factors] = [(1, 1, 1)]
     while True:
-        sizes = nested.times(geometry.voxel_size, chain[-1])
-        x, y, z = (f * 2 if 2 * size <= COARSE_MM else f for f, size in zip(chain[-1], sizes, strict=True))
-        if (x, y, z) == chain[-1]:
-            break
-        chain.append((x, y, z))
-    xp = array_namespace(mask)
-    covered = nested.mean_of_blocks(xp.astype(mask, xp.float32), chain[-1]) > 0
-    window = Window.around(covered, nested.times(geometry.voxel_size, chain[-1]), MARGIN_MM)
-    yield chain[-1], (1, 1, 1), window
-    for coarse, fine in zip(chain[:0:-1], chain[-2::-1], strict=True):
+        sizes = nested.times(geometry.voxel_size, chain[0])
+        x, y, z = (f * 2 if 2 * size <= COARSE_MM else f for f, size in zip(chain[0], sizes, strict=True))
+        if (x, y, z) == chain[0]:
+            return chain
+        part = whole[nested.from_the_mask(whole, (x, y, z))].astype(np.float32)
+        inside = nested.mean_of_blocks(part, (x, y, z)) >= MOSTLY
+        if 2 * x * y * z * np.count_nonzero(inside) < np.count_nonzero(whole):
+            return chain
+        chain.insert(0, (x, y, z))
+
+
+def _grids(levels: list[Factors], brain: FloatArray, geometry: Geometry) -> Iterator[tuple[Factors, Factors, Window]]:
+    """For each level: its factors, its voxels in one of the level's before, and its window.
+
+    brain: 1 or 0 (x, y, z).
+    """
+    covered = nested.mean_of_blocks(brain, levels[0]) > 0
+    window = Window.around(covered, nested.times(geometry.voxel_size, levels[0]), MARGIN_MM)
+    yield levels[0], (1, 1, 1), window
+    for coarse, fine in itertools.pairwise(levels):
         x, y, z = (c // f for c, f in zip(coarse, fine, strict=True))
-        nx, ny, nz = (-(-n // f) for n, f in zip(geometry.shape, fine, strict=True))
+        nx, ny, nz = (-(-n // f) for n, f in zip(brain.shape, fine, strict=True))
         window = window.refined((x, y, z), (nx, ny, nz))
         yield fine, (x, y, z), window
 

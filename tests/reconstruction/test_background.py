@@ -14,7 +14,7 @@ from reconstruction.background._harmonics import fit_harmonics, solid_harmonics
 from reconstruction.background.pdf import pdf
 from reconstruction.background.vsharp import vsharp
 from reconstruction.steepness import CENTROID_SHIFT, steepness_noise
-from tests.laws import assert_linear
+from tests.laws import assert_linear, random_volume
 from tests.reconstruction.sources import AXIAL, OBLIQUE, ball, field_of_sphere, places
 
 Method = Callable[..., tuple[FloatArray, BoolArray]]
@@ -122,7 +122,7 @@ def test_pdf_looks_for_sources_where_there_is_no_signal() -> None:
     np.testing.assert_allclose(bright, blind, atol=2e-4 * float(field[mask].std()))
     air = ball(geometry, 8.0, (0.0, 36.0, 26.0)) | ball(geometry, 6.0, (30.0, -20.0, -26.0))
     told, _ = pdf(field, noise, mask, geometry, np.where(air, np.float32(0.02), magnitude))
-    assert told[rim].std() < 0.9 * blind[rim].std()
+    assert told[rim].std() < 0.95 * blind[rim].std()
 
 
 def test_a_coarse_grid_saves_steps_on_the_fine_one() -> None:
@@ -132,6 +132,26 @@ def test_a_coarse_grid_saves_steps_on_the_fine_one() -> None:
     not_begun, _ = pdf(field, noise, mask, geometry, coarse_iterations=0, iterations=8)
     deep = interior(mask, geometry, 6.0)
     assert begun[deep].std() < 0.5 * not_begun[deep].std()
+
+
+@pytest.mark.parametrize("side", [2, 5])
+def test_a_few_voxels_are_not_divided_by_rounding(side: int) -> None:
+    """Fewer unknowns than steps: the iteration ends when nothing is left."""
+    geometry = Geometry((24, 24, 24), (1.0, 1.0, 1.0), AXIAL)
+    mask = np.zeros(geometry.shape, bool)
+    mask[9 : 9 + side, 9 : 9 + side, 9 : 9 + side] = True
+    field = np.where(mask, random_volume(geometry.shape, 1), 0).astype(np.float32)
+    local, _ = pdf(field, even_noise(geometry), mask, geometry)
+    assert np.abs(local).max() <= 3 * np.abs(field).max()
+
+
+def test_pdf_moves_with_the_head() -> None:
+    geometry = Geometry((40, 40, 40), (2.0, 2.0, 2.0), AXIAL)
+    field, noise, mask = outside_field(geometry), even_noise(geometry), ball(geometry, 30.0)
+    larger = Geometry((45, 43, 47), geometry.voxel_size, AXIAL)
+    here, _ = pdf(*(np.pad(v, ((0, 5), (0, 3), (0, 7))) for v in (field, noise, mask)), larger)
+    there, _ = pdf(*(np.pad(v, ((5, 0), (3, 0), (7, 0))) for v in (field, noise, mask)), larger)
+    np.testing.assert_allclose(there[5:, 3:, 7:], here[:-5, :-3, :-7], atol=1e-4 * float(field[mask].std()))
 
 
 def test_pdf_reports_how_it_ended() -> None:

@@ -23,6 +23,8 @@ GEOMETRIES = [
     Geometry((43, 47, 41), (1.5, 1.5, 1.5), OBLIQUE),
     Geometry((67, 71, 23), (1.0, 1.0, 3.0), AXIAL),
 ]
+NESTED = Geometry((51, 50, 49), (1.2, 1.2, 1.2), OBLIQUE)
+"""Fine enough for a coarser grid to come first."""
 SPHERES = (((8.0, 4.0, 0.0), 7.0, 0.1), ((-10.0, -6.0, 4.0), 6.0, 0.05), ((2.0, -14.0, -6.0), 5.0, -0.06))
 """Centre and radius in mm, χ in ppm."""
 NOISE = 0.001
@@ -131,11 +133,11 @@ def test_tv_knows_no_units(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_allclose(tenfold / 10, chi, atol=1e-4)
 
 
-@pytest.mark.parametrize("method", [tv, tkd])
-def test_map_turns_with_the_axes(method: Method) -> None:
-    geometry = Geometry((40, 44, 36), (1.5, 1.5, 2.0), OBLIQUE)
+@pytest.mark.parametrize(("method", "size"), [(tv, 1.5), (tv, 1.2), (tkd, 1.5)])
+def test_map_turns_with_the_axes(method: Method, size: float) -> None:
+    geometry = Geometry((40, 44, 36), (size, size, 2.0), OBLIQUE)
     field, noise, mask, magnitude, _ = scene(geometry)
-    turned_geometry = Geometry((36, 40, 44), (2.0, 1.5, 1.5), (OBLIQUE[2], OBLIQUE[0], OBLIQUE[1]))
+    turned_geometry = Geometry((36, 40, 44), (2.0, size, size), (OBLIQUE[2], OBLIQUE[0], OBLIQUE[1]))
     straight = method(field, noise, mask, magnitude, geometry)
     turned = method(
         *(np.ascontiguousarray(v.transpose(2, 0, 1)) for v in (field, noise, mask, magnitude)), turned_geometry
@@ -143,37 +145,56 @@ def test_map_turns_with_the_axes(method: Method) -> None:
     np.testing.assert_allclose(turned, straight.transpose(2, 0, 1), atol=2e-4)
 
 
-@pytest.mark.parametrize("method", [tv, tkd])
-def test_map_moves_with_the_head(method: Method) -> None:
-    """The window follows the brain, so where it lies in the image does not matter at all."""
-    field, noise, mask, magnitude, _ = scene(ISOTROPIC)
+@pytest.mark.parametrize(("method", "geometry"), [(tv, ISOTROPIC), (tv, NESTED), (tkd, ISOTROPIC)])
+def test_map_moves_with_the_head(method: Method, geometry: Geometry) -> None:
+    """The window and its blocks follow the brain, so where it lies in the image does not matter at all."""
+    field, noise, mask, magnitude, _ = scene(geometry)
     here = [np.pad(v, ((0, 7), (0, 5), (0, 3))) for v in (field, noise, mask, magnitude)]
     there = [np.pad(v, ((7, 0), (5, 0), (3, 0))) for v in (field, noise, mask, magnitude)]
-    larger = Geometry((51, 53, 43), ISOTROPIC.voxel_size, AXIAL)
+    nx, ny, nz = geometry.shape
+    larger = Geometry((nx + 7, ny + 5, nz + 3), geometry.voxel_size, geometry.b0_direction)
     np.testing.assert_allclose(
         method(*there, larger)[7:, 5:, 3:], method(*here, larger)[:-7, :-5, :-3], atol=1e-5
     )  # fmt: skip
 
 
 def test_tv_is_deterministic_and_does_not_depend_on_threads() -> None:
-    field, noise, mask, magnitude, _ = scene(ISOTROPIC)
+    field, noise, mask, magnitude, _ = scene(NESTED)
     before = numba.get_num_threads()
-    first = tv(field, noise, mask, magnitude, ISOTROPIC)
-    np.testing.assert_array_equal(tv(field, noise, mask, magnitude, ISOTROPIC), first)
+    first = tv(field, noise, mask, magnitude, NESTED)
+    np.testing.assert_array_equal(tv(field, noise, mask, magnitude, NESTED), first)
     try:
         numba.set_num_threads(1)
-        np.testing.assert_allclose(tv(field, noise, mask, magnitude, ISOTROPIC), first, atol=1e-6)
+        np.testing.assert_allclose(tv(field, noise, mask, magnitude, NESTED), first, atol=1e-6)
     finally:
         numba.set_num_threads(before)
 
 
+@pytest.mark.parametrize("setting", ["strength", "edge_weight"])
+def test_what_weighs_nothing_breaks_nothing(setting: str) -> None:
+    field, noise, mask, magnitude, _ = scene(NESTED)
+    chi = tv(field, noise, mask, magnitude, NESTED, max_iterations=3, **{setting: 0})
+    assert np.isfinite(chi).all()
+    assert chi[mask].std() > 0
+
+
+def test_a_sheet_too_thin_for_blocks_is_taken_as_it_is() -> None:
+    geometry = Geometry((40, 40, 12), (1.0, 1.0, 0.6), AXIAL)
+    mask = np.zeros(geometry.shape, bool)
+    mask[8:32, 8:32, 5] = True
+    field = np.where(mask, 0.01 * random_volume(geometry.shape, 1), 0).astype(np.float32)
+    noise = np.full(geometry.shape, NOISE, np.float32)
+    assert np.isfinite(tv(field, noise, mask, mask.astype(np.float32), geometry)).all()
+
+
 def test_tv_reports_how_it_ended() -> None:
-    field, noise, mask, magnitude, _ = scene(ISOTROPIC)
+    field, noise, mask, magnitude, _ = scene(NESTED)
     with quality.ledger() as ledger:
-        tv(field, noise, mask, magnitude, ISOTROPIC)
+        tv(field, noise, mask, magnitude, NESTED)
     assert ledger.figures["inversion.residual"] <= 1e-2
+    assert ledger.figures["inversion.coarse_residual"] <= 1e-2
     assert 3 < ledger.figures["inversion.iterations"] < 80
     assert not ledger.warnings
     with quality.ledger() as ledger:
-        tv(field, noise, mask, magnitude, ISOTROPIC, max_iterations=3)
+        tv(field, noise, mask, magnitude, NESTED, max_iterations=3)
     assert "inversion: stopped after 3 iterations" in ledger.warnings[0]
