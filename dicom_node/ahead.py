@@ -23,13 +23,15 @@ READERS = 2
 
 @contextmanager
 def read_ahead(folder: Path, log_style: str) -> Iterator[Callable[[], list[Instance]]]:
-    """Begins to read a folder; who calls what is given waits for it.  The call raises WorkerDied where the process
+    """Begins to read a folder; who calls what is given waits for it.  The call raises WorkerDied where a process
     was killed.
     """
     with ProcessPerJob(READERS, 1, PATIENCE, initializer=log.configure, initargs=(log_style, "warning")) as executor:
         readings = [executor.submit(_read, folder, part) for part in range(READERS)]
         try:
-            yield lambda: [instance for reading in readings for instance in reading.result()]
+            yield lambda: sorted(
+                (found for reading in readings for found in reading.result()), key=lambda one: one.path
+            )
         finally:
             for reading in readings:
                 reading.cancel()

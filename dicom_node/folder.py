@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import zlib
 from pathlib import Path
 
 from pydicom.misc import is_dicom
@@ -18,14 +20,15 @@ RECEIVED = 0.0
 def read(folder: Path, part: int = 0, parts: int = 1) -> list[Instance]:
     """Every DICOM object below a folder, whatever its name; other files are passed over.
 
-    part: of the files in their order, cut into so many `parts` of equal length; the first is 0.
+    part: of so many `parts`, the first is 0; a file's name says which is its own, whatever lies beside it.
 
     What the file system refuses to read, what begins as DICOM and is damaged, and what this software fails at is named
     on stderr: it may be a part of one.
     """
     instances = []
-    paths = sorted(folder.rglob("*"))
-    for path in paths[len(paths) * part // parts : len(paths) * (part + 1) // parts]:
+    for path in sorted(folder.rglob("*")):
+        if zlib.crc32(os.fsencode(path.relative_to(folder))) % parts != part:
+            continue
         try:
             if path.is_file():
                 instances.append(describe(path, RECEIVED, ""))

@@ -94,7 +94,8 @@ def preview(acquisition: Acquisition) -> Preview:
 
 @njit(parallel=True, cache=True)
 def _products(magnitude: FloatArray, phase: FloatArray, mask: BoolArray, steps: Steps) -> NDArray[np.complex64]:
-    """Means over the mask's blocks of Sₑ S₁* for each later echo (of S₁ where it is the only one)."""
+    """Sums over the mask's blocks of Sₑ S₁* for each later echo (of S₁ where it is the only one), over a whole block's
+    count."""
     echoes, nx, ny, nz = magnitude.shape
     bx, by, bz = mask.shape
     products = np.zeros((max(1, echoes - 1), bx, by, bz), np.complex64)

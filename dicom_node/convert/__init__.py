@@ -14,7 +14,7 @@ from dicom_node.convert.describe import describe
 from dicom_node.convert.override import Override, Scanner, scanner_of
 
 if TYPE_CHECKING:
-    from dicom_node.convert.convert import convert
+    from dicom_node.convert.convert_group import convert
     from dicom_node.convert.source import Reference, Source
 
 __all__ = ["Override", "Reference", "Scanner", "Source", "convert", "describe", "scanner_of"]
@@ -24,9 +24,9 @@ def __getattr__(name: str) -> Any:
     """What makes arrays is loaded when it is asked for (PEP 562): the daemon describes, and holds no such library."""
     if name not in ("convert", "Reference", "Source"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from dicom_node.convert.convert import convert
+    from dicom_node.convert.convert_group import convert
     from dicom_node.convert.source import Reference, Source
 
-    found = {"convert": convert, "Reference": Reference, "Source": Source}  # `convert` is now the module of that name
+    found = {"convert": convert, "Reference": Reference, "Source": Source}
     globals().update(found)
     return found[name]

@@ -70,7 +70,7 @@ def header_of(file: BinaryIO, head: bytes) -> tuple[FileDataset, int]:
 
 
 def image_of(path: Path) -> FileDataset:
-    """The dataset of a file with its pixels.  Raises one of MALFORMED for what is no DICOM object."""
+    """The dataset of a file up to and with its pixels.  Raises one of MALFORMED for what is no DICOM object."""
     try:
         return _walked(path.read_bytes(), pixels=True)[0]
     except MALFORMED:

@@ -6,6 +6,7 @@ import pytest
 
 from dicom_node import ahead
 from dicom_node.ahead import read_ahead
+from dicom_node.execute import WorkerStopped
 from dicom_node.folder import read
 from tests.dicom_node.convert.scans import noise
 from tests.simulation.siemens import write_siemens
@@ -35,4 +36,15 @@ def test_who_does_not_wait_leaves_no_process_behind(tmp_path: Path, monkeypatch:
     with pytest.raises(ValueError, match="no recipe"), read_ahead(tmp_path, "console"):
         raise ValueError("no recipe")
     assert len(begun) == ahead.READERS
-    assert all(reading.done() for reading in begun)
+    assert all(isinstance(reading.exception(), WorkerStopped) for reading in begun)
+
+
+def test_each_file_is_of_one_part_whatever_lies_beside_it(tmp_path: Path) -> None:
+    paths = write_siemens(noise(), tmp_path)
+    before = [{found.path for found in read(tmp_path, part, 2)} for part in range(2)]
+    (tmp_path / "!first").write_text("no image")
+    paths[3].unlink()
+    after = [{found.path for found in read(tmp_path, part, 2)} for part in range(2)]
+    assert before[0] | before[1] == set(paths)
+    assert not before[0] & before[1]
+    assert after == [part - {paths[3]} for part in before]
