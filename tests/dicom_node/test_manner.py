@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -174,13 +175,19 @@ def test_a_job_with_a_recipe_of_its_own_is_done_with_that(line: Line) -> None:
 
 def test_what_is_begun_again_reads_one_recipe_not_two(line: Line) -> None:
     """Each time takes a process."""
-    job, read = the_job(line.store, line.a_job()), []
+    job = the_job(line.store, line.a_job())
+    read: list[Callable[..., Any]] = []
+
+    def apart(function: Callable[..., Any], *arguments: Any) -> Any:
+        read.append(function)
+        return function(*arguments)
+
     line.store.advance(job.id, State.READY, State.CANCELLED, 0.0)
     reprocess(line.store, job, read_recipe(recipe_file("fast")), RECIPE, line.clock(), "asked for")
     line.dispatch()
     line.executor.end(WorkerDied("killed"))
     line.clock.now += 100
-    line.dispatch._apart = lambda function, argument: read.append(function) or function(argument)
+    line.dispatch._apart = apart
     line.dispatch()
     assert (read, line.executor.calls[0][2][1].name) == ([read_manner], "fast")
 
