@@ -13,6 +13,7 @@ from PIL import Image
 
 from dicom_node.contacts import Contact, Contacts, Event
 from dicom_node.encode.thumbnail import SIDE
+from dicom_node.index import Reading
 from dicom_node.outbox import Outbox, Result
 from dicom_node.states import State
 from dicom_node.store import Objection, Store
@@ -208,6 +209,16 @@ def test_a_node_that_needs_help_says_so_to_both(store: Store) -> None:
     assert get(site, "/health").status is HTTPStatus.SERVICE_UNAVAILABLE
     assert json.loads(get(site, "/health").body)["status"] == "failing"
     assert "The node needs help line : callers were last looked for 200 s ago" in text(get(site, "/"))
+
+
+def test_a_start_that_still_reads_the_spool_is_told_on_the_page(store: Store) -> None:
+    clock, jobs, pulse = Clock(), store.path.parent / "jobs", Pulse()
+    health = Health(pulse, lambda: "", store.path, jobs.parent, 0, reading=lambda: Reading(7))
+    metrics = Metrics(store, jobs, pulse, list, list, clock, reading=lambda: Reading(7))
+    site = Site(store, jobs, health, metrics, About("QSMNODE", lambda: 11112, 0.0, lambda: []), clock)
+    assert b"qsm_node_spool_unread_files 7.0" in get(site, "/metrics").body
+    assert "The node works It takes images" in text(get(site, "/"))
+    assert "7 files are still to be read, and jobs wait for them." in text(get(site, "/"))
 
 
 def test_style_and_icon_come_from_the_node(site: Site) -> None:
