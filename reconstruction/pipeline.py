@@ -86,6 +86,8 @@ def reconstruct(
             brain = run("mask", phase=phase, magnitude=magnitude, **shared)
         if not brain.any():
             raise NotReconstructible("the brain mask is empty; expected a brain: check magnitude, or supply a mask")
+        if np.may_share_memory(phase, acquisition.phase):  # the caller's, which unwrapping would use up
+            phase = phase.copy()
         unwrapped = run("unwrap", phase=phase, magnitude=magnitude, mask=brain, **shared)
         del phase
         field_hz, noise_hz, residual = run("combine", unwrapped=unwrapped, magnitude=magnitude, mask=brain, **shared)

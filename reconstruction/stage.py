@@ -60,8 +60,8 @@ SUPPLIES: dict[str, tuple[str, ...]] = {
 """What each stage can hand to a method: phase and unwrapped in radian (E, x, y, z); magnitude (E, x, y, z), but the
 root sum of squares (x, y, z) for background, inversion, regions and separation; field, local_field, noise and chi in
 ppm (x, y, z), but local_field in Hz for weighting; noise inf where nothing is known; r2star in 1/s, None for a single
-echo; echo_times in s; larmor_frequency in Hz; reference the name of what χ is
-relative to."""
+echo; echo_times in s; larmor_frequency in Hz; reference the name of what χ is relative to.  Only unwrapping may write
+into what it is given, the phase."""
 
 STAGES = tuple(SUPPLIES)
 """In the order in which `pipeline.reconstruct` runs them."""
