@@ -62,7 +62,7 @@ def pdf(
     magnitude: FloatArray | None = None,
     *,
     coarse_iterations: int = 30,
-    iterations: Count = 8,
+    iterations: Count = 12,
 ) -> tuple[FloatArray, BoolArray]:
     """field, noise: ppm, float32 (x, y, z); noise may be inf where nothing is known.  mask: bool.
 
