@@ -51,7 +51,7 @@ STAY = 3.0
 
 Report = Callable[[str, str, Collection[str], Mapping[str, int]], bool]
 """(transaction UID, AE title, kept UIDs, reasons of those not kept) -> whether we had asked that."""
-Ask = Callable[[str, Sequence[Row], Destination, SendSettings, Report, Callable[[], bool]], None]
+Ask = Callable[[str, Sequence[Row], Destination, SendSettings, Report, Callable[[], None], Callable[[], bool]], None]
 
 log = structlog.get_logger(__name__)
 
@@ -87,13 +87,17 @@ class Commitments:
         return found
 
     def begin(self, rows: Sequence[Row]) -> str:
-        """A new transaction for the rows of one job and destination; its UID, which is never used again."""
+        """A new transaction for the rows of one job and destination; its UID, which is never used again.
+
+        Until the destination has `taken` it, it may never have been asked, by a node that was killed: the next round,
+        when nothing of this node's own is under way, gives it up.
+        """
         transaction, now = str(generate_uid()), self._clock()
         with self._store.transaction() as database:
             database.execute(
                 """INSERT INTO transactions (transaction_uid, job, destination, asked_at, given_up_at)
                 VALUES (?, ?, ?, ?, ?)""",
-                [transaction, rows[0].job, rows[0].destination, now, now + self._pauses.commitment_timeout],
+                [transaction, rows[0].job, rows[0].destination, now, now],
             )
             database.execute(
                 """UPDATE deliveries SET commitment = 'asked', transaction_uid = :transaction, changed_at = :now
@@ -108,6 +112,13 @@ class Commitments:
                 },
             )
         return transaction
+
+    def taken(self, transaction: str) -> None:
+        """The destination has accepted the request, and has time to answer it."""
+        self._store.database.execute(
+            "UPDATE transactions SET given_up_at = ? WHERE transaction_uid = ?",
+            [self._clock() + self._pauses.commitment_timeout, transaction],
+        )
 
     def answered(self, transaction: str) -> bool:
         """Whether nothing is waited for any more under this UID."""
@@ -127,14 +138,18 @@ class Commitments:
             self._due_again(transaction, comment)
 
     def give_up(self, destination: str) -> None:
-        """Withdraws what was not answered in time.  An answer that comes later still counts for what is kept."""
+        """Withdraws what was not taken, or not answered in time.  An answer that comes later still counts for what is
+        kept.
+        """
         for found in self._store.rows(
-            """SELECT transaction_uid, job FROM transactions
+            """SELECT * FROM transactions
             WHERE destination = :destination AND answered_at IS NULL AND given_up_at <= :now""",
             {"destination": destination, "now": self._clock()},
         ):
             log.warning("commitment_not_answered", job=found["job"], destination=destination)
-            self.withdraw(found["transaction_uid"], f"no commitment in {self._pauses.commitment_timeout:.0f} s")
+            self.withdraw(
+                found["transaction_uid"], f"no commitment in {found['given_up_at'] - found['asked_at']:.0f} s"
+            )
 
     def report(self, transaction: str, ae_title: str, kept: Collection[str], failed: Mapping[str, int]) -> bool:
         """Writes down an answer; False for a transaction that we did not begin with the peer of that title."""
@@ -253,8 +268,11 @@ class Committer:
             def over(transaction: str = transaction) -> bool:
                 return self.stopping() or self.commitments.answered(transaction)
 
+            def taken(transaction: str = transaction) -> None:
+                self.commitments.taken(transaction)
+
             try:
-                self.ask(transaction, rows, self.destination, self.settings, self.commitments.report, over)
+                self.ask(transaction, rows, self.destination, self.settings, self.commitments.report, taken, over)
             except PeerFailure as error:
                 log.warning("commitment_not_asked", job=job, destination=self.destination.name, reason=str(error))
                 self.commitments.withdraw(transaction, f"commitment cannot be asked: {error}")
@@ -270,9 +288,12 @@ def ask(
     destination: Destination,
     settings: SendSettings,
     report: Report,
+    taken: Callable[[], None],
     over: Callable[[], bool],
 ) -> None:
-    """N-ACTION; then waits a little for an answer on the same association, until `over`.  Raises PeerFailure."""
+    """N-ACTION, which is `taken` when it is accepted; then waits a little for an answer on the same association, until
+    `over`.  Raises PeerFailure.
+    """
     request = Dataset()
     request.TransactionUID = transaction
     request.ReferencedSOPSequence = [reference(row.sop_class_uid, row.sop_instance_uid) for row in rows]
@@ -286,6 +307,7 @@ def ask(
             raise PeerFailure(f"{destination.words} did not answer a request for storage commitment")
         if answer.Status != SUCCESS:
             raise PeerFailure(f"{destination.words} answered a request for storage commitment 0x{answer.Status:04X}")
+        taken()
         deadline = time.monotonic() + STAY
         while association.is_established and not over() and time.monotonic() < deadline:
             time.sleep(0.02)

@@ -69,6 +69,7 @@ class Line:
         destination: Destination,
         settings: SendSettings,
         report: Report,
+        taken: Callable[[], None],
         over: Callable[[], bool],
     ) -> None:
         self.asked.append((transaction, [row.sop_instance_uid for row in rows]))
@@ -76,6 +77,7 @@ class Line:
             raise self.fails
         if self.fails:
             raise PeerFailure(self.fails)
+        taken()
 
     def round(self, destination: str = "pacs") -> None:
         target = Destination(destination, "127.0.0.1", 1, destination.upper())
@@ -187,6 +189,19 @@ def test_what_is_not_answered_is_asked_again_under_another_uid(line: Line) -> No
     assert line.report([], line.uids, of=0), "known, but it was given up:"
     assert line.state is State.SENT, "what it did not keep then may be kept by now"
     assert line.report(line.uids, of=0), "what it says to keep, it keeps, however late"
+    assert line.state is State.ARCHIVED
+
+
+def test_what_a_killed_node_may_not_have_asked_is_asked_at_the_next_start(line: Line) -> None:
+    rows = line.commitments.due("pacs")[line.job]
+    transaction = line.commitments.begin(rows)
+    line.round()
+    assert not line.asked
+    line.clock.now += 5
+    line.round()
+    [(again, uids)] = line.asked
+    assert (again != transaction, uids) == (True, line.uids)
+    assert line.commitments.report(transaction, "PACS", set(line.uids), {}), "it was asked after all: its answer counts"
     assert line.state is State.ARCHIVED
 
 
