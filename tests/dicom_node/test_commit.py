@@ -358,7 +358,7 @@ def test_an_association_that_has_just_ended_is_the_peer_s_failure(
     with CommittingArchive(tmp_path / "archive", ae_title="PACS") as archive:
         target = Destination("pacs", "127.0.0.1", archive.port, "PACS")
         with pytest.raises(PeerFailure, match="cannot be asked for storage commitment"):
-            ask("1.2.3", line.outbox.of(line.job), target, SendSettings(), line.commitments.report, lambda: False)
+            ask("1.2.3", rows, target, SendSettings(), report, lambda: None, lambda: False)
 
 
 def test_a_destination_without_the_service_says_so(line: Line, tmp_path: Path) -> None:
