@@ -357,6 +357,7 @@ def test_an_association_that_has_just_ended_is_the_peer_s_failure(
     monkeypatch.setattr("pynetdicom.association.Association.send_n_action", ended)
     with CommittingArchive(tmp_path / "archive", ae_title="PACS") as archive:
         target = Destination("pacs", "127.0.0.1", archive.port, "PACS")
+        rows, report = line.outbox.of(line.job), line.commitments.report
         with pytest.raises(PeerFailure, match="cannot be asked for storage commitment"):
             ask("1.2.3", rows, target, SendSettings(), report, lambda: None, lambda: False)
 
