@@ -28,7 +28,7 @@ def test_who_does_not_wait_leaves_no_process_behind(tmp_path: Path, monkeypatch:
     begun = []
 
     class Executor(ahead.ProcessPerJob):
-        def submit(self, *call, **settings):  # type: ignore[no-untyped-def]
+        def submit(self, *call, **settings):  # type: ignore[no-untyped-def]  # passed on
             begun.append(super().submit(*call, **settings))
             return begun[-1]
 
