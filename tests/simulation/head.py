@@ -110,6 +110,7 @@ def simulate_head(
     step = _field_step(min(voxel_size))
     field = _field(chi, shift, control, step)
     coefficients = _shim(field, head, control, step, random)
+    field = ndimage.spline_filter(field, order=3, output=np.float32)
     affine = slab_affine(shape, voxel_size, np.eye(3) if rotation is None else rotation, centre_mm)
     from_corner = affine.copy()
     from_corner[:3, 3] -= ORIGIN_MM
