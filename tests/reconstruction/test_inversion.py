@@ -12,7 +12,7 @@ from reconstruction import Geometry, gradient, quality
 from reconstruction.acquisition import BoolArray, FloatArray
 from reconstruction.inversion import _proximal
 from reconstruction.inversion.tkd import tkd
-from reconstruction.inversion.tv import tv
+from reconstruction.inversion.tv import edge_weights, tv
 from tests.laws import assert_linear, random_volume
 from tests.reconstruction.sources import AXIAL, OBLIQUE, ball, field_of_sphere, softened_ball
 
@@ -168,6 +168,19 @@ def test_tv_is_deterministic_and_does_not_depend_on_threads() -> None:
         np.testing.assert_allclose(tv(field, noise, mask, magnitude, NESTED), first, atol=1e-6)
     finally:
         numba.set_num_threads(before)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_the_penalty_falls_where_the_magnitude_is_steep(scale: float) -> None:
+    """By steepness, whatever the unit: of a step nearly all is taken off, of noise little; the brain's end is none."""
+    magnitude, inside = 1 + 0.01 * random_volume((40, 12, 12), seed=1), np.ones((40, 12, 12), bool)
+    inside[:4], magnitude[:4] = False, 0
+    magnitude[20:] += 1
+    w = edge_weights(np.float32(scale) * magnitude, inside, (1.0, 1.0, 1.0), 0.1)
+    assert w[19].max() < 0.11
+    assert np.median(w[22:36]) > 0.6
+    assert w[3].min() == 1
+    np.testing.assert_allclose(edge_weights(np.ones_like(magnitude), inside, (1.0, 1.0, 1.0), 0.1), 1)
 
 
 @pytest.mark.parametrize("setting", ["strength", "edge_weight"])
