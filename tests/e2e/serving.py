@@ -23,7 +23,7 @@ from dicom_node.store import Store
 from tests.peers import free_port
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 120.0
+PATIENCE = 300.0
 """Seconds that a step of the node may take on a busy machine before the test gives up."""
 
 
