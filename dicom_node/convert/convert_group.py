@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,8 +37,6 @@ _NOTHING = Override()
 
 _SLAB = 32
 """Planes that go into a volume together: neighbours along z share cache lines, so one plane at a time costs more."""
-_ROWS = 16
-"""Of those planes, as many as fit the cache."""
 
 
 def convert(group: Group, override: Override | None = None) -> tuple[Acquisition, Source]:
@@ -124,17 +123,20 @@ class _Content:
 
     volumes: dict[Component, NDArray[np.float32]]
     reader: Reader
+    turner: Executor
     headers: dict[int, Dataset] = field(default_factory=dict)
     references: dict[int, list[Reference]] = field(default_factory=lambda: defaultdict(list))
     findings: Findings = field(default_factory=Findings)
     candidates: set[tuple[Scale, ...]] = field(default_factory=set)
     lossy: bool = False
     slab: NDArray[np.float32] = field(init=False)
+    other: NDArray[np.float32] = field(init=False)
     waiting: list[Cell] = field(default_factory=list)
+    turning: Future[None] | None = None
 
     def __post_init__(self) -> None:
         _, columns, rows, slices = next(iter(self.volumes.values())).shape
-        self.slab = np.empty((min(_SLAB, slices), rows, columns), np.float32)
+        self.slab, self.other = np.empty((2, min(_SLAB, slices), rows, columns), np.float32)
 
     def plane(self, cell: Cell) -> NDArray[np.float32]:
         """(row, column), to be filled at once: it waits for its neighbours."""
@@ -147,21 +149,36 @@ class _Content:
         return plane
 
     def flush(self) -> None:
-        """Puts the planes that wait into their volume."""
+        """Puts the planes that wait into their volume, beside what is read next."""
         if not self.waiting:
             return
         component, echo, first = self.waiting[0]
         count = len(self.waiting)
         volume = self.volumes[component][echo, :, :, first : first + count]
-        for row in range(0, self.slab.shape[1], _ROWS):
-            volume[:, row : row + _ROWS, :] = self.slab[:count, row : row + _ROWS, :].T
+        self.settle()
+        self.turning = self.turner.submit(np.copyto, volume, self.slab[:count].T)
+        self.slab, self.other = self.other, self.slab
         self.waiting.clear()
+
+    def settle(self) -> None:
+        """Waits for the planes that were put last."""
+        if self.turning is not None:
+            self.turning.result()
 
 
 def _read(matrix: Matrix, grid: Geometry, override: Override) -> _Content:
     """One file after the other, slice by slice into the volumes (echo, x, y, z)."""
     shape = (len(matrix.echo_times), *grid.shape)
     volumes = {component: np.zeros(shape, np.float32) for component in matrix.components}
+    with ThreadPoolExecutor(1) as turner:
+        content = _filled(matrix, volumes, turner, override)
+    _settle_phase(content)
+    return content
+
+
+def _filled(
+    matrix: Matrix, volumes: dict[Component, NDArray[np.float32]], turner: Executor, override: Override
+) -> _Content:
     content: _Content | None = None
     for instance, cells in _by_instance(matrix):
         header = _opened(instance)
@@ -169,7 +186,7 @@ def _read(matrix: Matrix, grid: Geometry, override: Override) -> _Content:
         described = list(planes(header))
         if reader is None or len(described) <= max(frame.index for frame, _ in cells):
             raise NotConvertible(f"{instance.path.name} is not what it was when it was described")
-        content = content or _Content(volumes, reader)
+        content = content or _Content(volumes, reader, turner)
         if reader is not content.reader:
             raise NotConvertible(f"the images are of two kinds, {name(content.reader)} and {name(reader)}")
         enhanced = is_enhanced(header)
@@ -188,7 +205,7 @@ def _read(matrix: Matrix, grid: Geometry, override: Override) -> _Content:
     if content is None:
         raise NotConvertible("no images")
     content.flush()
-    _settle_phase(content)
+    content.settle()
     return content
 
 
