@@ -16,7 +16,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import wraps
 from pathlib import Path
@@ -40,7 +39,7 @@ Shape = tuple[int, int, int]
 
 @dataclass
 class Stage:
-    """seconds: by the clock.  cpu: of all threads.  transforms: FFTs.  peak: GB resident at most, while it ran."""
+    """seconds: by the clock.  cpu: of all threads.  transforms: FFTs, each way.  peak: GB resident at most."""
 
     name: str
     seconds: float
@@ -132,13 +131,16 @@ class Meter:
         Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins anew (proc(5))
         self._name, self._clock, self._cpu, self._count = name, now, cpu, self.transforms
 
-    def counted(self, transform: Callable[..., Any]) -> Callable[..., Any]:
+    def count(self, module: Any, function: str) -> None:
+        """Each call of the function of the module is an FFT."""
+        transform = getattr(module, function)
+
         @wraps(transform)
         def counting(*data: Any, **settings: Any) -> Any:
             self.transforms += 1
             return transform(*data, **settings)
 
-        return counting
+        setattr(module, function, counting)
 
     def before(self, module: Any, function: str, name: str) -> None:
         """A stage begins where the function of the module is called."""
@@ -155,11 +157,11 @@ class Meter:
 def inside(table: Path, began: float, words: list[str]) -> int:
     """The command line under a meter; the stages go into `table`."""
     meter = Meter(began)
-    import scipy.fft
-
     from dicom_node import commands, recipes
+    from reconstruction import fourier
 
-    scipy.fft.rfftn, scipy.fft.irfftn = meter.counted(scipy.fft.rfftn), meter.counted(scipy.fft.irfftn)
+    for transform in ("forward", "inverse"):
+        meter.count(fourier, transform)
     read_recipe = recipes.read_recipe
 
     def loaded(file: Path) -> Any:

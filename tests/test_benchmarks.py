@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from benchmarks import __main__ as bench
 from benchmarks import accuracy, intake, memory, speed
+from dicom_node import commands, recipes
+from reconstruction import fourier
 from tests.simulation import scenes
 
 
@@ -47,17 +51,26 @@ def test_a_head_is_interpolated_without_moving() -> None:
 
 
 def test_a_meter_tells_stages_apart() -> None:
-    meter = speed.Meter(0.0)
-    transform = meter.counted(lambda: None)
+    meter, module = speed.Meter(0.0), SimpleNamespace(transform=lambda: None)
+    meter.count(module, "transform")
     meter.begin("first")
-    transform()
-    transform()
+    module.transform()
+    module.transform()
     meter.begin("second")
-    transform()
+    module.transform()
     meter.begin("end")
     assert [(stage.name, stage.transforms) for stage in meter.stages] == [("start-up", 0), ("first", 2), ("second", 1)]
     assert all(stage.peak > 0 for stage in meter.stages)
     assert speed.in_words(meter.stages).splitlines()[-1].split()[3] == "3"
+
+
+def test_there_and_back_are_two_transforms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    volume, filter_ = np.ones((4, 5, 6), np.float32), np.ones((4, 5, 4), np.float32)
+    for module, name in ((fourier, "forward"), (fourier, "inverse"), (recipes, "read_recipe")):
+        monkeypatch.setattr(module, name, getattr(module, name))  # which puts back what the meter replaces
+    monkeypatch.setattr(commands, "main", lambda words: int(fourier.apply(filter_, volume).min() != 1))
+    assert speed.inside(tmp_path / "stages.json", 0.0, []) == 0
+    assert [row["transforms"] for row in json.loads((tmp_path / "stages.json").read_text())] == [2]
 
 
 @pytest.mark.slow
