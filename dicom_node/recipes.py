@@ -17,7 +17,7 @@ from reconstruction import DeviceUnavailable, InvalidRecipe, Recipe
 if TYPE_CHECKING:
     from reconstruction import Atlas
 
-__all__ = ["Recipe", "atlas_of", "check_device", "read_recipe", "usable_recipe"]
+__all__ = ["Recipe", "atlas_of", "check_device", "load_compiler", "read_recipe", "usable_recipe"]
 
 
 def usable_recipe(file: Path, device: str) -> Recipe:
@@ -35,6 +35,13 @@ def read_recipe(file: Path) -> Recipe:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, InvalidRecipe, InvalidConfiguration) as error:
         raise InvalidConfiguration(f"{file}: {error}") from error
     return recipe if atlas is None else replace(recipe, atlas=atlas.digest())
+
+
+def load_compiler() -> None:
+    """A third of a second that a recipe's first loop would take: for whoever waits for something else anyway."""
+    from reconstruction import load_compiler
+
+    load_compiler()
 
 
 def check_device(device: str) -> None:

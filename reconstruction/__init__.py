@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from reconstruction.acquisition import GYROMAGNETIC_RATIO, Acquisition, Geometry
     from reconstruction.arrays import mover
     from reconstruction.atlas import Atlas, Mixture
+    from reconstruction.compiler import load_compiler
     from reconstruction.errors import (
         DeviceUnavailable,
         InvalidAcquisition,
@@ -50,6 +51,7 @@ __all__ = [
     "Step",
     "Verdict",
     "check_phase",
+    "load_compiler",
     "mover",
     "reconstruct",
 ]
@@ -75,6 +77,7 @@ _HOMES = {
     "Step": "recipe",
     "Verdict": "evidence",
     "check_phase": "plausibility",
+    "load_compiler": "compiler",
     "mover": "arrays",
     "reconstruct": "pipeline",
 }

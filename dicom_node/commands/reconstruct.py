@@ -40,10 +40,11 @@ def _run(options: argparse.Namespace) -> int:
     heap.keep()
     with read_ahead(options.input, config.log.style) as instances:
         from dicom_node.desk import reconstruct_folder
-        from dicom_node.recipes import check_device, read_recipe
+        from dicom_node.recipes import check_device, load_compiler, read_recipe
 
         recipe = read_recipe(recipe_file)
         check_device(config.reconstruct.device)
+        load_compiler()
         found = instances()
     return reconstruct_folder(
         options.input,
