@@ -27,7 +27,7 @@ class Image:
 
 @dataclass(frozen=True)
 class Removal:
-    """A line of the journal of what was removed.  kind: "result", "delivered" or "unused", see `retention`."""
+    """A line of the journal of what was removed.  kind: "result", or a fate of `retention`."""
 
     at: float
     kind: str

@@ -19,8 +19,8 @@ AT_ONCE = frozenset(
         *("group.quiet_time", "node.tick"),
         *("reconstruct.recipe", "reconstruct.device", "reconstruct.attempts", "reconstruct.pause"),
         *("reconstruct.withhold_failed",),
-        *("retention.results", "retention.sources", "retention.unused", "retention.quarantine"),
-        *("retention.free_bytes",),
+        *("retention.results", "retention.sources", "retention.left_alone", "retention.unused"),
+        *("retention.quarantine", "retention.free_bytes"),
         *("output", "send", "fetch", "log"),
     }
 )

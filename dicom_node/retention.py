@@ -1,12 +1,13 @@
 """Retention: images, results and refused objects go when they have had their time, or when the disk fills.
 
-An image may go for one of two reasons, and never while it may still be needed:
+An image may go for one of three reasons, and never while it may still be needed:
 
-    delivered   every job that it belongs to is sent or archived: each destination has stored each result, and has
-                committed itself where it is asked to
-    unused      nothing is made of it, or nothing more than is delivered: it is foreign, its acquisition is incomplete,
-                no map could be made of it, nobody has decided on it, or it belongs to no job.  It is announced among
-                what was not taken before it goes
+    left alone  every job that it belongs to is foreign: no map can come of it, and it was never ours to keep
+    delivered   every job that it belongs to is sent or archived, but for foreign ones: each destination has stored each
+                result, and has committed itself where it is asked to
+    unused      nothing is made of it, or nothing more than is delivered: its acquisition is incomplete, no map could be
+                made of it, nobody has decided on it, or it belongs to no job.  It is announced among what was not taken
+                before it goes, and a disk that fills is no reason
 
 Nor does one go that a scanner has asked about and was not answered yet (storage commitment); and one of which it was
 told that it is kept has its whole time, however full the disk is.
@@ -32,7 +33,7 @@ import structlog
 from dicom_node import cleanup
 from dicom_node.commit import prune
 from dicom_node.holdings import Holdings, Image, Removal, Stand
-from dicom_node.room import free_bytes
+from dicom_node.room import free_bytes, more_room
 from dicom_node.settings import Retention
 from dicom_node.spool import Spool
 from dicom_node.states import State
@@ -43,14 +44,15 @@ NOTICE = 14 * DAY
 """Seconds that unused images are announced before they go; half of their time where that is less."""
 EARLIEST = 3600.0
 """Seconds that a delivered source is kept even where the disk fills: a late image makes a revision of all of them."""
-NOT_USED = frozenset(
-    {State.WAITING, State.INCOMPLETE, State.FOREIGN, State.FAILED, State.REVIEW, State.CANCELLED},
-)
+STRAY = DAY
+"""Seconds that nothing must have come to a study until what is left alone goes for want of room: its phase, or its
+other echoes, may be sent by hand the next morning."""
+NOT_USED = frozenset({State.WAITING, State.INCOMPLETE, State.FAILED, State.REVIEW, State.CANCELLED})
 ANNOUNCEMENT = "not used:"
 PLEDGES = 7 * DAY
 """Seconds that a scanner's request for commitment is remembered at least, once it is answered."""
 
-Fate = Literal["needed", "delivered", "unused"]
+Fate = Literal["needed", "left alone", "delivered", "unused"]
 
 log = structlog.get_logger(__name__)
 
@@ -70,15 +72,21 @@ def judge(images: Iterable[Image], jobs: Sequence[Job], awaiting: frozenset[int]
     for job in jobs:
         for uid in job.images:
             of_image.setdefault(uid, []).append(job)
+    images = list(images)
+    last_touched = max([*(image.received_at for image in images), *(job.changed_at for job in jobs)], default=0.0)
     found = []
     for image in images:
         own = of_image.get(image.sop_instance_uid, [])
-        states = {job.state for job in own}
+        claims = {job.state for job in own} - {State.FOREIGN}
         since = max([image.received_at, *(job.changed_at for job in own)])
         fate: Fate = "needed"
-        if own and states <= set(cleanup.DELIVERED) and not awaiting.intersection(job.id for job in own):
+        if awaiting.intersection(job.id for job in own):
+            pass
+        elif own and not claims:
+            fate, since = "left alone", last_touched  # what comes to the study may make an acquisition of it
+        elif own and claims <= set(cleanup.DELIVERED):
             fate = "delivered"
-        elif states <= NOT_USED.union(cleanup.DELIVERED) and not awaiting.intersection(job.id for job in own):
+        elif claims <= NOT_USED.union(cleanup.DELIVERED):
             fate = "unused"
         found.append(Judged(image, fate, since))
     return found
@@ -126,12 +134,21 @@ class Sweeper:
     def _remove_old(self, now: float) -> None:
         keep = self._retention
         cleanup.clean_up(self._store, self._jobs_folder, keep, now)
-        if keep.sources:
-            for study in self._studies("delivered", now - keep.sources * DAY):
-                self._remove(study, "delivered", now, keep.sources * DAY, f"delivered for over {keep.sources:g} days")
+        for fate, age, _ in self._going():
+            for study in self._studies(fate, now - age):
+                self._remove(study, fate, now, age, f"{fate} for over {age / DAY:g} days")
         if keep.unused:
             self._unused(now, keep.unused * DAY)
         self._spool.sweep_empty_folders(now - DAY)
+
+    def _going(self) -> list[tuple[Fate, float, float]]:
+        """What goes by itself: after so many seconds, or for want of room after so many."""
+        alone, sources = self._retention.left_alone * DAY, self._retention.sources * DAY
+        found: list[tuple[Fate, float, float]] = [
+            ("left alone", alone, min(STRAY, alone)),
+            ("delivered", sources, min(EARLIEST, sources)),
+        ]
+        return [one for one in found if one[1]]
 
     def _forget_old(self, now: float) -> None:
         """What was refused, and what is known of results and of images that have had their time."""
@@ -144,26 +161,25 @@ class Sweeper:
             self._holdings.withdraw_pathless(before)
         if keep.results:
             prune(self._store, now - keep.results * DAY)
-        self._holdings.forget_pledges(now - max(PLEDGES, keep.sources * DAY))
+        self._holdings.forget_pledges(now - max([PLEDGES, *(age for _, age, _ in self._going())]))
 
     def _has_room(self) -> bool:
         return self._free(self._spool.root) >= self._retention.free_bytes
 
     def _make_room(self, now: float) -> None:
         """Of what is not kept for ever."""
-        keep = self._retention
         if self._has_room():
             return
-        if keep.results:
+        if self._retention.results:
             cleanup.make_room(self._store, self._jobs_folder, now, self._has_room)
-        if keep.sources:
-            vouched = self._holdings.pledged(now - keep.sources * DAY)
-            for study in self._studies("delivered", now - EARLIEST):
+        for fate, age, at_least in self._going():
+            vouched = self._holdings.pledged(now - age)
+            for study in self._studies(fate, now - at_least):
                 if self._has_room():
                     return
-                self._remove(study, "delivered", now, EARLIEST, "delivered, and the disk is filling", vouched)
+                self._remove(study, fate, now, at_least, f"{fate}, and the disk is filling", vouched)
         if not self._has_room():
-            log.warning("no_more_room_to_make", free_bytes=self._free(self._spool.root), do="make room, or add a disk")
+            log.warning("no_more_room_to_make", free_bytes=self._free(self._spool.root), do=more_room(self._retention))
 
     def _unused(self, now: float, age: float) -> None:
         """Announces what will go, and removes what was announced long enough ago."""

@@ -1,8 +1,8 @@
 """Room on the disk: the node stops taking while there is still enough of it to finish what it has taken.
 
 Three marks, in the order in which a disk that fills reaches them: below `[retention] free_bytes` what destinations hold
-goes before its time (`dicom_node.retention`); below `minimum_free_bytes` senders are told 0xA700; below half of that no
-job is begun.  The rest is for what runs and for the database.
+and what is left alone goes before its time (`dicom_node.retention`); below `minimum_free_bytes` senders are told
+0xA700; below half of that no job is begun.  The rest is for what runs and for the database.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import structlog
 
-from dicom_node.settings import RESUME
+from dicom_node.settings import RESUME, Retention
 
 JOBS = 0.5
 """The part of the mark below which no job is begun: finishing jobs is what makes room."""
@@ -27,6 +27,13 @@ def free_bytes(folder: Path) -> int:
     """What a process without privileges may still write into the file system of a folder."""
     file_system = os.statvfs(folder)
     return file_system.f_bavail * file_system.f_frsize
+
+
+def more_room(retention: Retention) -> str:
+    """What to do about a disk that fills, with the settings by which anything is kept for ever."""
+    for_ever = [name for name in ("results", "sources", "left_alone", "unused") if not getattr(retention, name)]
+    by = f"; [retention] {', '.join(f'{name} = 0' for name in for_ever)} keeps for ever: give days" if for_ever else ""
+    return f"make room, or add a disk{by}"
 
 
 def is_full(error: BaseException) -> bool:

@@ -293,14 +293,15 @@ every other image of a series."""
 class Retention(Table):
     """How long the node keeps what it need not keep; see `retention`.  Days, 0 for ever.
 
-    results: folders of finished jobs.  sources: images whose results are delivered.  unused: images of which nothing
-    is made, or nothing more.  quarantine: what was refused on arrival.  free_bytes: below this, results and then
-    sources that are delivered go before their time, oldest first, 0 for never.  minimum_free_bytes: below this nothing
-    is taken, see `room`.
+    results: folders of finished jobs.  sources: images whose results are delivered.  left_alone: images that are no
+    acquisition for a map.  unused: images of others of which nothing is made, or nothing more.  quarantine: what was
+    refused on arrival.  free_bytes: below this, results, images that are left alone, and then sources go before their
+    time, oldest first, 0 for never.  minimum_free_bytes: below this nothing is taken, see `room`.
     """
 
     results: Days = 14.0
     sources: Days = 30.0
+    left_alone: Days = 30.0
     unused: Days = 0.0
     quarantine: Days = 30.0
     free_bytes: Annotated[int, Field(ge=0)] = 5 * 2**30

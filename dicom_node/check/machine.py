@@ -15,7 +15,7 @@ from dicom_node.check.finding import Finding
 from dicom_node.errors import NodeError
 from dicom_node.memory import GB, estimate, room
 from dicom_node.rebuild import damage, remedy
-from dicom_node.room import free_bytes
+from dicom_node.room import free_bytes, more_room
 from dicom_node.settings import Reconstruct, Retention
 from dicom_node.spool import write_durably
 from dicom_node.store import Store
@@ -95,10 +95,11 @@ def _space(folder: Path, retention: Retention) -> Finding:
     words = f"{free / 2**30:.1f} GiB free"
     if free < retention.minimum_free_bytes:
         needed = f"{retention.minimum_free_bytes / 2**30:.1f} GiB"
-        return Finding("FAILURE", "room", f"{words}: senders are turned away below {needed}", "make room")
+        return Finding("FAILURE", "room", f"{words}: senders are turned away below {needed}", more_room(retention))
     if free < retention.free_bytes:
         soon = f"{retention.free_bytes / 2**30:.1f} GiB"
-        return Finding("warning", "room", f"{words}: below {soon} what is delivered goes before its time", "make room")
+        trouble = f"{words}: below {soon} what is delivered or left alone goes before its time"
+        return Finding("warning", "room", trouble, more_room(retention))
     return Finding("good", "room", words)
 
 

@@ -181,6 +181,7 @@ def test_a_disk_that_is_full_slow_or_fails(tmp_path: Path, monkeypatch: pytest.M
     def found(what: str) -> str:
         [one] = [one for one in machine.state_folder(tmp_path, Retention()) if one.what == what]
         assert one.remedy or one.verdict == "good"
+        assert ("unused = 0 keeps for ever" in one.remedy) == (what == "room" and one.verdict != "good")
         return one.verdict
 
     for free, verdict in ((2**28, "FAILURE"), (2**31, "warning"), (2**40, "good")):

@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from dicom_node import cleanup
 from dicom_node.holdings import Holdings, Image, Removal
 from dicom_node.index import LOST, Index
 from dicom_node.outbox import Outbox, Result
 from dicom_node.regroup import place
-from dicom_node.retention import ANNOUNCEMENT, DAY, EARLIEST, NOT_USED, NOTICE, Judged, Sweeper, judge
+from dicom_node.retention import ANNOUNCEMENT, DAY, EARLIEST, NOT_USED, NOTICE, STRAY, Judged, Sweeper, judge
 from dicom_node.room import RESUME
 from dicom_node.settings import Retention
 from dicom_node.spool import Kept, ReceivedObject, Spool
@@ -27,6 +28,7 @@ from tests.dicom_node.making import STUDY, Clock, a_group, an_instance, the_job
 from tests.dicom_node.test_index import describe, keep
 
 WEEK = 7 * DAY
+KINDS = ("results", "sources", "left_alone", "unused", "quarantine")
 DELIVERED = (State.READY, State.RECONSTRUCTING, State.RECONSTRUCTED, State.SENDING, State.SENT)
 ROADS: dict[State, Sequence[State]] = {
     State.WAITING: (),
@@ -63,7 +65,7 @@ class House:
         self.index.reconcile()
 
     def sweep(self, **retention: float) -> None:
-        settings = Retention.model_validate({"results": 0, "sources": 0, "unused": 0, "quarantine": 0} | retention)
+        settings = Retention.model_validate(dict.fromkeys(KINDS, 0) | retention)
         Sweeper(
             self.store,
             self.spool,
@@ -146,6 +148,92 @@ def test_an_image_of_two_jobs_is_kept_for_the_one_that_needs_it(house: House) ->
     house.clock.now += WEEK + 1
     house.sweep(sources=7)
     assert house.held == 0
+
+
+@pytest.mark.parametrize("state", [*State, None])
+def test_what_is_left_alone_goes_after_its_time_or_when_the_disk_fills_and_nothing_else_does(
+    house: House, state: State | None
+) -> None:
+    for full in (False, True):
+        house.take(1, 2)
+        if state and not full:
+            house.job(state, 1, 2)
+        house.free = 0 if full else 2**50
+        house.clock.now += (STRAY if full else WEEK) - 1
+        house.sweep(left_alone=7, free_bytes=2**40)
+        assert house.held == 2, "its time is not quite over"
+        house.clock.now += 2
+        house.sweep(left_alone=0, free_bytes=2**40)
+        assert house.held == 2, "0 is for ever, whatever the room"
+        house.sweep(left_alone=7, free_bytes=2**40)
+        assert house.held == (0 if state is State.FOREIGN else 2)
+    if state is State.FOREIGN:
+        reasons = [removal.reason for removal in house.holdings.removals()]
+        assert reasons == ["left alone for over 7 days", "left alone, and the disk is filling"]
+    assert house.store.objections() == [], "it is the daily lot of a node that gets whole studies: nobody is bothered"
+
+
+def test_what_is_left_alone_stays_while_something_still_comes_to_its_study(house: House) -> None:
+    house.take(1)
+    house.job(State.FOREIGN, 1)
+    house.clock.now += STRAY - 60
+    house.take(2)  # of the same study: a phase that was sent by hand
+    house.free = 0
+    house.clock.now += 120
+    house.sweep(left_alone=7, free_bytes=2**40)
+    assert house.held == 2
+    house.clock.now += STRAY
+    house.sweep(left_alone=7, free_bytes=2**40)
+    assert [image.sop_instance_uid for image in house.holdings.images(STUDY)] == [an_instance(2).sop_instance_uid]
+
+
+@pytest.mark.parametrize("other", [state for state in State if state is not State.FOREIGN])
+def test_a_job_that_is_left_alone_has_no_say_in_what_another_does_with_the_image(house: House, other: State) -> None:
+    house.take(1)
+    house.job(State.FOREIGN, 1, key="a")
+    house.job(other, 1, key="b")
+    house.free = 0
+    house.clock.now += 1000 * DAY
+    house.sweep(left_alone=7, free_bytes=2**40)
+    assert house.held == 1
+    house.sweep(sources=7)
+    assert house.held == (0 if other in (State.SENT, State.ARCHIVED) else 1)
+
+
+def test_room_is_made_of_what_is_left_alone_before_what_is_delivered(house: House) -> None:
+    house.take(1, 2)
+    house.job(State.SENT, 1, key="a")
+    house.job(State.FOREIGN, 2, key="b")
+    house.clock.now += 2 * STRAY
+    settings = Retention(free_bytes=2**40)
+    with capture_logs() as told:
+        Sweeper(
+            *(house.store, house.spool, house.folder / "jobs", settings, house.clock, house.index.restore),
+            lambda folder: 0 if len(house.store.indexed()) == 2 else 2**50,
+        )()
+    assert [image.sop_instance_uid for image in house.holdings.images(STUDY)] == [an_instance(1).sop_instance_uid]
+    assert "no_more_room_to_make" not in [line["event"] for line in told]
+
+
+@pytest.mark.parametrize(
+    ("retention", "words"),
+    [
+        ({}, "add a disk; [retention] unused = 0 keeps for ever: give days"),
+        ({"unused": 90, "left_alone": 0, "sources": 0}, "[retention] sources = 0, left_alone = 0 keeps for ever"),
+        ({"unused": 90}, "make room, or add a disk"),
+    ],
+)
+def test_who_cannot_make_room_says_what_is_kept_for_ever(house: House, retention: dict[str, float], words: str) -> None:
+    house.take(1)
+    house.job(State.FAILED, 1)
+    house.free = 0
+    house.clock.now += WEEK
+    settings = {"results": 14, "sources": 30, "left_alone": 30, "unused": 0, "free_bytes": 2**40} | retention
+    with capture_logs() as told:
+        house.sweep(**settings)
+    [line] = [line for line in told if line["event"] == "no_more_room_to_make"]
+    assert words in line["do"]
+    assert ("for ever" in line["do"]) == ("for ever" in words)
 
 
 @pytest.mark.parametrize("state", [*sorted(NOT_USED), None])
@@ -275,7 +363,17 @@ def test_what_a_scanner_asks_about_stays_and_what_it_was_told_is_kept_has_its_wh
     assert house.held == 1
     assert house.store.paths([an_instance(3).sop_instance_uid])
     house.store.database.execute("UPDATE pledges SET answered_at = ?", [house.clock()])
+    house.take(4)
+    house.job(State.FOREIGN, 4, key="c")
+    asked_to_keep(house, 4, house.clock())
     house.sweep(sources=7)
+    assert house.held == 1
+    house.clock.now += 2 * DAY
+    house.free = 0
+    house.sweep(left_alone=7, free_bytes=2**40)
+    assert house.held == 1, "it is left alone, and a scanner was told that it is kept"
+    house.clock.now += 5 * DAY + 1
+    house.sweep(left_alone=7)
     assert house.held == 0
     house.clock.now += 8 * DAY
     house.sweep(sources=7)
@@ -485,9 +583,13 @@ def test_no_image_of_a_job_that_is_still_to_be_delivered_is_ever_judged_otherwis
         own = [job for job in known if judged.image.sop_instance_uid in job.images]
         assert judged.since >= max([50.0, *(job.changed_at for job in own)])
         delivered = [job.state in (State.SENT, State.ARCHIVED) and job.id not in awaiting for job in own]
-        if judged.fate == "delivered":
-            assert own
-            assert all(delivered)
+        if judged.fate == "left alone":
+            assert {job.state for job in own} == {State.FOREIGN}
+            assert judged.since >= max(job.changed_at for job in known)
+        elif judged.fate == "delivered":
+            assert any(delivered)
+            assert all(one or job.state is State.FOREIGN for one, job in zip(delivered, own, strict=True))
         elif judged.fate == "unused":
-            assert {job.state for job in own} <= {*NOT_USED, State.SENT, State.ARCHIVED}
+            assert {job.state for job in own} <= {*NOT_USED, State.SENT, State.ARCHIVED, State.FOREIGN}
+        if judged.fate != "needed":
             assert not awaiting.intersection(job.id for job in own)
