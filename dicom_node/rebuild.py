@@ -113,7 +113,7 @@ def rebuild(state_folder: Path, now: float) -> Rebuilt:
     Raises OSError and sqlite3.Error of the new database.
     """
     path, new = state_folder / DATABASE, state_folder / f"{DATABASE}.new"
-    _write_last_pages(path, state_folder / LEDGER)
+    is_sound = _write_last_pages(path, state_folder / LEDGER)
     for companion in _COMPANIONS:
         Path(f"{new}{companion}").unlink(missing_ok=True)
     store = Store(new)
@@ -126,7 +126,7 @@ def rebuild(state_folder: Path, now: float) -> Rebuilt:
         store.database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     finally:
         store.close()
-    set_aside = _set_aside(path, now)
+    set_aside = _set_aside(path, "replaced" if is_sound else "broken", now)
     new.replace(path)
     for companion in _COMPANIONS[1:]:
         Path(f"{new}{companion}").unlink(missing_ok=True)
@@ -153,14 +153,17 @@ def remedy(error: sqlite3.Error, path: Path | str = "the database") -> str:
     return f"{path} cannot be used: {error}; see that the node's user owns it and that its disk is well"
 
 
-def _write_last_pages(path: Path, ledger: Path) -> None:
-    """From a database that still answers; from another there is no more to be had than is written."""
+def _write_last_pages(path: Path, ledger: Path) -> bool:
+    """From a database that is sound: whether it is.  From another there is no more to be had than is written."""
     try:
-        if not damage(path):
-            with closing(Store(path)) as store:
-                Ledger(store, ledger).write_all()
+        if damage(path):
+            return False
+        with closing(Store(path)) as store:
+            Ledger(store, ledger).write_all()
     except (sqlite3.Error, NodeError) as error:
         log.warning("last_pages_not_written", error=str(error))
+        return False
+    return True
 
 
 @contextmanager
@@ -266,9 +269,9 @@ def _objections(state_folder: Path) -> Iterator[Objection]:
         yield Objection(path.stat().st_mtime, str(path), "", f"{CONFLICTED} (answered 0x0000)")
 
 
-def _set_aside(path: Path, now: float) -> Path | None:
+def _set_aside(path: Path, word: str, now: float) -> Path | None:
     """The old database under another name, with what SQLite keeps beside it: it may still be read by hand."""
-    aside = path.with_name(f"{path.name}.broken-{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%S}")
+    aside = path.with_name(f"{path.name}.{word}-{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%S}")
     was_there = path.exists()
     for companion in _COMPANIONS:  # the database first: without it the rest counts for nothing
         if (file := Path(f"{path}{companion}")).exists():

@@ -65,7 +65,7 @@ def verify(state_folder: Path, now: float, on_image: Callable[[int], None] = lam
 def in_words(verified: Verified) -> str:
     """For people: a line for each finding, and what was looked at."""
     lines = [f"{one.what}: {one.path}\n    {one.told}" for one in verified.findings]
-    read = f"{verified.images} images ({verified.bytes / 2**20:.0f} MiB) and {verified.results} results"
+    read = f"{verified.images} images ({verified.bytes / 2**20:.0f} MiB) and {verified.results} results to be sent"
     return "\n".join([*lines, f"looked at {read}: {len(verified.findings) or 'no'} finding(s)"])
 
 

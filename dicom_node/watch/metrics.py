@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Info, ProcessCollector, Summary
+from prometheus_client import CollectorRegistry, Counter, Info, ProcessCollector, Summary, disable_created_metrics
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
@@ -32,6 +32,8 @@ from dicom_node.trail import Standing
 from dicom_node.watch.pulse import Pulse
 
 UNKNOWN = "unknown"
+
+disable_created_metrics()  # a second series for each, of when it began: all begin with qsm_node_start_time_seconds
 
 
 class Metrics:

@@ -58,7 +58,11 @@ class Node:
 
     @property
     def set_aside(self) -> list[Path]:
-        return [path for path in self.folder.glob("node.db.broken-*") if not path.name.endswith(("-wal", "-shm"))]
+        return self.beside("broken")
+
+    def beside(self, word: str) -> list[Path]:
+        found = self.folder.glob(f"node.db.{word}-*")
+        return [path for path in found if not path.name.endswith(("-wal", "-shm"))]
 
 
 @pytest.fixture
@@ -147,7 +151,8 @@ def test_pages_are_brought_up_to_date_before_a_sound_one_is_made_anew(node: Node
     found = rebuild(node.folder, NOW)
     assert node.now() == node.known
     assert found.jobs["sent"] == 2
-    assert found.set_aside == node.set_aside[0]
+    assert [found.set_aside] == node.beside("replaced"), "nothing was broken"
+    assert node.set_aside == []
 
 
 @pytest.mark.parametrize("moment", ["restore", "set aside", "replace"])

@@ -45,6 +45,7 @@ def test_a_sound_one_is_found_sound(house: House) -> None:
     verified = verify(house.folder, house.clock())
     assert (verified.images, verified.results, verified.findings) == (3, 2, ())
     assert in_words(verified).startswith("looked at 3 images")
+    assert "results to be sent: no finding" in in_words(verified)
     assert "no finding" in in_words(verified)
 
 

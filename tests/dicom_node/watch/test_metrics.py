@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -62,10 +63,28 @@ def values(metrics: Metrics) -> dict[tuple[str, ...], float]:
     }
 
 
+def reconstructed(job: int, folder: Path) -> None:
+    result = folder / "jobs" / str(job) / "result"
+    result.mkdir(parents=True)
+    (result / "report.json").write_text(json.dumps({"timings_s": {"unwrap": 2.5}}))
+
+
 def test_a_peer_that_a_reload_has_added_begins_at_zero_too(metrics: Metrics, peers: list[str]) -> None:
     assert ("qsm_node_associations_total", "accepted", "mr2") not in values(metrics)
     peers.append("mr2")
     assert values(metrics)["qsm_node_associations_total", "accepted", "mr2"] == 0
+
+
+def test_every_series_is_one_that_the_documentation_names(metrics: Metrics, tmp_path: Path) -> None:
+    reconstructed(7, tmp_path)
+    metrics.moved(Move(1, 1.0, 7, None, State.RECONSTRUCTED, ""))
+    documented = (Path(__file__).parents[3] / "docs" / "operations.md").read_text()
+    for accept in ("text/plain", "application/openmetrics-text; version=1.0.0"):
+        told = metrics.encoded(accept)[0].decode()
+        names = set(re.findall(r"(?m)^([a-z]\w*)", told)) - set(re.findall(r"\bprocess_\w+", told))
+        assert {"qsm_node_instances_received_total", "qsm_node_stage_seconds_sum"} <= names
+        for name in names:
+            assert f"`{re.sub('_(sum|count|info)$', '', name)}" in documented, name
 
 
 def test_series_of_what_is_configured_begin_at_zero(metrics: Metrics) -> None:
@@ -113,9 +132,7 @@ def test_callers_who_are_no_peer_make_no_series_of_their_own(metrics: Metrics) -
 
 
 def test_stages_are_timed_when_a_job_is_reconstructed(metrics: Metrics, tmp_path: Path) -> None:
-    result = tmp_path / "jobs" / "7" / "result"
-    result.mkdir(parents=True)
-    (result / "report.json").write_text(json.dumps({"timings_s": {"unwrap": 2.5}}))
+    reconstructed(7, tmp_path)
     for job, target in ((7, State.RECONSTRUCTED), (7, State.SENDING), (8, State.RECONSTRUCTED)):
         metrics.moved(Move(1, 1.0, job, None, target, ""))
     found = values(metrics)
