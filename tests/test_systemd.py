@@ -88,6 +88,8 @@ def test_the_folders_are_made(analyze: Path, installed: Path) -> None:
     folder = installed / "etc/qsm-node"
     assert (folder.stat().st_mode & 0o777, (folder / "node.toml").stat().st_mode & 0o777) == (0o750, 0o640)
     assert (folder / "node.toml").stat().st_gid == int(user[3])
+    state = (installed / "var/lib/qsm-node").stat()
+    assert (state.st_mode & 0o777, state.st_uid, state.st_gid) == (0o700, int(user[2]), int(user[3]))
 
 
 def test_what_is_installed_twice_keeps_the_configuration(installed: Path) -> None:
@@ -103,6 +105,7 @@ def test_what_is_installed_twice_keeps_the_configuration(installed: Path) -> Non
 
 def test_unit_and_code_agree() -> None:
     settings = settings_of(SERVICE)
+    assert (settings["StateDirectory"], settings["StateDirectoryMode"]) == (["qsm-node"], ["0700"]), "as in tmpfiles"
     assert settings["Type"] == ["notify"]
     assert settings["SystemCallErrorNumber"] == ["EPERM"], "what is not allowed fails; the process is not killed"
     assert settings["RestartPreventExitStatus"] == [str(WRONG_USAGE)]

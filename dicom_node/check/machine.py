@@ -34,18 +34,20 @@ TYPICAL = (256 * 256 * 160, 5)
 
 def state_folder(folder: Path, retention: Retention) -> Iterator[Finding]:
     """Rights, file system, room, whether what is written is durable, and the database in it."""
-    there = next(parent for parent in (folder, *folder.parents) if parent.is_dir())
-    owner = there.stat().st_uid
-    if there == folder and owner != os.geteuid():
-        name = _name(owner)
-        yield Finding(
-            "warning", "user", f"{folder} belongs to {name}, and you are {_name(os.geteuid())}", f"sudo -u {name} …"
-        )
+    there = next(parent for parent in (folder, *folder.parents) if os.path.isdir(parent))  # False where it is hidden
+    you = name_of(os.geteuid())
+    owner = name_of(there.stat().st_uid)
     if not os.access(there, os.W_OK | os.X_OK):
-        yield Finding(
-            "FAILURE", "state folder", f"{there} may not be written by this user", "change its owner or its rights"
-        )
+        found = f"{folder} belongs to {owner}, and {you} may not write there"
+        remedy = f"call it as the node's user; where that is {you}, give {folder} to it, mode 0700"
+        if there != folder:
+            found = f"{you} finds no {folder}, and may make nothing in {there}"
+            remedy = f"make {folder}, and give it alone to the node's user; leave {there} as it is"
+        yield Finding("FAILURE", "state folder", found, remedy)
         return
+    if there == folder and owner != you:
+        found = f"{folder} belongs to {owner}, and you are {you}"
+        yield Finding("warning", "user", found, f"sudo -u {owner} qsm-node check")
     kind = file_system(there)
     if kind.removeprefix("fuse.") in OF_OTHERS:
         remedy = "put [node] state_folder on a disk of this machine"
@@ -148,7 +150,8 @@ def port(what: str, host: str, number: int, running: bool) -> Finding:
         return Finding("FAILURE", what, f"cannot be listened on at {host}: {why}", remedy)
 
 
-def _name(user: int) -> str:
+def name_of(user: int) -> str:
+    """Its login name; its number where it has none."""
     try:
         return pwd.getpwuid(user).pw_name
     except KeyError:

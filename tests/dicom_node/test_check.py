@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import socket
 import time
 from pathlib import Path
@@ -159,9 +160,30 @@ def test_a_folder_that_may_not_be_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(machine.os, "access", lambda path, mode: False)  # the tests may run as root
+    monkeypatch.setattr(machine.os, "geteuid", lambda: 4711)
+    folder = tmp_path / "state"
     code, found = run(tmp_path, capsys)
     assert code == FAILURE
-    assert "may not be written by this user" in found["state folder"]["found"]
+    told = found["state folder"]
+    assert told["found"] == f"user 4711 finds no {folder}, and may make nothing in {tmp_path}"
+    assert told["remedy"] == f"make {folder}, and give it alone to the node's user; leave {tmp_path} as it is"
+    folder.mkdir()
+    code, found = run(tmp_path, capsys)
+    assert code == FAILURE
+    told = found["state folder"]
+    assert told["found"] == f"{folder} belongs to {machine.name_of(os.getuid())}, and user 4711 may not write there"
+    assert told["remedy"] == f"call it as the node's user; where that is user 4711, give {folder} to it, mode 0700"
+
+
+def test_the_folder_of_another_user(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "state").mkdir()
+    monkeypatch.setattr(machine.os, "geteuid", lambda: 4711)
+    _, found = run(tmp_path, capsys)
+    assert found["user"]["verdict"] == "warning"
+    assert found["user"]["remedy"] == f"sudo -u {machine.name_of(os.getuid())} qsm-node check"
+    assert "durability" in found, "the rest is looked at all the same"
 
 
 @pytest.mark.parametrize(
