@@ -34,7 +34,8 @@ TYPICAL = (256 * 256 * 160, 5)
 
 def state_folder(folder: Path, retention: Retention) -> Iterator[Finding]:
     """Rights, file system, room, whether what is written is durable, and the database in it."""
-    there = next(parent for parent in (folder, *folder.parents) if os.path.isdir(parent))  # False where it is hidden
+    # Not is_dir of a Path, which raises where it may not look.
+    there = next(parent for parent in (folder, *folder.parents) if os.path.isdir(parent))  # noqa: PTH112 - see above
     you = name_of(os.geteuid())
     owner = name_of(there.stat().st_uid)
     if not os.access(there, os.W_OK | os.X_OK):

@@ -8,10 +8,15 @@ import json
 import logging
 import shutil
 import time
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dicom_node import config as configuration
 from dicom_node import log
-from dicom_node.commands._common import DONE, FAILURE, Subparsers
+from dicom_node.commands._common import ASK_AS_SERVICE, DONE, FAILURE, INSTALLED, Subparsers, is_hidden
+
+if TYPE_CHECKING:
+    from dicom_node.check.finding import Finding
 
 
 def register(commands: Subparsers) -> argparse.ArgumentParser:
@@ -30,9 +35,18 @@ def _run(options: argparse.Namespace) -> int:
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # the table says it, with what to do
     from dicom_node.check import check, has_failed, in_words
 
-    findings = list(check(config, time.time(), settings_only=options.settings))
+    findings = [_read(options.config), *check(config, time.time(), settings_only=options.settings)]
     if options.json:
         print(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=1))
     else:
         print(in_words(findings, shutil.get_terminal_size((120, 24)).columns))
     return FAILURE if has_failed(findings) else DONE
+
+
+def _read(file: Path | None) -> Finding:
+    """Whose configuration this is about; it could be read."""
+    from dicom_node.check.finding import Finding
+
+    if file is None and is_hidden():
+        return Finding("warning", "configuration", f"{INSTALLED} may not be read by you: the defaults", ASK_AS_SERVICE)
+    return Finding("good", "configuration", f"{file}" if file else "no file: every setting at its default")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dicom_node import config as configuration
 from dicom_node.commands._audit import witnessed
-from dicom_node.commands._common import DONE, Subparsers
+from dicom_node.commands._common import DONE, Subparsers, require_user
 from dicom_node.commands._jobs import who
 from dicom_node.errors import InvalidConfiguration
 
@@ -28,11 +28,13 @@ def _run(options: argparse.Namespace) -> int:
     from dicom_node import log
     from dicom_node.export import Label, export_bids, export_csv
     from dicom_node.finished import find_result
-    from dicom_node.pseudonym import read_pseudonyms
+    from dicom_node.pseudonym import KEY_FILE, read_pseudonyms
 
     config = configuration.load(options.config)
     log.configure(config.log.style, "warning")
     state_folder = config.node.state_folder
+    if not (state_folder / KEY_FILE).exists():  # it will be made
+        require_user(state_folder)
     results = [find_result(job, state_folder) for job in options.jobs]
     pseudonyms = read_pseudonyms(state_folder)
     labelled = [(result, Label.of(result, pseudonyms, options.subject or "")) for result in results]

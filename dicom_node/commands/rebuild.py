@@ -7,7 +7,7 @@ import time
 
 from dicom_node import config as configuration
 from dicom_node import log
-from dicom_node.commands._common import DONE, Subparsers
+from dicom_node.commands._common import DONE, Subparsers, require_user
 
 
 def register(commands: Subparsers) -> argparse.ArgumentParser:
@@ -18,6 +18,7 @@ def register(commands: Subparsers) -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace) -> int:
     config = configuration.load(options.config)
+    require_user(config.node.state_folder)
     log.configure(config.log.style, "warning")
     from dicom_node.alone import alone_in
     from dicom_node.convert import describe

@@ -7,7 +7,7 @@ import sys
 
 from dicom_node import config as configuration
 from dicom_node import log
-from dicom_node.commands._common import DONE, Subparsers
+from dicom_node.commands._common import DONE, Subparsers, require_user
 
 LEFT_OUT = ("gdcm", "numpy", "pandas")
 """pydicom loads NumPy and every decoder that is installed, sqlite-utils pandas: 75 MB that nothing in the daemon uses.
@@ -22,6 +22,7 @@ def register(commands: Subparsers) -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace) -> int:
     config = configuration.load(options.config)
+    require_user(config.node.state_folder)
     log.configure(config.log.style, config.log.level)
     for library in LEFT_OUT:
         sys.modules[library] = None  # type: ignore[assignment]  # as if it were not installed (the import system, 5.3.1)

@@ -106,7 +106,9 @@ def test_only_the_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     file = tmp_path / "node.toml"
     file.write_text(destination(free_port()))
     assert main(["check", "--settings", "--json", "--config", str(file)]) == DONE
-    assert [finding["what"] for finding in json.loads(capsys.readouterr().out)] == ["recipe", "device"]
+    found = json.loads(capsys.readouterr().out)
+    assert [finding["what"] for finding in found] == ["configuration", "recipe", "device"]
+    assert found[0]["found"] == str(file)
 
 
 def test_a_door_that_is_open_to_all_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import subprocess
 import sys
@@ -11,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from dicom_node import config as configuration
 from dicom_node.alone import alone_in
-from dicom_node.commands import main
+from dicom_node.commands import _common, main, status
+from dicom_node.errors import NodeError
 from dicom_node.states import State
 from dicom_node.store import Objection, Store
 from tests.dicom_node.making import a_ready_job, the_job
@@ -83,6 +87,113 @@ def test_a_folder_that_is_not_there_and_a_recipe_that_is_not_there_are_2(
 def test_a_folder_with_nothing_in_it_is_3(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     assert main(["reconstruct", str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 3
+
+
+@pytest.fixture
+def installed(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A service of this machine, with one job."""
+    folder = tmp_path / "etc"
+    folder.mkdir()
+    file = folder / "node.toml"
+    file.write_text(f'[node]\nstate_folder = "{store.path.parent}"\n')
+    monkeypatch.setattr(_common, "INSTALLED", file)
+    walk(store, State.RECONSTRUCTING, State.FAILED)
+    return file
+
+
+def test_commands_about_a_node_are_about_the_service_of_this_machine(
+    installed: Path, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["status"]) == 0
+    assert "no brain found" in capsys.readouterr().out
+    assert main(["retry", "1"]) == 0
+    assert main(["check", "--settings", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.partition("\n")[2])[0]["found"] == str(installed)
+    config.write_text(f'[node]\nstate_folder = "{installed.parent}"\n')
+    assert main(["status", "--config", str(config)]) == 1, "what is named goes before it"
+
+
+def test_at_a_desk_no_service_is_asked(installed: Path, tmp_path: Path) -> None:
+    installed.write_text("nonsense")
+    (tmp_path / "in").mkdir()
+    assert main(["inspect", str(tmp_path / "in")]) == 3
+    assert main(["reconstruct", str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 3
+    assert main(["status"]) == 2
+
+
+def test_who_may_not_read_the_service_s_configuration_is_told_how(
+    installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    defaults = tmp_path / "defaults.toml"
+    defaults.write_text(f'[node]\nstate_folder = "{tmp_path / "home"}"\n')
+    load = configuration.load
+    monkeypatch.setattr(configuration, "load", lambda file: load(file or defaults))
+    monkeypatch.setattr(_common.os, "access", lambda path, mode: False)  # the tests may run as root
+    assert main(["status"]) == 1
+    told = capsys.readouterr().err
+    assert f"no node was ever started in {tmp_path / 'home'}; " in told
+    assert "sudo -u qsm-node qsm-node" in told
+    assert main(["check", "--settings", "--json"]) == 0
+    [looked_at, *_] = json.loads(capsys.readouterr().out)
+    assert (looked_at["verdict"], str(installed) in looked_at["found"]) == ("warning", True)
+
+    def hidden(path: Path) -> bool:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "is_file", hidden)
+    with pytest.raises(NodeError, match=r"may not be looked into; .*sudo -u qsm-node"):
+        _common.state_folder_of(None)
+
+
+@pytest.mark.parametrize("command", [["serve"], ["rebuild"], ["export", "1", "--csv", "table.csv"]])
+def test_root_leaves_nothing_in_the_folder_of_another_user(
+    command: list[str],
+    config: Path,
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    walk(store, State.RECONSTRUCTING, State.FAILED)
+    before = sorted(store.path.parent.iterdir())
+    monkeypatch.setattr(_common.os, "geteuid", lambda: 0)
+    stat = Path.stat
+
+    def of_another(path: Path, **more: bool) -> os.stat_result:
+        found = list(stat(path, **more))
+        return os.stat_result([*found[:4], 65534, *found[5:]]) if path == store.path else os.stat_result(found)
+
+    monkeypatch.setattr(Path, "stat", of_another)
+    assert main([*command, "--config", str(config)]) == 1
+    assert f"{store.path} belongs to " in (told := capsys.readouterr().err)
+    assert "who could not use what root makes there: sudo -u" in told
+    assert sorted(store.path.parent.iterdir()) == before
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_nobody_reads_on(config: Path, store: Store, unbuffered: str) -> None:
+    with subprocess.Popen(
+        [Path(sys.executable).with_name("qsm-node"), "status", "--config", config],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+    ) as process:
+        assert process.stdout
+        process.stdout.close()
+        assert process.stderr
+        assert process.stderr.read() == b""
+        assert process.wait(60) == 1
+
+
+def test_another_broken_pipe_is_told(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*arguments: object) -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr(status, "_look", broken)
+    monkeypatch.setattr(status, "state_folder_of", lambda config: config)
+    assert main(["status", "--config", str(config)]) == 1
+    assert "Broken pipe" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("command", [["status"], ["retry", "1"]])
