@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from dicom_node import config as configuration
 from dicom_node import log
-from dicom_node.commands._common import ASK_AS_SERVICE, DONE, FAILURE, INSTALLED, Subparsers, is_hidden
+from dicom_node.commands._common import ASK_AS_SERVICE, DONE, FAILURE, Subparsers, is_hidden
 
 if TYPE_CHECKING:
     from dicom_node.check.finding import Finding
@@ -48,5 +48,6 @@ def _read(file: Path | None) -> Finding:
     from dicom_node.check.finding import Finding
 
     if file is None and is_hidden():
-        return Finding("warning", "configuration", f"{INSTALLED} may not be read by you: the defaults", ASK_AS_SERVICE)
+        found = "the one of this machine's service may not be read by you: every setting at its default"
+        return Finding("warning", "configuration", found, ASK_AS_SERVICE)
     return Finding("good", "configuration", f"{file}" if file else "no file: every setting at its default")
