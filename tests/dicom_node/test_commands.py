@@ -137,8 +137,12 @@ def test_who_may_not_read_the_service_s_configuration_is_told_how(
     [looked_at, *_] = json.loads(capsys.readouterr().out)
     assert (looked_at["verdict"], "service may not be read" in looked_at["found"]) == ("warning", True)
 
+    is_file = Path.is_file
+
     def hidden(path: Path) -> bool:
-        raise PermissionError
+        if path.name == "node.db":
+            raise PermissionError
+        return is_file(path)
 
     monkeypatch.setattr(Path, "is_file", hidden)
     with pytest.raises(NodeError, match=r"may not be looked into; .*sudo -u qsm-node"):
