@@ -62,9 +62,17 @@ class Bounds:
 
 BOUNDS: dict[str, Bounds] = {
     "mask.brain_ml": Bounds(2100.0, 3000.0, "the mask holds more than a brain: look at its outline"),
+    "mask.valid_ml": Bounds(300.0, 30.0, "χ is known in a small piece of brain only: look at the mask"),
+    "mask.thinnest_mm": Bounds(
+        40.0, 20.0, "too thin a slab of brain to tell its own field from that of the rest: values are too low"
+    ),
+    "mask.covered": Bounds(0.7, 0.4, "much of the brain has no χ: look at the mask, and for motion and metal"),
     "mask.trusted": Bounds(0.9, 0.5, "much of the brain has no field that can be believed: look for motion and metal"),
     "magnitude.snr": Bounds(20.0, 10.0, "the signal is lost in noise: look at coil and resolution"),
-    "combine.misfit": Bounds(1.6, 5.0, "the echoes do not follow one frequency: look for motion, flow, filtered phase"),
+    "echoes": Bounds(2, 0, "a single echo: the receivers' phase is in the map, and nothing checks it"),
+    "combine.misfit": Bounds(
+        1.6, 5.0, "the echoes do not follow one frequency: look for motion, flow, filtered phase, a bipolar read-out"
+    ),
     "edge.harmonic": Bounds(0.2, 0.5, "background is left at the brain's edge: look at the mask and the phase"),
     "edge.ratio": Bounds(2.2, 10.0, "the field is wild at the brain's edge: look at the mask"),
     "iron.contrast": Bounds(0.8, -0.3, "where R2* is high χ is not: look at the sign of the phase, noise and motion"),
@@ -113,6 +121,16 @@ def figures(
         found["magnitude.snr"] = float(np.median(magnitude[mask])) / detail
     contrast = None if r2star is None else iron_contrast(chi, r2star, mask, geometry)
     return found if contrast is None else found | {"iron.contrast": contrast}
+
+
+def extent(mask: BoolArray, geometry: Geometry) -> dict[str, float]:
+    """valid_ml: volume of where χ is valid.  thinnest_mm: the least that it reaches along an axis of the grid."""
+    planes = [mask.any(axis=axes) for axes in ((1, 2), (0, 2), (0, 1))]
+    reach = [np.ptp(np.flatnonzero(along)) + 1 if along.any() else 0 for along in planes]
+    return {
+        "mask.valid_ml": float(mask.sum()) * geometry.voxel_volume / 1000,
+        "mask.thinnest_mm": min(float(n) * size for n, size in zip(reach, geometry.voxel_size, strict=True)),
+    }
 
 
 def edge(local_field: FloatArray, mask: BoolArray, geometry: Geometry) -> dict[str, float]:

@@ -135,12 +135,17 @@ def reconstruct(
         )  # fmt: skip
 
     chi_para, chi_dia = (None, None) if sources is None else sources
-    figures = ledger.figures | {
-        "mask.brain_ml": brain.sum() * acquisition.geometry.voxel_volume / 1000,
-        "mask.covered": valid.sum() / brain.sum(),
-        "mask.trusted": (valid & trusted).sum() / max(mask.sum(), 1),
-        "mask.excluded": (brain & ~trusted).sum() / brain.sum(),
-    }
+    figures = (
+        ledger.figures
+        | {
+            "echoes": len(acquisition.echo_times),
+            "mask.brain_ml": brain.sum() * acquisition.geometry.voxel_volume / 1000,
+            "mask.covered": valid.sum() / brain.sum(),
+            "mask.trusted": (valid & trusted).sum() / max(mask.sum(), 1),
+            "mask.excluded": (brain & ~trusted).sum() / brain.sum(),
+        }
+        | grade.extent(valid, acquisition.geometry)
+    )
     if valid.any():
         figures |= grade.figures(chi, r2star, local_field, combined, valid, acquisition.geometry)
     verdict, grounds = grade.judge(figures)

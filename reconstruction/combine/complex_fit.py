@@ -34,15 +34,15 @@ def complex_fit(
     """Fits mₑ exp(i(φ₀ + 2π f TEₑ)) to each voxel's echoes.
 
     unwrapped, magnitude: float32 (echo, x, y, z), radian and arbitrary unit.  echo_times: s.  mask: bool (x, y, z).
-    free_offset: fit φ₀ too.  Only for three or more echoes whose offset was not removed before: it costs a factor of
-    two to three in noise.
+    free_offset: fit φ₀ too, from two echoes on.  Only where the offset was not removed before: it costs a factor of two
+    to three in noise, more with two echoes.
     Returns float32 (x, y, z), 0 outside the mask:
     field f in Hz; its standard deviation in Hz (Cramér-Rao bound); the normalised residual, the root of the reduced
     χ² of the fit: 1 where noise alone is at work, larger with flow, dephasing within the voxel or a wrong model, and
     1 throughout when there are no more echoes than unknowns.
     """
     times = np.asarray(echo_times, np.float64)
-    free_offset = free_offset and times.size > 2
+    free_offset = free_offset and times.size > 1
     field, misfit, information = _fit(unwrapped, magnitude, times, mask, free_offset)
     freedom = times.size - 1 - int(free_offset)
     sigma = noise_of_real_part(misfit, freedom, magnitude[0], mask)

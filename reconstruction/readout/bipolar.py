@@ -8,7 +8,6 @@ holds 2θ and neither φ₀ nor f.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 from numba import njit, prange
@@ -26,11 +25,18 @@ NEGLIGIBLE = 0.05
 apart by 0.3 Hz, evenly over the head, as a background does.  Flow, and several tissues in a voxel, leave less than half
 of that in echoes of one direction."""
 
+COHERENT = 0.5
+"""Part of Σ|P| that is left of |ΣP| when the plane was taken off the argument of P, the phasor of the second
+difference: where it is less there is no plane, and what changes from echo to echo is something else."""
+
 PASSES = 4
 """Gauss-Newton steps from the slopes that neighbouring voxels tell; each squares the error."""
 
-ENOUGH = 64
-"""Places along an axis that a plane is fitted to; it has four unknowns."""
+PAIRS = 32
+"""Of neighbouring voxels along an axis: a plane has four unknowns, and all voxels take as long as a stage does."""
+
+Places = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]
+"""Voxels along x, y and z."""
 
 
 def bipolar(phase: FloatArray, magnitude: FloatArray, echo_times: tuple[float, ...], geometry: Geometry) -> FloatArray:
@@ -38,84 +44,93 @@ def bipolar(phase: FloatArray, magnitude: FloatArray, echo_times: tuple[float, .
 
     phase, magnitude: float32 (echo, x, y, z), radian and arbitrary unit.  echo_times: s.
     Returns float32 (echo, x, y, z), wrapped to [−π, π).  Phase without such an alternation comes back as it is, the
-    same object; so does that of fewer than three echoes or of uneven ones, with a warning: θ cannot be told there.
-    θ is known up to a multiple of π, which adds 1/(2 ΔTE) to the frequency everywhere and does no harm.
+    same object, and nothing is noted; so does that of fewer than three echoes or of uneven ones, where θ cannot be
+    told.  θ is known up to a multiple of π, which adds 1/(2 ΔTE) to the frequency everywhere and does no harm.
     """
     spacing = np.diff(echo_times)
     if spacing.size < 2 or np.ptp(spacing) > EVEN * spacing.mean():
-        quality.warn(
-            f"readout: a bipolar read-out cannot be told from {len(echo_times)} echoes"
-            f"{' of uneven spacing' if spacing.size > 1 else ''}; the phase was left as it is"
-        )
         return phase
-    phasor = _second_difference(phase, magnitude)
-    offset, slopes = fit_plane(phasor)
-    alternation = _plane(_places(geometry.shape), offset / 2, slopes / 2)
+    pairs = tuple(map(pairs_along, geometry.shape))
+    phasor = _second_difference(phase, magnitude, *pairs)
+    offset, slopes, coherence = fit_plane(phasor, pairs, geometry.shape)
+    offset, slopes = offset / 2, slopes / 2
     weight = np.abs(phasor)
-    total = float(weight.sum()) or 1.0
-    strength = math.sqrt(float(np.sum(weight * alternation**2)) / total)
-    quality.figure("readout.alternation_rad", strength)
-    quality.figure("readout.slope_mrad_per_mm", 1000 * float(np.linalg.norm(slopes / 2 / geometry.voxel_size)))
-    if strength < NEGLIGIBLE:
+    alternation = _plane(_from_middle(pairs, geometry.shape), offset, slopes)
+    strength = math.sqrt(float(np.sum(weight * alternation**2)) / (float(weight.sum()) or 1.0))
+    if strength < NEGLIGIBLE or coherence < COHERENT:
         return phase
-    return _off_even_echoes(phase, alternation)
+    quality.figure("readout.alternation_rad", strength)
+    quality.figure("readout.slope_mrad_per_mm", 1000 * float(np.linalg.norm(slopes / geometry.voxel_size)))
+    everywhere = tuple(np.arange(n) for n in geometry.shape)
+    return _off_even_echoes(phase, _plane(_from_middle(everywhere, geometry.shape), offset, slopes))
 
 
-def fit_plane(phasor: NDArray[np.complex64]) -> tuple[float, NDArray[np.float64]]:
-    """Offset (rad, at the middle of the grid, within ±π) and slopes (rad per voxel, 3) of arg(phasor).
+def pairs_along(n: int) -> NDArray[np.intp]:
+    """Voxels of an axis of n: pairs of neighbours, evenly spread."""
+    first = np.arange(0, max(n - 1, 1), max(2, n // PAIRS))
+    return np.minimum([first, first + 1], n - 1).T.ravel()
 
-    Weighted by |phasor|.  Needs no unwrapping: slopes come from neighbours, and the rest is small by then.
+
+def fit_plane(
+    phasor: NDArray[np.complex64], pairs: Places, shape: tuple[int, ...]
+) -> tuple[float, NDArray[np.float64], float]:
+    """Offset (rad, at the middle of the grid, within ±π) and slopes (rad per voxel, 3) of arg(phasor), and what part of
+    the phasors' sum they keep together.
+
+    phasor: (x, y, z) at the pairs of a grid of this shape.  Weighted by |phasor|.  Needs no unwrapping: slopes come
+    from neighbours, and the rest is small by then.
     """
     slopes = np.array([_slope(phasor, axis) for axis in range(3)])
     offset = 0.0
-    steps = [max(1, n // ENOUGH) for n in phasor.shape]
-    thinned, places = phasor[tuple(slice(None, None, step) for step in steps)], _places(phasor.shape, steps)
+    places = _from_middle(pairs, shape)
+    weight = np.abs(phasor).astype(np.float64)
+    columns = [np.ones((1, 1, 1), np.float32), *places]
+    normal = np.array([[float(np.sum(weight * (u * v))) for v in columns] for u in columns])
     for _ in range(PASSES):
-        rest = thinned * np.exp(-1j * _plane(places, offset, slopes))
+        rest = phasor * np.exp(-1j * _plane(places, offset, slopes))
         turn = float(np.angle(rest.sum()))
-        rest *= np.complex64(np.exp(-1j * turn))
-        weight, error = np.abs(rest).astype(np.float64), rest.imag.astype(np.float64)  # |P| sin(rest) ≈ |P| rest
-        columns = [np.ones((1, 1, 1)), *places]
-        normal = np.array([[float(np.sum(weight * u * v)) for v in columns] for u in columns])
+        error = (rest * np.complex64(np.exp(-1j * turn))).imag  # |P| sin(rest) ≈ |P| rest
         change = np.linalg.lstsq(normal, np.array([float(np.sum(u * error)) for u in columns]), rcond=None)[0]
         offset += turn + change[0]
         slopes += change[1:]
-    return math.remainder(offset, 2 * math.pi), slopes
+    rest = phasor * np.exp(-1j * _plane(places, offset, slopes))
+    coherence = abs(complex(rest.sum())) / (float(weight.sum()) or 1.0)
+    return math.remainder(offset, 2 * math.pi), slopes, coherence
 
 
 def _slope(phasor: NDArray[np.complex64], axis: int) -> float:
-    """rad per voxel: the argument of Σ P(x + 1) P*(x)."""
+    """rad per voxel: the argument of Σ P(x + 1) P*(x) over the pairs."""
     ahead, behind = [slice(None)] * 3, [slice(None)] * 3
-    ahead[axis], behind[axis] = slice(1, None), slice(None, -1)
+    ahead[axis], behind[axis] = slice(1, None, 2), slice(None, None, 2)
     return float(np.angle(np.vdot(phasor[tuple(behind)], phasor[tuple(ahead)])))
 
 
-def _places(shape: tuple[int, ...], steps: Sequence[int] = (1, 1, 1)) -> tuple[FloatArray, ...]:
-    """Every n-th place along each axis in voxels from the middle of the grid, float32, to be broadcast."""
-    axes = ((np.arange(0, n, step) - (n - 1) / 2).astype(np.float32) for n, step in zip(shape, steps, strict=True))
+def _from_middle(voxels: Places, shape: tuple[int, ...]) -> tuple[FloatArray, ...]:
+    """Places along each axis in voxels from the middle of the grid, float32, to be broadcast."""
+    axes = ((along - (n - 1) / 2).astype(np.float32) for along, n in zip(voxels, shape, strict=True))
     return np.meshgrid(*axes, indexing="ij", sparse=True)
 
 
 def _plane(places: tuple[FloatArray, ...], offset: float, slopes: NDArray[np.float64]) -> FloatArray:
-    x, y, z = (float(slope) * along for slope, along in zip(slopes, places, strict=True))
+    x, y, z = (np.float32(slope) * along for slope, along in zip(slopes, places, strict=True))
     return np.float32(offset) + x + y + z
 
 
 @njit(parallel=True, cache=True)
-def _second_difference(phase: FloatArray, magnitude: FloatArray) -> NDArray[np.complex64]:
+def _second_difference(
+    phase: FloatArray, magnitude: FloatArray, xs: NDArray[np.intp], ys: NDArray[np.intp], zs: NDArray[np.intp]
+) -> NDArray[np.complex64]:
     """Σ |S|⁴ exp(± i (2 φₑ − φₑ₋₁ − φₑ₊₁)) over the echoes that have two neighbours, + for the even ones: 2θ."""
-    echoes, nx, ny, nz = phase.shape
-    result = np.zeros((nx, ny, nz), np.complex64)
-    for x in prange(nx):
-        for y in range(ny):
-            for z in range(nz):
-                total = 0j
-                for e in range(1, echoes - 1):
+    result = np.zeros((xs.size, ys.size, zs.size), np.complex64)
+    for i in prange(xs.size):
+        for j in range(ys.size):
+            for e in range(1, phase.shape[0] - 1):
+                sign = 1 if e % 2 == 1 else -1
+                for k in range(zs.size):
+                    x, y, z = xs[i], ys[j], zs[k]
                     angle = 2 * phase[e, x, y, z] - phase[e - 1, x, y, z] - phase[e + 1, x, y, z]
                     weight = magnitude[e, x, y, z] ** 2 * magnitude[e - 1, x, y, z] * magnitude[e + 1, x, y, z]
-                    sign = 1 if e % 2 == 1 else -1
-                    total += weight * complex(math.cos(angle), sign * math.sin(angle))
-                result[x, y, z] = total
+                    result[i, j, k] += weight * complex(math.cos(angle), sign * math.sin(angle))
     return result
 
 

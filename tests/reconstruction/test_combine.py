@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numba
 import numpy as np
@@ -17,7 +18,7 @@ from tests.reconstruction.echoes import EVEN, UNEVEN, acquire, ball, steep_field
 Fit = Callable[..., tuple[FloatArray, FloatArray, FloatArray]]
 SHAPE = (24, 24, 20)
 EVERYWHERE = np.ones(SHAPE, bool)
-METHODS = [complex_fit, weighted_fit]
+METHODS = [complex_fit, weighted_fit, partial(weighted_fit, least_squares=False)]
 
 
 def unwrapped_echoes(
@@ -92,6 +93,31 @@ def test_free_offset_is_fitted_and_its_price_stated() -> None:
     assert np.std(free - field) == pytest.approx(np.median(noise), rel=0.15)
     assert np.std(fixed - field) == pytest.approx(np.median(noise_fixed), rel=0.15)
     assert np.median(noise) > 1.5 * np.median(noise_fixed)
+
+
+def test_two_echoes_tell_offset_and_frequency() -> None:
+    field, times = steep_field(SHAPE), (6e-3, 14e-3)
+    phase, magnitude = unwrapped_echoes(field, times, snr=50, offset=0.8)
+    free, noise, residual = complex_fit(phase, magnitude, times, EVERYWHERE, free_offset=True)
+    assert abs(np.median(free - field)) < 0.05
+    assert np.std(free - field) == pytest.approx(np.median(noise), rel=0.15)
+    assert (residual == 1).all()
+    single = complex_fit(phase[:1], magnitude[:1], times[:1], EVERYWHERE, free_offset=True)[0]
+    np.testing.assert_array_equal(single, complex_fit(phase[:1], magnitude[:1], times[:1], EVERYWHERE)[0])
+
+
+def test_each_echo_has_its_weight() -> None:
+    """Frequencies of 10 and 20 Hz in two echoes: by hand."""
+    times = (5e-3, 20e-3)
+    magnitude = np.array([2, 1], np.float32).reshape(2, 1, 1, 1) * np.ones((2, 4, 4, 4), np.float32)
+    phase = (2 * np.pi * np.array([10 * 5e-3, 20 * 20e-3], np.float32)).reshape(2, 1, 1, 1) * np.ones_like(magnitude)
+    everywhere = np.ones((4, 4, 4), bool)
+    least, noise, residual = weighted_fit(phase, magnitude, times, everywhere)
+    snr, more_noise, same_residual = weighted_fit(phase, magnitude, times, everywhere, least_squares=False)
+    np.testing.assert_allclose(least, (10 * 10**2 + 20 * 20**2) / (10**2 + 20**2), rtol=1e-5)
+    np.testing.assert_allclose(snr, (10 * 10 + 20 * 20) / (10 + 20), rtol=1e-5)
+    np.testing.assert_allclose(more_noise / noise, np.sqrt(2 * (10**2 + 20**2)) / (10 + 20), rtol=1e-5)
+    np.testing.assert_array_equal(same_residual, residual)
 
 
 def test_a_single_echo_unwrapped_wrongly_does_no_harm() -> None:

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from reconstruction import Geometry, Maps, Recipe, dipole, fourier, reconstruct
-from reconstruction.grade import BOUNDS, Bounds, edge, figures, iron_contrast, judge, streaks
+from reconstruction.grade import BOUNDS, Bounds, edge, extent, figures, iron_contrast, judge, streaks
 from tests.laws import random_volume
 from tests.reconstruction.sources import OBLIQUE, ball
-from tests.simulation.scenes import small_head
+from tests.simulation.scenes import slices_of, small_head
 from tests.simulation.spoilt import SPOILT
 
 GEOMETRY = Geometry((32, 30, 28), (2.0, 2.0, 2.5), OBLIQUE)
@@ -48,6 +48,30 @@ def test_a_spoilt_head_is_noticed(how: str, figure: str, grade: str) -> None:
     maps = maps_of(how)
     assert maps.grade == grade, maps.grounds
     assert any(ground.startswith(figure) for ground in maps.grounds), maps.grounds
+
+
+@pytest.mark.parametrize(("slices", "grade"), [(5, "failed"), (10, "review")])
+def test_a_thin_slab_is_noticed(slices: int, grade: str) -> None:
+    """Of 15 and 30 mm; its values come out too low."""
+    head = slices_of(small_head(), slice(22 - slices // 2, 22 - slices // 2 + slices))
+    maps = reconstruct(head.acquisition, recipe())
+    assert maps.grade == grade, maps.grounds
+    assert maps.grounds[0].startswith(f"mask.thinnest_mm is {3 * slices}"), maps.grounds
+
+
+def test_a_small_mask_is_noticed() -> None:
+    """A voxel, a ball and a ball that is large enough."""
+    for radius, grade in ((1.0, "failed"), (30.0, "review"), (45.0, "good")):
+        grid = Geometry((60, 60, 60), (2.0, 2.0, 2.0), OBLIQUE)
+        found = extent(ball(grid, radius), grid)
+        assert judge(GOOD | found)[0] == grade, found
+    assert extent(np.zeros((4, 4, 4), bool), GEOMETRY) == {"mask.valid_ml": 0, "mask.thinnest_mm": 0}
+
+
+def test_extent_is_of_the_thinnest_axis() -> None:
+    mask = np.zeros(GEOMETRY.shape, bool)
+    mask[2:12, 3:7, 4:8] = True
+    assert extent(mask, GEOMETRY) == pytest.approx({"mask.valid_ml": 160 * 0.01, "mask.thinnest_mm": 8.0})
 
 
 @pytest.mark.slow

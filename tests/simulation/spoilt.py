@@ -92,11 +92,43 @@ def with_another_field(head: SimulatedHead) -> Acquisition:
     return replace(head.acquisition, geometry=replace(head.acquisition.geometry, b0_direction=(0.0, 1.0, 0.0)))
 
 
+def cut(head: SimulatedHead) -> Acquisition:
+    """With a signal in 16 mm of the head's height only, and a mask of the brain there."""
+    acquisition = head.acquisition
+    planes, size = acquisition.geometry.shape[2], acquisition.geometry.voxel_size[2]
+    there = np.abs(np.arange(planes) - planes // 2) * size < 8
+    return replace(
+        acquisition,
+        magnitude=acquisition.magnitude * there,
+        phase=acquisition.phase * there,
+        mask=head.brain_mask & there,
+    )
+
+
+def with_a_small_mask(head: SimulatedHead) -> Acquisition:
+    """With a mask of what lies within 20 mm of the brain's middle."""
+    size = head.acquisition.geometry.voxel_size
+    middle = [np.mean(along) for along in np.nonzero(head.brain_mask)]
+    squares = [(v * (np.arange(n) - c)) ** 2 for n, c, v in zip(head.brain_mask.shape, middle, size, strict=True)]
+    return replace(head.acquisition, mask=head.brain_mask & (sum(np.ix_(*squares)) < 20**2))
+
+
+def of_one_echo(head: SimulatedHead) -> Acquisition:
+    """With the second echo only."""
+    acquisition, one = head.acquisition, slice(1, 2)
+    return replace(
+        acquisition,
+        magnitude=acquisition.magnitude[one],
+        phase=acquisition.phase[one],
+        echo_times=acquisition.echo_times[one],
+    )
+
+
 SPOILT: dict[str, Callable[[SimulatedHead], Acquisition]] = {
     function.__name__: function
     for function in (
         whole, noisy, turned, ghosted, moved, with_a_random_echo, with_echoes_swapped, filtered, with_another_mask,
-        with_another_field,
+        with_another_field, cut, with_a_small_mask, of_one_echo,
     )
 }  # fmt: skip
 """Three echoes at least."""
