@@ -33,13 +33,16 @@ from pydicom.uid import (
 from pydicom.valuerep import VR
 from pynetdicom import evt
 from pynetdicom.association import Association
+from pynetdicom.dimse_primitives import C_FIND, C_GET, C_MOVE
 from pynetdicom.presentation import PresentationContext, build_context
 
-from dicom_node.call import SendSettings, tune
+from dicom_node.audit import Party
+from dicom_node.call import Destination, SendSettings, tune, why_not
 from dicom_node.catalogue import LEVELS, UNIQUE_KEY, Catalogue, Held
 from dicom_node.convert.header import MALFORMED
 from dicom_node.peers import Peer, Peers
 from dicom_node.receive import Service
+from dicom_node.suboperations import Handed, OnHanded, Suboperations
 
 PATIENT_ROOT = {"1.2.840.10008.5.1.4.1.2.1.1", "1.2.840.10008.5.1.4.1.2.1.2", "1.2.840.10008.5.1.4.1.2.1.3"}
 STUDY_ROOT = {"1.2.840.10008.5.1.4.1.2.2.1", "1.2.840.10008.5.1.4.1.2.2.2", "1.2.840.10008.5.1.4.1.2.2.3"}
@@ -72,22 +75,28 @@ _READ_WHEN_ENCODED = 2**16
 
 log = structlog.get_logger(__name__)
 
-Answer = tuple[int | Dataset, Dataset | None]
+Answer = tuple[int, Dataset | None]
 
 
 class Answerer:
     """Answers what peers with the rights ask; the gate has looked at those.
 
-    caller: whose association it is.
+    caller: whose association it is.  on_handed: told at the end of each C-GET and C-MOVE; it must not raise.
     """
 
     def __init__(
-        self, catalogue: Catalogue, peers: Peers, settings: SendSettings, caller: Callable[[Association], Peer]
+        self,
+        catalogue: Catalogue,
+        peers: Peers,
+        settings: SendSettings,
+        caller: Callable[[Association], Peer],
+        on_handed: OnHanded = lambda handed: None,
     ) -> None:
         self._catalogue = catalogue
         self._peers = peers
         self.renew(settings)
         self._caller = caller
+        self._on_handed = on_handed
 
     def renew(self, settings: SendSettings) -> None:
         """The configuration was read anew."""
@@ -98,12 +107,21 @@ class Answerer:
             dict.fromkeys([*PATIENT_ROOT, *STUDY_ROOT], _UNCOMPRESSED),
             [(evt.EVT_C_FIND, self._find), (evt.EVT_C_MOVE, self._move), (evt.EVT_C_GET, self._get)],
             returns=dict.fromkeys(RESULT_CLASSES, (*_UNCOMPRESSED, DeflatedExplicitVRLittleEndian)),
+            refusal=self._refusal,
         )
 
+    def _refusal(self, request: Any) -> tuple[int, str] | None:
+        """While the list is made, after a start or the loss of the database: a part of a study is taken for all of it.
+
+        Before the handlers, for a C-MOVE that they refuse has opened an association to its destination already.
+        """
+        if self._catalogue.is_whole or not isinstance(request, C_FIND | C_GET | C_MOVE):
+            return None
+        status = NOT_YET_FOUND if isinstance(request, C_FIND) else NOT_YET_COUNTED
+        log.info("asked_too_early", status=f"0x{status:04X}")
+        return status, NOT_YET
+
     def _find(self, event: evt.Event) -> Iterator[Answer]:
-        if not self._catalogue.is_whole:
-            yield _not_yet(NOT_YET_FOUND), None
-            return
         status, level, query = _read(event)
         if status:
             yield status, None
@@ -135,32 +153,77 @@ class Answerer:
         if peer.certificate and tls is None:
             yield None, None
             return
-        handlers = [(evt.EVT_CONN_OPEN, lambda opened: tune(opened, self._settings))]
+        target = Destination(peer.name, peer.address, peer.port, peer.ae_title, peer.certificate)
+        operations = Suboperations(_caller(event).ae_title)
+        opened: list[Association] = []
+
+        def open_to(connection: evt.Event) -> None:
+            tune(connection, self._settings)
+            operations.go_over(connection.assoc)
+            opened.append(connection.assoc)
+
+        def away() -> str:
+            if not event.assoc.is_established:
+                return "the caller has gone"
+            return why_not(opened[0] if opened else None, target, self._settings)
+
+        handlers = [(evt.EVT_CONN_OPEN, open_to)]
         yield peer.address, peer.port, {"contexts": contexts, "tls_args": tls, "evt_handlers": handlers}
-        yield from self._hand_out(event, status, held, peer.name)
+        yield from self._hand_out(event, status, held, operations, Party(peer.ae_title, peer.address), away)
 
     def _get(self, event: evt.Event) -> Iterator[Any]:
         status, held = self._select(event)
-        yield from self._hand_out(event, status, held, str(event.assoc.requestor.ae_title))
+        operations = Suboperations(_caller(event).ae_title)
+        operations.go_over(event.assoc)
+        try:
+            yield from self._hand_out(event, status, held, operations, _caller(event))
+        finally:
+            operations.leave(event.assoc)
 
-    def _hand_out(self, event: evt.Event, status: int | Dataset, held: Sequence[Held], to: str) -> Iterator[Any]:
+    def _hand_out(
+        self,
+        event: evt.Event,
+        status: int,
+        held: Sequence[Held],
+        operations: Suboperations,
+        to: Party,
+        away: Callable[[], str] = lambda: "the caller has gone",
+    ) -> Iterator[Any]:
+        """pynetdicom ends it where it stands when the caller has gone, or there is no way to the destination.
+
+        away: why nothing was sent at all.
+        """
         if status:
             yield 1
             yield status, None
             return
-        yield len(held)
-        with self._catalogue.kept(held) as kept:
-            for one in kept:
-                if event.is_cancelled:
-                    yield CANCELLED, None
-                    return
-                yield PENDING, _dataset(one)
-        log.info("handed_out", to=to, instances=len(held))
+        wanted, begun = held, False
+        try:
+            yield len(held)
+            begun = True
+            with self._catalogue.kept(held) as kept:
+                for number, one in enumerate(kept):
+                    if event.is_cancelled:
+                        wanted = held[:number]
+                        yield CANCELLED, None
+                        return
+                    yield PENDING, _dataset(one)
+        finally:
+            stored = [one for one in wanted if operations.stored(one)]
+            failed = [one for one in wanted if not operations.stored(one)]
+            why = operations.why(len(failed)) if begun else away()
+            self._tell(Handed(_caller(event), to, stored, failed, why if failed else ""))
 
-    def _select(self, event: evt.Event) -> tuple[int | Dataset, list[Held]]:
+    def _tell(self, handed: Handed) -> None:
+        told = {"to": handed.destination.ae_title, "stored": len(handed.stored), "failed": len(handed.failed)}
+        if handed.failed:
+            log.warning("handed_out", **told, reason=handed.why)
+        else:
+            log.info("handed_out", **told)
+        self._on_handed(handed)
+
+    def _select(self, event: evt.Event) -> tuple[int, list[Held]]:
         """Raises nothing: a status, 0 for one that is to be served, and what was asked for."""
-        if not self._catalogue.is_whole:
-            return _not_yet(NOT_YET_COUNTED), []
         status, level, query = _read(event)
         if status:
             return status, []
@@ -184,13 +247,8 @@ class Answerer:
         return answer
 
 
-def _not_yet(status: int) -> Dataset:
-    """While the list is made, after a start or the loss of the database: a part of a study is taken for all of it."""
-    answer = Dataset()
-    answer.Status = status
-    answer.ErrorComment = NOT_YET
-    log.info("asked_too_early", status=f"0x{status:04X}")
-    return answer
+def _caller(event: evt.Event) -> Party:
+    return Party(str(event.assoc.requestor.ae_title).strip(), str(event.assoc.requestor.address))
 
 
 def _read(event: evt.Event) -> tuple[int, str, Dataset]:

@@ -34,6 +34,7 @@ SECURITY_ALERT = Code("110113", "Security Alert")
 APPLICATION_START = Code("110120", "Application Start")
 APPLICATION_STOP = Code("110121", "Application Stop")
 NODE_AUTHENTICATION = Code("110126", "Node Authentication")
+RESTRICTED_FUNCTION = Code("110132", "Use of Restricted Function")
 APPLICATION = Code("110150", "Application")
 DESTINATION = Code("110152", "Destination Role ID")
 SOURCE = Code("110153", "Source Role ID")
@@ -97,9 +98,9 @@ class Author:
         _participant(message, self.node, APPLICATION, is_requestor=False)
         return self._finished(message, ())
 
-    def rejected(self, at: float, caller: Party, reason: str) -> bytes:
-        """Somebody was not let in (Security Alert, A.5.3.11)."""
-        message = self._message(SECURITY_ALERT, "E", at, Outcome.MINOR_FAILURE, NODE_AUTHENTICATION, reason)
+    def alert(self, at: float, caller: Party, kind: Code, reason: str) -> bytes:
+        """Somebody was not let in, or asked for what it may not (Security Alert, A.5.3.11)."""
+        message = self._message(SECURITY_ALERT, "E", at, Outcome.MINOR_FAILURE, kind, reason)
         _participant(message, self.node, APPLICATION, is_requestor=False)
         _participant(message, caller, SOURCE, is_requestor=False)  # table A.5.3.11-1: shall be
         who = caller.address or caller.ae_title or UNKNOWN

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from pynetdicom import AE, _config, evt
 from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext, build_context
+from pynetdicom.transport import AssociationSocket
 
 from dicom_node.checkpoint import install_checkpoint
 from dicom_node.errors import PeerFailure, Unreachable
@@ -90,20 +92,13 @@ def associate(
     the peer asks of us meanwhile.  begin: takes objects that it sends (C-GET); then the answer to a request is waited
     for as long as anything comes.  Raises Unreachable when it cannot be had.
     """
-    entity = AE(settings.ae_title)
+    entity = _Entity(settings.ae_title)
     entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
     entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     entity.connection_timeout = settings.connection_timeout
     entity.acse_timeout = settings.association_timeout
     entity.dimse_timeout = settings.response_timeout if begin is None else None
     entity.network_timeout = settings.idle_timeout
-    connected = False
-
-    def opened(event: evt.Event) -> None:
-        nonlocal connected
-        connected = True
-        tune(event, settings, begin)
-
     try:
         association = entity.associate(
             destination.host,
@@ -112,12 +107,12 @@ def associate(
             ae_title=destination.ae_title,
             ext_neg=list(roles),
             tls_args=_tls(destination, settings),
-            evt_handlers=[(evt.EVT_CONN_OPEN, opened), *handlers],
+            evt_handlers=[(evt.EVT_CONN_OPEN, lambda event: tune(event, settings, begin)), *handlers],
         )
     except OSError as error:
         raise Unreachable(f"{destination.words} cannot be found: {error.strerror}; is its host right?") from error
     if not association.is_established:
-        raise Unreachable(_why_not(association, connected, destination, settings))
+        raise Unreachable(why_not(association, destination, settings))
     try:
         yield association
     except GeneratorExit:
@@ -176,17 +171,20 @@ def _tls(destination: Destination, settings: SendSettings) -> tuple[ssl.SSLConte
     return settings.tls.client(), destination.certificate
 
 
-def _why_not(association: Association, connected: bool, destination: Destination, settings: SendSettings) -> str:
+def why_not(association: Association | None, destination: Destination, settings: SendSettings) -> str:
+    """Why there is no association.  association: the one that could not be had, None without even a connection."""
     peer = destination.words
-    if not connected and destination.certificate:
+    stock = association.dul.socket if association else None
+    failure = stock.failure if isinstance(stock, _Socket) else None
+    if (association is None or isinstance(stock, _Socket)) and destination.certificate:
         return (
-            f"{peer} took no TLS connection within {settings.connection_timeout} s: is it running, is this port for "
-            f"TLS, does it believe our certificate, is its own of our authorities and for {destination.certificate}?"
+            f"{peer} took no TLS connection{_because(failure, settings)}; is it running, is this port for TLS, does it "
+            f"believe our certificate, is its own of our authorities and for {destination.certificate}?"
         )
-    if not connected:
+    if association is None or isinstance(stock, _Socket):
         return (
-            f"{peer} took no TCP connection: refused, or no answer within {settings.connection_timeout} s; is it "
-            "running, are host and port right, is a firewall between?"
+            f"{peer} took no TCP connection{_because(failure, settings)}; is it running, are host and port right, is a "
+            "firewall between?"
         )
     if association.is_rejected:
         answer = association.acceptor.primitive
@@ -198,3 +196,32 @@ def _why_not(association: Association, connected: bool, destination: Destination
     if association.rejected_contexts and not association.accepted_contexts:
         return f"{peer} accepted none of the {len(association.rejected_contexts)} presentation contexts offered"
     return f"{peer} did not accept the association within {settings.association_timeout} s; is it a DICOM server?"
+
+
+def _because(failure: OSError | None, settings: SendSettings) -> str:
+    if failure is None or isinstance(failure, TimeoutError):
+        return f": {'refused, or ' * (failure is None)}no answer within {settings.connection_timeout} s"
+    return f": {failure.strerror or failure}"
+
+
+class _Entity(AE):
+    """Whose sockets tell why there was no connection."""
+
+    def _create_socket(self, assoc: Association, address: Any, tls_args: Any) -> AssociationSocket:
+        made = _Socket(assoc, address=address)
+        made.tls_args = tls_args
+        return made
+
+
+class _Socket(AssociationSocket):
+    """failure: why there is no connection, which pynetdicom 3.0.4 tells to nobody but its log.
+
+    Once there is one, `install_guard` has put another in its place.
+    """
+
+    failure: OSError | None = None
+
+    def _shutdown_socket(self) -> None:
+        if isinstance(error := sys.exc_info()[1], OSError):
+            self.failure = error
+        super()._shutdown_socket()

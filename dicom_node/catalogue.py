@@ -72,6 +72,7 @@ log = structlog.get_logger(__name__)
 class Held:
     """An object that the node can hand out."""
 
+    study_instance_uid: str
     sop_instance_uid: str
     sop_class_uid: str
     transfer_syntax_uid: str
@@ -151,8 +152,9 @@ class Catalogue:
         """
         where, values = _where(level, query, wild=False)
         found = self._store.rows(
-            f"""SELECT i.sop_instance_uid, i.sop_class_uid, i.transfer_syntax_uid, i.path FROM held_studies s
-            JOIN held_series e USING (study_instance_uid) JOIN held_images i USING (series_instance_uid)
+            f"""SELECT s.study_instance_uid, i.sop_instance_uid, i.sop_class_uid, i.transfer_syntax_uid, i.path
+            FROM held_studies s JOIN held_series e USING (study_instance_uid)
+            JOIN held_images i USING (series_instance_uid)
             LEFT JOIN jobs j ON j.id = i.job WHERE {where} AND (i.job IS NULL OR j.state IN ({_MADE}))
             ORDER BY e.series_instance_uid, i.path""",
             values,

@@ -24,6 +24,7 @@ from pynetdicom import evt
 from pynetdicom.presentation import build_context
 
 from dicom_node.call import Destination, SendSettings, associate
+from dicom_node.convert.header import MALFORMED
 from dicom_node.errors import PeerFailure, UnreadableObject
 from dicom_node.outbox import Outbox, Row
 from dicom_node.settings import Send
@@ -325,13 +326,18 @@ def take_report(event: evt.Event, ae_title: str, report: Report) -> tuple[int, N
     """Answers an N-EVENT-REPORT from the peer of that title, on whatever association."""
     if event.event_type not in (ALL_KEPT, SOME_NOT_KEPT):
         return NO_SUCH_EVENT_TYPE, None
-    told = event.event_information
-    kept = {str(item.ReferencedSOPInstanceUID) for item in told.get("ReferencedSOPSequence") or []}
-    failed = {
-        str(item.ReferencedSOPInstanceUID): int(item.get("FailureReason", NOT_TOLD))
-        for item in told.get("FailedSOPSequence") or []
-    }
-    if not report(str(told.get("TransactionUID", "")), ae_title, kept - failed.keys(), failed):
+    try:
+        told = event.event_information
+        transaction = str(told.get("TransactionUID", ""))
+        kept = {str(item.ReferencedSOPInstanceUID) for item in told.get("ReferencedSOPSequence") or []}
+        failed = {
+            str(item.ReferencedSOPInstanceUID): int(item.get("FailureReason", NOT_TOLD))
+            for item in told.get("FailedSOPSequence") or []
+        }
+    except MALFORMED as error:
+        log.warning("commitment_report_unreadable", ae_title=ae_title, error=type(error).__name__)
+        return INVALID_ARGUMENT, None
+    if not report(transaction, ae_title, kept - failed.keys(), failed):
         log.warning("unknown_commitment_reported", ae_title=ae_title)
         return INVALID_ARGUMENT, None
     return SUCCESS, None

@@ -52,7 +52,8 @@ class Transfer:
 class Contact:
     """An association, or the end of a visit.  peer: the name in the configuration, "" for nobody known.
 
-    at: seconds since the epoch.  stored, refused: instances, when it is closed.  transfers: by Study Instance UID.
+    at: seconds since the epoch.  stored, refused: instances, when it is closed; denied: requests without the right to.
+    reason: why it was rejected, or anything denied.  transfers: by Study Instance UID.
     """
 
     event: Event
@@ -63,6 +64,7 @@ class Contact:
     reason: str = ""
     stored: int = 0
     refused: int = 0
+    denied: int = 0
     transfers: Mapping[str, Transfer] = field(default_factory=dict)
 
 
@@ -71,7 +73,10 @@ OnContact = Callable[[Contact], None]
 
 @dataclass(frozen=True)
 class Caller:
-    """A row: what is remembered of one title at one address.  times: associations.  *_at: s since the epoch."""
+    """A row: what is remembered of one title at one address.  times: associations.  *_at: s since the epoch.
+
+    denied: requests without the right to, the last of them for `reason`; of one who was rejected that is why.
+    """
 
     peer: str
     ae_title: str
@@ -83,6 +88,8 @@ class Caller:
     first_at: float
     last_at: float
     reason: str
+    denied: int
+    denied_at: float | None
 
 
 class Contacts:
@@ -126,17 +133,20 @@ class Contacts:
         with self._store.transaction() as database:
             database.conn.executemany(
                 """INSERT INTO callers
-                    (peer, ae_title, host, accepted, times, stored, refused, first_at, last_at, reason)
-                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                    (peer, ae_title, host, accepted, times, stored, refused, first_at, last_at, reason,
+                    denied, denied_at)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
                 ON CONFLICT (peer, ae_title, host, accepted) DO UPDATE SET times = times + excluded.times,
                     stored = stored + excluded.stored, refused = refused + excluded.refused,
-                    last_at = MAX(last_at, excluded.last_at), reason = excluded.reason""",
+                    last_at = MAX(last_at, excluded.last_at), reason = COALESCE(NULLIF(excluded.reason, ''), reason),
+                    denied = denied + excluded.denied, denied_at = COALESCE(excluded.denied_at, denied_at)""",
                 [
                     (
                         *(contact.peer, contact.calling_ae_title, contact.host),
                         contact.event is not Event.REJECTED,
                         *(contact.event is not Event.CLOSED, contact.stored, contact.refused),
                         *(contact.at, contact.at, contact.reason),
+                        *(contact.denied, contact.at if contact.denied else None),
                     )
                     for contact in contacts
                 ],

@@ -180,7 +180,13 @@ class Daemon:
             for way, tell in messengers(config.notify)
         }
         self._catalogue = Catalogue(self.store, jobs_folder)
-        self._answerer = Answerer(self._catalogue, peers, calling, lambda association: self.receiver.peer(association))
+        self._answerer = Answerer(
+            self._catalogue,
+            peers,
+            calling,
+            lambda association: self.receiver.peer(association),
+            self._witness.handed,
+        )
         self.receiver = Receiver(
             exchange.receive_settings(config),
             spool,

@@ -46,6 +46,8 @@ class Gate:
     """Knows who is inside.  maximum: associations at once, of all peers together.
 
     on_rejected: told the peer ("" for nobody known), the calling AE title, the address and the reason.
+    on_denied: told what a peer has asked for without the right to.  refusal: what services answer to a request before
+    their handlers see it, a status and a comment; None for what is to be served.
     """
 
     def __init__(
@@ -54,11 +56,15 @@ class Gate:
         ae_title: str,
         maximum: int,
         on_rejected: Callable[[str, str, str, str], None] = lambda peer, ae_title, host, reason: None,
+        on_denied: Callable[[Association, str, Right], None] = lambda association, asked_for, right: None,
+        refusal: Callable[[Any], tuple[int, str] | None] = lambda request: None,
     ) -> None:
         self._peers = peers
         self._ae_title = ae_title
         self._maximum = maximum
         self._on_rejected = on_rejected
+        self._on_denied = on_denied
+        self._refusal = refusal
         self._inside: dict[Association, Peer] = {}
         self._lock = threading.Lock()
 
@@ -101,7 +107,7 @@ class Gate:
         guard = association.dul.socket
         assert isinstance(guard, GuardedSocket)
         guard.messages.may_store = Right.STORE in peer.may
-        _serve_only_what_is_due(association, peer)
+        self._serve_only_what_is_due(association, peer)
         return None
 
     def peer(self, association: Association) -> Peer:
@@ -113,6 +119,25 @@ class Gate:
         """An association has ended."""
         with self._lock:
             self._inside.pop(association, None)
+
+    def _serve_only_what_is_due(self, association: Association, peer: Peer) -> None:
+        """Every request of an association passes `_serve_request` of pynetdicom 3.0.4, whatever service it is for."""
+        serve = association._serve_request
+
+        def serve_what_is_due(message: Any, context_id: int) -> None:
+            needed = _NEEDED.get(type(message))
+            if not message.is_valid_request:
+                return serve(message, context_id)
+            if needed is not None and needed not in peer.may:
+                self._on_denied(association, message.msg_type, needed)
+                refusal: tuple[int, str] | None = (NOT_AUTHORISED, "")
+            else:
+                refusal = self._refusal(message)
+            if refusal is None:
+                return serve(message, context_id)
+            return association.dimse.send_msg(_answer(message, *refusal), context_id)
+
+        association._serve_request = serve_what_is_due  # type: ignore[method-assign,assignment]  # there is no other place for it
 
     def _reject(
         self,
@@ -128,27 +153,19 @@ class Gate:
         self._on_rejected(peer, caller["calling_ae_title"], caller["host"], reason)
 
 
-def _serve_only_what_is_due(association: Association, peer: Peer) -> None:
-    """Every request of an association passes `_serve_request` of pynetdicom 3.0.4, whatever service it is for."""
-    serve = association._serve_request
-
-    def serve_what_is_due(message: Any, context_id: int) -> None:
-        needed = _NEEDED.get(type(message))
-        if needed is None or needed in peer.may or not message.is_valid_request:
-            return serve(message, context_id)
-        log.warning("not_authorised", peer=peer.name, asked_for=message.msg_type, right=needed.value)
-        answer = type(message)()
-        answer.MessageIDBeingRespondedTo = message.MessageID
-        requested = getattr(message, "AffectedSOPClassUID", None) or message.RequestedSOPClassUID
-        answer.AffectedSOPClassUID = requested
-        if hasattr(answer, "AffectedSOPInstanceUID"):
-            answer.AffectedSOPInstanceUID = getattr(message, "AffectedSOPInstanceUID", None) or getattr(
-                message, "RequestedSOPInstanceUID", None
-            )
-        answer.Status = NOT_AUTHORISED
-        association.dimse.send_msg(answer, context_id)
-
-    association._serve_request = serve_what_is_due  # type: ignore[method-assign,assignment]  # there is no other place for it
+def _answer(message: Any, status: int, comment: str) -> Any:
+    """The response that ends a request."""
+    answer = type(message)()
+    answer.MessageIDBeingRespondedTo = message.MessageID
+    answer.AffectedSOPClassUID = getattr(message, "AffectedSOPClassUID", None) or message.RequestedSOPClassUID
+    if hasattr(answer, "AffectedSOPInstanceUID"):
+        answer.AffectedSOPInstanceUID = getattr(message, "AffectedSOPInstanceUID", None) or getattr(
+            message, "RequestedSOPInstanceUID", None
+        )
+    answer.Status = status
+    if comment:
+        answer.ErrorComment = comment
+    return answer
 
 
 def _is_asked_back(context: PresentationContext, association: Association) -> bool:

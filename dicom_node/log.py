@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import threading
 import warnings
 from typing import Literal
 
 import structlog
 from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
-from dicom_node.surprise import trace
+from dicom_node.surprise import trace, words
 
 FORBIDDEN = re.compile(
     r"patient|person|birth|physician|operator|accession|other_?ids|address|telephone|institution|^name$|pixel", re.I
@@ -32,12 +33,31 @@ def withhold_people(logger: WrappedLogger, method: str, event: EventDict) -> Eve
     return event
 
 
+def name_the_peer(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    """pynetdicom tells of a trouble and not of whose it is, but each association is a thread, and so is its reader."""
+    record = event.get("_record")
+    if record is None or not record.name.startswith("pynetdicom"):
+        return event
+    thread = threading.current_thread()
+    if remote := getattr(getattr(thread, "assoc", thread), "remote", None):
+        event["ae_title"], event["host"] = remote["ae_title"], remote["address"]
+    if record.exc_info:
+        event["event"] = words(record.exc_info[1])  # its own may quote a value
+    return event
+
+
+def _is_told_by_nobody_else(record: logging.LogRecord) -> bool:
+    """What happens while we wait for an answer is told by whoever waits; the rest happens on the association's thread."""
+    return hasattr(threading.current_thread(), "remote") and "while waiting" not in record.getMessage()
+
+
 def configure(style: Literal["console", "json"] = "console", level: str = "info") -> None:
     """Sends structlog and the standard library's logging through one formatter to stderr."""
     shared: list[Processor] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         withhold_people,
+        name_the_peer,
     ]
     last: list[Processor] = (
         [structlog.processors.ExceptionRenderer(_exception), structlog.processors.JSONRenderer()]
@@ -60,6 +80,10 @@ def configure(style: Literal["console", "json"] = "console", level: str = "info"
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
+    # Told, with the peer and what to do, by whoever calls (`call`), hands out (`suboperations`) or serves (`receive`).
+    for told in ("acse", "service_class", "service_class_n", "transport"):
+        logging.getLogger(f"pynetdicom.{told}").setLevel(logging.CRITICAL)
+    logging.getLogger("pynetdicom.association").addFilter(_is_told_by_nobody_else)
     # pynetdicom tells of every PDU, highdicom of every module it copies, numba of every pass: only troubles are news
     for chatty in ("pynetdicom", "highdicom", "numba", "python_multipart"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))

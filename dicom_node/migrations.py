@@ -323,6 +323,13 @@ class UnknownSchema(NodeError):
     """A database that another version of this software made."""
 
 
+@migrations()
+def denied(database: Database) -> None:
+    """What callers asked for without the right to, and when last."""
+    database.execute("ALTER TABLE callers ADD COLUMN denied INTEGER NOT NULL DEFAULT 0")
+    database.execute("ALTER TABLE callers ADD COLUMN denied_at REAL")
+
+
 def apply(database: Database) -> None:
     """Brings a database to the present schema and the transition table to that of this software.
 

@@ -95,11 +95,13 @@ class Service:
 
     contexts: abstract syntaxes, each with the transfer syntaxes it is served in.  handlers: by pynetdicom's events.
     returns: what is sent to a peer that proposes itself as SCP of it (C-GET), and is not taken from anybody.
+    refusal: of a request of whatever service, before any handler: a status and a comment, None for none.
     """
 
     contexts: Mapping[str, Sequence[str]]
     handlers: Sequence[tuple[Any, Callable[[evt.Event], Any]]]
     returns: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    refusal: Callable[[Any], tuple[int, str] | None] = lambda request: None
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,8 @@ class _Open:
     host: str = ""
     stored: int = 0
     refused: int = 0
+    denied: Counter[Right] = field(default_factory=Counter)
+    """How often each right was lacking."""
     transfers: dict[str, Transfer] = field(default_factory=dict)
     """By Study Instance UID."""
 
@@ -207,7 +211,14 @@ class Receiver:
         self._secure = secure
         self._services = services
         self._on_contact = on_contact
-        self._gate = Gate(self._peers, settings.ae_title, settings.maximum_associations, self._rejected)
+        self._gate = Gate(
+            self._peers,
+            settings.ae_title,
+            settings.maximum_associations,
+            self._rejected,
+            self._denied,
+            self._refusal,
+        )
         self._listeners: dict[bool, Listener] = {}
         """By whether TLS is spoken."""
 
@@ -237,7 +248,7 @@ class Receiver:
             for abstract, transfers in service.returns.items():
                 if abstract not in ADMITTED_SOP_CLASSES:
                     entity.add_supported_context(abstract, list(transfers), scu_role=False, scp_role=True)
-            handlers += service.handlers
+            handlers += [(event, _telling(handler)) for event, handler in service.handlers]
         limits = Limits(settings.maximum_pdu, settings.maximum_object_bytes, settings.pdu_timeout)
         most = settings.maximum_associations
         connections = (_CONNECTIONS * most, _CONNECTIONS_OF_ADDRESS * most)
@@ -351,6 +362,21 @@ class Receiver:
     def _rejected(self, peer: str, ae_title: str, host: str, reason: str) -> None:
         self._on_contact(Contact(Event.REJECTED, peer, ae_title, host, self._clock(), reason))
 
+    def _denied(self, association: Association, asked_for: str, right: Right) -> None:
+        sender = self._sender(association)
+        log.warning("not_authorised", peer=sender.peer, asked_for=asked_for, right=right.value)
+        sender.denied[right] += 1
+
+    def _refusal(self, request: Any) -> tuple[int, str] | None:
+        found = (service.refusal(request) for service in self._services)
+        return next((refusal for refusal in found if refusal is not None), None)
+
+    def _sender(self, association: Association) -> _Open:
+        """Whose association it is, once it is known: the peer may be faster than the thread that tells of it."""
+        with self._opened:
+            self._opened.wait_for(lambda: association in self._open, self._settings.association_timeout)
+            return self._open[association]
+
     def _ended(self, association: Association) -> None:
         self._gate.left(association)
         self._closed(association)
@@ -360,13 +386,18 @@ class Receiver:
             sender = self._open.pop(visit, None)
         if sender is None:
             return
-        log.info("association_closed", association=sender.id, stored=sender.stored, refused=sender.refused)
+        denied = sender.denied.total()
+        log.info(
+            "association_closed", association=sender.id, stored=sender.stored, refused=sender.refused, denied=denied
+        )
         self._on_contact(
             Contact(
                 Event.CLOSED if sender.host else Event.FETCHED,
                 *(sender.peer, sender.calling_ae_title, sender.host, self._clock()),
+                f"it has no right to {', '.join(sorted(sender.denied))}" if denied else "",
                 stored=sender.stored,
                 refused=sender.refused,
+                denied=denied,
                 transfers=sender.transfers,
             )
         )
@@ -377,11 +408,9 @@ class Receiver:
 
     def begin(self, association: Association, request: StoreRequest) -> Taking:
         """Begins to take what a C-STORE request brings, over an association of a peer or within `hears`."""
-        with self._opened:  # the peer may be faster than the thread that tells of its association
-            self._opened.wait_for(lambda: association in self._open, self._settings.association_timeout)
-            sender = self._open[association]
-        if association.is_acceptor and Right.STORE not in (peer := self._gate.peer(association)).may:
-            log.warning("not_authorised", peer=peer.name, asked_for="C-STORE", right=Right.STORE.value)
+        sender = self._sender(association)
+        if association.is_acceptor and Right.STORE not in self._gate.peer(association).may:
+            self._denied(association, "C-STORE", Right.STORE)
             return _NotAuthorised()
         part = self._spool.begin(
             request.sop_class_uid, request.sop_instance_uid, request.transfer_syntax, sender.calling_ae_title
@@ -523,6 +552,34 @@ class _NotAuthorised:
 
     def abandon(self) -> None:
         pass
+
+
+def _telling(handler: Callable[[evt.Event], Any]) -> Callable[[evt.Event], Any]:
+    """The same handler; what it raises, which pynetdicom answers with a failure, is told by us, who name the peer and
+    quote no value.  Most are generators."""
+
+    def handle(event: evt.Event) -> Any:
+        try:
+            answers = handler(event)
+        except Exception:
+            _tell_failure(event)
+            raise
+        return _going_on(answers, event) if isinstance(answers, Iterator) else answers
+
+    return handle
+
+
+def _going_on(answers: Iterator[Any], event: evt.Event) -> Iterator[Any]:
+    try:
+        yield from answers
+    except Exception:
+        _tell_failure(event)
+        raise
+
+
+def _tell_failure(event: evt.Event) -> None:
+    requestor = event.assoc.requestor
+    log.exception("service_failed", request=event.event.name, ae_title=requestor.ae_title, host=requestor.address)
 
 
 def _answer(status: int, comment: str = "") -> Answer:

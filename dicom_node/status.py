@@ -167,11 +167,14 @@ def _target(target: dict[str, Any], now: float) -> list[str]:
 
 
 def _caller(caller: dict[str, Any], now: float) -> list[str]:
-    trouble = f"{caller['refused']} of its objects refused" if caller["refused"] else ""
+    troubles = [f"{caller['refused']} of its objects refused"] if caller["refused"] else []
+    if caller["denied"]:
+        asked = f"{caller['denied']} {'request' if caller['denied'] == 1 else 'requests'} not authorised"
+        troubles.append(f"{asked}, last {age(now - caller['denied_at'])} ago: {caller['reason']}")
     if not caller["accepted"]:
-        trouble = f"rejected {caller['times']} ×: {caller['reason']}"
+        troubles = [f"rejected {caller['times']} ×: {caller['reason']}"]
     last = f"{age(now - caller['last_at'])} ago"
-    return [caller["ae_title"], caller["host"], last, str(caller["stored"] or ""), trouble]
+    return [caller["ae_title"], caller["host"], last, str(caller["stored"] or ""), "\n".join(troubles)]
 
 
 def age(seconds: float) -> str:

@@ -43,7 +43,8 @@ from dicom_node.settings import Send
 from dicom_node.spool import UID_PATTERN
 from dicom_node.store import Store
 
-NO_SUCH_ACTION = 0x0123
+NO_SUCH_INSTANCE, NO_SUCH_ACTION = 0x0112, 0x0123
+"""PS3.7 10.1.4.1.10."""
 CLASS_CONFLICT = 0x0119
 """Failure reason (PS3.3 C.14.1.1): class-instance conflict."""
 MOST_INSTANCES = 100_000
@@ -132,6 +133,10 @@ class Vouch:
 
     def requested(self, event: evt.Event) -> tuple[int, None]:
         """For EVT_N_ACTION."""
+        instance = str(event.request.RequestedSOPInstanceUID)  # type: ignore[union-attr]  # it has one
+        if instance != WELL_KNOWN_INSTANCE:
+            log.warning("commitment_refused", reason=f"it is asked of {instance}", ae_title=_title(event))
+            return NO_SUCH_INSTANCE, None
         if event.action_type != REQUEST_COMMITMENT:
             return NO_SUCH_ACTION, None
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,14 +22,16 @@ from pydicom.uid import ImplicitVRLittleEndian
 from pynetdicom import evt
 from pynetdicom.dsutils import encode
 
-from dicom_node.audit import Author, Outcome, Party, Patient, Study
+from dicom_node.audit import NODE_AUTHENTICATION, RESTRICTED_FUNCTION, Author, Outcome, Party, Patient, Study
 from dicom_node.call import Destination, SendSettings
+from dicom_node.catalogue import Held
 from dicom_node.contacts import Contact, Event, Transfer
 from dicom_node.deliver import SendFunction
 from dicom_node.errors import PeerFailure
 from dicom_node.receive import Service
 from dicom_node.seek import FIND, OnQuery, as_identifier
 from dicom_node.send import Delivery
+from dicom_node.suboperations import Handed
 from dicom_node.trail import Trail
 from dicom_node.web import WebService
 
@@ -53,10 +56,13 @@ class Witness:
         self._trail.tell(lambda: self._author.activity(at, started=False))
 
     def contact(self, contact: Contact) -> None:
-        """For the receiver's `on_contact`: who was rejected, what those brought who were not, and what was fetched."""
+        """For the receiver's `on_contact`: who was rejected, or asked for what it may not, and what was brought."""
         caller = Party(contact.calling_ae_title, contact.host)
         if contact.event is Event.REJECTED:
-            self._trail.tell(lambda: self._author.rejected(contact.at, caller, contact.reason))
+            self._trail.tell(lambda: self._author.alert(contact.at, caller, NODE_AUTHENTICATION, contact.reason))
+        if contact.denied:
+            why = f"{contact.denied} requests: {contact.reason}"
+            self._trail.tell(lambda: self._author.alert(contact.at, caller, RESTRICTED_FUNCTION, why))
         for uid, transfer in contact.transfers.items():
             self._trail.tell(partial(self._brought, contact, caller, uid, transfer))
 
@@ -106,12 +112,12 @@ class Witness:
         )
 
     def service(self, service: Service) -> Service:
-        """The same service; what is asked and handed out by it (C-FIND, C-GET, C-MOVE) is noted."""
-        noting = {evt.EVT_C_FIND: self._finding, evt.EVT_C_GET: self._handing, evt.EVT_C_MOVE: self._handing}
+        """The same service; what is asked by C-FIND is noted."""
         handlers = [
-            (event, noting[event](handler) if event in noting else handler) for event, handler in service.handlers
+            (event, self._finding(handler) if event == evt.EVT_C_FIND else handler)
+            for event, handler in service.handlers
         ]
-        return Service(service.contexts, handlers, service.returns)
+        return replace(service, handlers=handlers)
 
     def _finding(self, handler: Callable[[evt.Event], Any]) -> Callable[[evt.Event], Any]:
         def find(event: evt.Event) -> Any:
@@ -146,32 +152,27 @@ class Witness:
         media, patient = place.absolute().as_uri(), _patient(header)
         self._trail.tell(lambda: self._author.exported(at, person, media, study, patient))
 
-    def _handing(self, handler: Callable[[evt.Event], Any]) -> Callable[[evt.Event], Any]:
-        """What pynetdicom is given by the handler: for C-MOVE first where to, then a number, then pairs with a data set
-        each, which it sends."""
+    def handed(self, handed: Handed) -> None:
+        """For the answerer's `on_handed`: what a peer got by C-GET or C-MOVE, and apart from it what it did not get."""
+        at = self._clock()
+        for outcome, those, why in (
+            (Outcome.SUCCESS, handed.stored, ""),
+            (Outcome.MINOR_FAILURE, handed.failed, handed.why),
+        ):
+            for uid in dict.fromkeys(held.study_instance_uid for held in those):
+                of_study = [held for held in those if held.study_instance_uid == uid]
+                self._trail.tell(partial(self._handed, at, handed, uid, of_study, outcome, why))
 
-        def hand(event: evt.Event) -> Any:
-            caller, destination = _caller(event), _caller(event)
-            handed: dict[str, tuple[Dataset, Counter[str]]] = {}
-            try:
-                for item in handler(event):
-                    if isinstance(item, tuple) and len(item) > 1:
-                        if isinstance(item[1], Dataset) and "SOPClassUID" in item[1]:
-                            uid = str(item[1].get("StudyInstanceUID", ""))
-                            handed.setdefault(uid, (_identity(item[1]), Counter()))[1][str(item[1].SOPClassUID)] += 1
-                        elif isinstance(item[0], str) and isinstance(item[1], int):
-                            destination = Party(str(event.move_destination).strip(), item[0])
-                    yield item
-            finally:
-                at = self._clock()
-                for uid, (header, counts) in handed.items():
-                    study = Study(uid, tuple(sorted(counts.items())), _text(header, "AccessionNumber"))
-                    node, patient = self._author.node, _patient(header)
-                    self._trail.tell(
-                        partial(self._author.transferred, at, node, destination, study, patient, requestor=caller)
-                    )
-
-        return hand
+    def _handed(
+        self, at: float, handed: Handed, uid: str, of_study: Sequence[Held], outcome: Outcome, why: str
+    ) -> bytes:
+        header = next((found for held in of_study if (found := _header(held.path))), Dataset())
+        classes = Counter(held.sop_class_uid for held in of_study)
+        study = Study(uid, tuple(sorted(classes.items())), _text(header, "AccessionNumber"))
+        parties = self._author.node, handed.destination
+        return self._author.transferred(
+            at, *parties, study, _patient(header), requestor=handed.caller, outcome=outcome, description=why
+        )
 
 
 def _encoded(level: str, keys: Mapping[str, str]) -> bytes:
@@ -196,15 +197,6 @@ def _header(path: Path) -> Dataset:
         return dcmread(path, stop_before_pixels=True, specific_tags=list(_HEADER))
     except (OSError, InvalidDicomError):
         return Dataset()
-
-
-def _identity(dataset: Dataset) -> Dataset:
-    """Only what names study and patient of a data set that would keep its pixels in memory."""
-    found = Dataset()
-    for keyword in _HEADER:
-        if keyword in dataset:
-            setattr(found, keyword, dataset[keyword].value)
-    return found
 
 
 def _classes(files: Sequence[Path]) -> tuple[tuple[str, int], ...]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -58,6 +60,15 @@ def storescu_command() -> Path:
 @pytest.fixture(scope="session")
 def systemd_command() -> Path:
     return _command("systemd-analyze")
+
+
+@pytest.fixture(scope="session")
+def private_mount() -> Sequence[str]:
+    """What runs a command in a name space of its own, where it may mount a file system."""
+    line = [str(_command("unshare")), "--map-root-user", "--mount"]
+    if subprocess.run([*line, "true"], capture_output=True).returncode:
+        _absent("the right to mount a file system of one's own (unshare --map-root-user --mount)")
+    return line
 
 
 @pytest.fixture(scope="session")

@@ -117,6 +117,7 @@ def test_how_an_association_is_rejected() -> None:
 
 def test_statuses_that_a_sender_is_told() -> None:
     told = {SUCCESS, CANNOT_UNDERSTAND, DOES_NOT_MATCH_SOP_CLASS, OUT_OF_RESOURCES, SOP_CLASS_NOT_SUPPORTED}
+    told |= {gate.NOT_AUTHORISED}
     assert {int(row[0], 16) for row in rows("5.2", "status")} == told
 
 
@@ -138,7 +139,10 @@ def test_storage_commitment() -> None:
     assert f"stays open for {commit.STAY:.0f} s" in text
     assert f"not held (0x{commit.NOT_HELD:04X})" in text
     assert f"({', '.join(f'0x{reason:04X}' for reason in sorted(commit.PASSING))}, or none)" in text
-    for status in (commit.NO_SUCH_EVENT_TYPE, commit.INVALID_ARGUMENT, vouch.NO_SUCH_ACTION):
+    for status in (
+        *(commit.NO_SUCH_EVENT_TYPE, commit.INVALID_ARGUMENT, commit.NOT_TOLD),
+        *(vouch.NO_SUCH_ACTION, vouch.NO_SUCH_INSTANCE),
+    ):
         assert f"0x{status:04X}" in text
     assert f"0x{commit.NOT_HELD:04X} no such" in text
     assert f"0x{vouch.CLASS_CONFLICT:04X} class" in text
@@ -191,7 +195,7 @@ def test_what_is_sent(outputs: list[Dataset]) -> None:
         assert dataset.SOPClassUID.name == sop_class, kind
         assert dataset.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
         assert dataset.SOPInstanceUID.startswith(PYDICOM_ROOT_UID)
-        assert dataset.SeriesNumber == (number if kind != "enhanced" else number + 1), kind
+        assert dataset.SeriesNumber == (number if kind not in ("enhanced", "parametric") else number + 1), kind
         if dataset.SOPClassUID != MRImageStorage or "arbitrary unit" in content:
             continue
         low, high = (int(dataset.WindowCenter + sign * dataset.WindowWidth / 2) for sign in (-1, 1))

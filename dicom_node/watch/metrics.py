@@ -68,6 +68,9 @@ class Metrics:
             "qsm_node_associations", "Associations that were requested of the node.", ["peer", "outcome"],
             registry=self.registry,
         )  # fmt: skip
+        self._denied = Counter(
+            "qsm_node_requests_denied", "Requests that the peer has no right to make.", ["peer"], registry=self.registry
+        )
         self._stages = Summary(
             "qsm_node_stage_seconds", "How long each stage of a reconstruction took.", ["stage"],
             registry=self.registry,
@@ -103,6 +106,7 @@ class Metrics:
                 self._deliveries.labels(destination, outcome)
         self._associations.labels(UNKNOWN, "rejected")
         for peer in self._peers():
+            self._denied.labels(peer)
             for outcome in ("accepted", "rejected"):
                 self._associations.labels(peer, outcome)
 
@@ -118,6 +122,8 @@ class Metrics:
         if contact.event is not Event.CLOSED:
             outcome = "rejected" if contact.event is Event.REJECTED else "accepted"
             self._associations.labels(contact.peer or UNKNOWN, outcome).inc()
+        if contact.denied:
+            self._denied.labels(contact.peer or UNKNOWN).inc(contact.denied)
 
     def moved(self, move: Move) -> None:
         """Takes the seconds of each stage from the record of a job that was reconstructed."""

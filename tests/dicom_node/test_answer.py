@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -35,6 +36,7 @@ from dicom_node.send import send
 from dicom_node.spool import Spool
 from dicom_node.states import State
 from dicom_node.store import Job, Store
+from dicom_node.suboperations import Handed
 from dicom_node.tls import Identity
 from tests.certificates import Authority
 from tests.dicom_node.making import the_job
@@ -56,7 +58,8 @@ class Library:
         self.jobs = folder / "jobs"
         self.catalogue = Catalogue(self.store, self.jobs)
         known = Peers([Peer("workstation", "WORKSTATION", "127.0.0.1", ALL), *peers])
-        self.answerer = Answerer(self.catalogue, known, SendSettings(tls=tls), self._caller)
+        self.handed: list[Handed] = []
+        self.answerer = Answerer(self.catalogue, known, SendSettings(tls=tls), self._caller, self.handed.append)
         self.receiver = Receiver(
             ReceiveSettings(port=0, drain_timeout=1.0),
             self.spool,
@@ -424,7 +427,7 @@ def test_movescu_to_a_known_peer(library: Library, dcmtk: Dcmtk, tmp_path: Path,
     library.make_a_result()
     command = Path(str(dcmtk("storescp", "--version").args[0]))
     keys = ["-k", "0008,0052=STUDY", "-k", f"0020,000d={STUDY}"]
-    with running_storescp(command, tmp_path / "in", port=move_port):
+    with running_storescp(command, tmp_path / "in", "-d", port=move_port):
         library.answerer._catalogue = Catalogue(library.store, library.jobs)
         early = dcmtk("movescu", "-d", "-S", "-aem", "STORESCP", *library.address, *keys)
         library.answerer._catalogue = library.catalogue
@@ -433,6 +436,12 @@ def test_movescu_to_a_known_peer(library: Library, dcmtk: Dcmtk, tmp_path: Path,
     assert answer.returncode == 0, answer.stderr
     assert len(list((tmp_path / "in").iterdir())) == 4
     assert "Received Final Move Response (Success)" in answer.stderr + answer.stdout
+    told = (tmp_path / "in.log").read_text()
+    assert told.count("Association Acknowledged") == 1, "what is refused calls nobody"
+    assert re.findall(r"Move Originator AE Title +: (\w+)", told) == ["WORKSTATION"] * 4, "who asked, not we"
+    [handed] = library.handed
+    assert (len(handed.stored), list(handed.failed), handed.why) == (4, [], "")
+    assert (handed.caller.ae_title, handed.destination.ae_title) == ("WORKSTATION", "STORESCP")
 
 
 @pytest.mark.parametrize("limited", ["workstation", "archive"])
@@ -457,6 +466,9 @@ def test_a_move_hands_out_only_what_caller_and_destination_may_have(tmp_path: Pa
             assert (status.Status, status.NumberOfFailedSuboperations) == (0xB000, 1)
             assert named is not None
             assert named.FailedSOPInstanceUIDList == mr_image(1).SOPInstanceUID
+            [handed] = library.handed
+            assert [one.sop_instance_uid for one in handed.stored] == [result.SOPInstanceUID]
+            assert [one.sop_instance_uid for one in handed.failed] == [mr_image(1).SOPInstanceUID]
         finally:
             library.receiver.stop()
             library.index.stop()
@@ -469,6 +481,46 @@ def test_movescu_to_nobody_is_told_so(library: Library, dcmtk: Dcmtk, to: str) -
     keys = ["-k", "0008,0052=STUDY", "-k", f"0020,000d={STUDY}"]
     answer = dcmtk("movescu", "-v", "-S", "-aem", to, *library.address, *keys)
     assert "MoveDestinationUnknown" in answer.stderr + answer.stdout
+    if to == "STORESCP":
+        wait_until(lambda: library.handed, "what was not moved is told")
+        [handed] = library.handed
+        assert (list(handed.stored), len(handed.failed)) == ([], 3)
+        assert "took no TCP connection" in handed.why
+    else:
+        assert library.handed == []
+
+
+@pytest.mark.parametrize("answered", [0x0000, 0xB000, 0x0110, 0x0122, 0xA700])
+def test_what_is_told_as_handed_out_is_what_was_stored(library: Library, answered: int) -> None:
+    """As counted in the response.  0x0110 is a status that pynetdicom has no place for."""
+    result, second = library.make_a_result(), str(mr_image(2).SOPInstanceUID)
+    with structlog.testing.capture_logs() as logged:
+        got, last, identifier = get(library, answers={second: answered}, StudyInstanceUID=STUDY)
+        wait_until(lambda: library.handed, "it is told")
+    is_kept = answered in (0x0000, 0xB000)
+    lost = {str(result.SOPInstanceUID), *([] if is_kept else [second])}
+    [handed] = library.handed
+    assert {one.sop_instance_uid for one in handed.failed} == lost
+    assert {one.sop_instance_uid for one in handed.stored} == {str(image.SOPInstanceUID) for image in got} - lost
+    assert last.NumberOfFailedSuboperations == len(lost)
+    assert identifier is not None
+    assert "No presentation context for 'Segmentation Storage'" in handed.why, "it was not proposed"
+    assert (f"0x{answered:04X} (1)" in handed.why) is not is_kept
+    [line] = [line for line in logged if line["event"] == "handed_out"]
+    assert (line["log_level"], line["stored"], line["failed"]) == ("warning", 4 - len(lost), len(lost))
+
+
+def test_each_retrieve_over_an_association_is_told_of_once(library: Library) -> None:
+    target = Destination("node", "127.0.0.1", library.receiver.port, "QSMNODE")
+    query = Dataset()
+    query.QueryRetrieveLevel, query.StudyInstanceUID = "STUDY", STUDY
+    contexts = [build_context(GET), build_context(MRImageStorage, ExplicitVRLittleEndian)]
+    roles, handlers = [build_role(MRImageStorage, scp_role=True)], [(evt.EVT_C_STORE, lambda event: 0x0000)]
+    with associate(contexts, target, SendSettings("WORKSTATION"), roles=roles, handlers=handlers) as association:
+        for _ in range(2):
+            *_, (status, _) = association.send_c_get(query, GET)
+            assert status.Status == 0x0000
+    assert [(len(handed.stored), len(handed.failed)) for handed in library.handed] == [(3, 0), (3, 0)]
 
 
 def test_a_file_that_is_gone_is_named_as_failed(library: Library) -> None:
@@ -494,6 +546,8 @@ def test_a_cancelled_retrieve_ends_early(library: Library, tmp_path: Path) -> No
     got, last, _ = get(library, cancel_after=3, StudyInstanceUID=STUDY)
     assert last.Status == 0xFE00
     assert len(got) < 50
+    [handed] = library.handed
+    assert (len(handed.stored), handed.failed) == (len(got), []), "what nobody wants any longer did not fail"
 
 
 def test_compressed_images_are_handed_out_as_they_are(library: Library, tmp_path: Path) -> None:
@@ -514,9 +568,10 @@ def get(
     model: str = GET,
     syntax: str = ExplicitVRLittleEndian,
     cancel_after: int | None = None,
+    answers: Mapping[str, int] = MappingProxyType({}),
     **keys: str,
 ) -> tuple[list[Dataset], Dataset, Dataset | None]:
-    """What came, the last response, and its identifier."""
+    """What came, the last response, and its identifier.  answers: the status for an instance, else success."""
     got: list[Dataset] = []
 
     def store(event: evt.Event) -> int:
@@ -525,7 +580,7 @@ def get(
         got.append(image)
         if len(got) == cancel_after:
             event.assoc.send_c_cancel(1, query_model=model)
-        return 0x0000
+        return answers.get(str(image.SOPInstanceUID), 0x0000)
 
     query = Dataset()
     query.QueryRetrieveLevel = level
@@ -540,9 +595,9 @@ def get(
         evt_handlers=[(evt.EVT_C_STORE, store), (evt.EVT_CONN_OPEN, install_checkpoint)],
     )
     assert association.is_established
-    answers = list(association.send_c_get(query, model))
+    *_, (last, identifier) = association.send_c_get(query, model)
     association.release()
-    return got, *answers[-1]
+    return got, last, identifier
 
 
 @pytest.mark.dcmtk

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
 
-from dicom_node.audit import Author, Outcome, Party, Patient, Study
+from dicom_node.audit import NODE_AUTHENTICATION, Author, Outcome, Party, Patient, Study
 
 SCHEMA = etree.RelaxNG(etree.parse(Path(__file__).with_name("audit.rng")))
 AUTHOR = Author("QSMNODE", "10.1.2.1", "QSMNODE@node", "site")
@@ -42,7 +42,7 @@ def test_start_and_stop_are_activities_of_an_application() -> None:
 
 
 def test_a_stranger_is_a_security_alert_with_the_reason() -> None:
-    message = AUTHOR.rejected(0.0, Party("STRANGER", "10.9.9.9"), "no peer has this AE title")
+    message = AUTHOR.alert(0.0, Party("STRANGER", "10.9.9.9"), NODE_AUTHENTICATION, "no peer has this AE title")
     assert attributes(message, "EventIdentification/EventID", "csd-code") == ["110113"]
     assert attributes(message, "EventIdentification/EventTypeCode", "csd-code") == ["110126"]
     assert attributes(message, "EventIdentification", "EventOutcomeIndicator") == ["4"]
@@ -118,7 +118,7 @@ def test_an_export_names_person_process_media_study_and_patient_and_says_that_it
 def test_no_name_breaks_the_schema(words: list[str]) -> None:
     title, address, reason, patient, name, accession = words
     caller = Party(title, address)
-    parsed(AUTHOR.rejected(0.0, caller, reason))
+    parsed(AUTHOR.alert(0.0, caller, NODE_AUTHENTICATION, reason))
     parsed(
         AUTHOR.transferred(
             *(0.0, caller, AUTHOR.node, Study("1.2", (), accession), Patient(patient, name)), requestor=caller

@@ -5,14 +5,18 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from types import SimpleNamespace
+from typing import Any, Literal
 
 import pytest
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 from pydicom.uid import MRImageStorage
 
 from dicom_node.call import Destination, SendSettings
 from dicom_node.cleanup import clean_up
-from dicom_node.commit import Commitments, Committer, Report, ask, prune
+from dicom_node.commit import Commitments, Committer, Report, ask, prune, take_report
 from dicom_node.errors import PeerFailure
 from dicom_node.exchange import commitment_service
 from dicom_node.outbox import Outbox, Result, Row
@@ -94,6 +98,16 @@ class Line:
 
     def rows(self) -> list[tuple[str, str]]:
         return [(row.outcome, row.commitment) for row in self.outbox.of(self.job)]
+
+
+def test_a_report_that_cannot_be_read_is_turned_down() -> None:
+    """Its peer is told so; nothing of it is taken."""
+    tag = Tag("TransactionUID")
+    unnamed, broken = Dataset(), Dataset({tag: RawDataElement(tag, "ZZ", 4, b"1.2 ", 0, False, True)})
+    unnamed.ReferencedSOPSequence = [Dataset()]
+    for content in (unnamed, broken):
+        event: Any = SimpleNamespace(event_type=1, event_information=content)
+        assert take_report(event, "PACS", lambda *answer: pytest.fail("it was taken")) == (0x0115, None)
 
 
 @pytest.fixture

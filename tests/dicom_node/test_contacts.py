@@ -36,6 +36,21 @@ def test_an_association_counts_once_with_what_it_brought(store: Store) -> None:
     assert (stranger.ae_title, stranger.accepted, stranger.reason) == ("STRANGER", False, "no peer has this AE title")
 
 
+def test_what_was_asked_without_the_right_to_is_remembered(store: Store) -> None:
+    """Also when the next association is in order: a scanner that tells its steps, and may not store, calls for both."""
+    kept = Contacts(store)
+    kept.take(Contact(Event.CLOSED, "mr1", "MR1", "10.1.2.3", 10.0, "it has no right to store", denied=3))
+    kept.take(Contact(Event.OPENED, "mr1", "MR1", "10.1.2.3", 20.0))
+    kept.take(Contact(Event.CLOSED, "mr1", "MR1", "10.1.2.3", 25.0))
+    kept()
+    [scanner] = callers(store)
+    assert (scanner.denied, scanner.denied_at, scanner.reason) == (3, 10.0, "it has no right to store")
+    kept.take(Contact(Event.CLOSED, "mr1", "MR1", "10.1.2.3", 30.0, "it has no right to query", denied=1))
+    kept()
+    [scanner] = callers(store)
+    assert (scanner.denied, scanner.denied_at, scanner.reason) == (4, 30.0, "it has no right to query")
+
+
 def test_those_who_are_let_in_are_not_remembered_without_bound(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(contacts, "MOST_KNOWN", 3)
     kept = Contacts(store)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -29,6 +30,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at impo
 )
 
 from dicom_node.checkpoint import install_checkpoint
+from dicom_node.contacts import Contact, Event
 from dicom_node.identity import VERIFICATION
 from dicom_node.peers import Peer, Peers, Right
 from dicom_node.receive import ReceiveSettings, Service
@@ -59,12 +61,19 @@ SERVICE = Service(
         for event in (evt.EVT_C_FIND, evt.EVT_C_MOVE, evt.EVT_C_GET, evt.EVT_N_ACTION, evt.EVT_N_EVENT_REPORT)
     ],
 )
+told: list[Contact] = []
+"""What the node told of its associations."""
 
 
 @pytest.fixture
 def node(tmp_path: Path) -> Iterator[Node]:
+    told.clear()
     with running_node(
-        tmp_path / "spool", SETTINGS, peers=Peers([SCANNER, ELSEWHERE, VIEWER, NARROW]), services=[SERVICE]
+        tmp_path / "spool",
+        SETTINGS,
+        peers=Peers([SCANNER, ELSEWHERE, VIEWER, NARROW]),
+        services=[SERVICE],
+        on_contact=told.append,
     ) as running:
         yield running
 
@@ -181,6 +190,53 @@ def test_what_a_peer_has_no_right_to_is_not_authorised(node: Node, tmp_path: Pat
             association.send_n_event_report(query, 1, StorageCommitmentPushModel, "1.2.840.10008.1.20.1.1"),
         ]
     assert [status.Status for status, _ in answers] == [0x0124] * 5
+    wait_until(lambda: [one.event for one in told].count(Event.CLOSED) == 2, "both have gone")
+    assert [(one.calling_ae_title, one.denied, one.reason) for one in told if one.event is Event.CLOSED] == [
+        ("VIEWER", 1, "it has no right to store"),
+        ("SCANNER", 5, "it has no right to commit, query, report, retrieve"),
+    ]
+
+
+def test_a_service_may_refuse_before_its_handler(tmp_path: Path) -> None:
+    def refusal(request: Any) -> tuple[int, str] | None:
+        return (0xA700, "later") if isinstance(request, C_FIND) else None
+
+    service = Service(ASKABLE, [(evt.EVT_C_FIND, _must_not_be_asked)], refusal=refusal)
+    query = Dataset()
+    query.QueryRetrieveLevel = "STUDY"
+    with (
+        running_node(tmp_path, SETTINGS, peers=Peers([VIEWER]), services=[SERVICE, service]) as node,
+        associated(node, "VIEWER", *ASKABLE) as association,
+    ):
+        [(status, _)] = association.send_c_find(query, StudyRootQueryRetrieveInformationModelFind)
+        assert (status.Status, status.ErrorComment) == (0xA700, "later")
+        assert association.send_c_echo().Status == 0x0000
+
+
+@pytest.mark.parametrize("when", ["at once", "later"])
+def test_a_handler_that_fails_is_told_of_with_whom_it_failed(tmp_path: Path, when: str) -> None:
+    """pynetdicom answers for it, and would tell nobody by name."""
+
+    query = Dataset()
+    query.QueryRetrieveLevel = "STUDY"
+
+    def find(event: evt.Event) -> Iterator[tuple[int, Dataset]]:
+        yield 0xFF00, query
+        raise ValueError("Doe^Jane is no number")
+
+    def fail(event: evt.Event) -> None:
+        raise ValueError("Doe^Jane is no number")
+
+    service = Service(ASKABLE, [(evt.EVT_C_FIND, {"at once": fail, "later": find}[when])])
+    with (
+        structlog.testing.capture_logs() as logged,
+        running_node(tmp_path, SETTINGS, peers=Peers([VIEWER]), services=[service]) as node,
+        associated(node, "VIEWER", *ASKABLE) as association,
+    ):
+        *_, (status, _) = association.send_c_find(query, StudyRootQueryRetrieveInformationModelFind)
+        assert status.Status == 0xC311
+    [line] = [line for line in logged if line["event"] == "service_failed"]
+    assert (line["request"], line["ae_title"], line["host"]) == ("EVT_C_FIND", "VIEWER", "127.0.0.1")
 
 
 def test_a_peer_may_be_narrowed_to_classes(node: Node, tmp_path: Path) -> None:

@@ -2,15 +2,19 @@
 
 import json
 import logging
+import socket
+import threading
 import warnings
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 import structlog
 from pydicom.dataset import Dataset
 
 from dicom_node import log
-from dicom_node.call import SendSettings
+from dicom_node.call import Destination, SendSettings, echo
+from dicom_node.errors import Unreachable
 from dicom_node.seek import Wanted, seek
 from dicom_node.web import WebService
 from tests.web import Answer, serving
@@ -67,6 +71,44 @@ def test_json_lines_are_json_with_level_and_time(capsys: pytest.CaptureFixture[s
     assert (ours["event"], ours["port"], ours["level"]) == ("listening", 11112, "info")
     assert theirs["event"] == "beware of this"
     assert ours["timestamp"].endswith("Z")
+
+
+def test_what_pydicom_s_network_tells_names_the_peer_and_quotes_nobody(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each association is a thread, and so is its reader."""
+
+    class Reader(threading.Thread):
+        value = "Doe^Jane is no number"
+        assoc = SimpleNamespace(remote={"ae_title": "MR1", "address": "10.1.2.3", "port": 1})
+
+        def run(self) -> None:
+            logging.getLogger("pynetdicom.dul").error("Unknown PDU type received '0x99'")
+            try:
+                raise ValueError(self.value)
+            except ValueError as error:
+                logging.getLogger("pynetdicom.dul").exception(error)
+            logging.getLogger("pynetdicom.association").error("Network timeout reached")
+
+    log.configure("json")
+    reader = Reader()
+    reader.remote = reader.assoc.remote  # type: ignore[attr-defined]  # as an association has
+    reader.start()
+    reader.join()
+    written = capsys.readouterr().err
+    lines = [json.loads(line) for line in written.splitlines()]
+    assert [(line["ae_title"], line["host"]) for line in lines] == [("MR1", "10.1.2.3")] * 3
+    assert lines[0]["event"] == "Unknown PDU type received '0x99'"
+    assert lines[2]["event"] == "Network timeout reached"
+    assert "Doe" not in written
+
+
+def test_a_destination_that_is_away_is_told_of_by_us_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    """With the reason that pynetdicom tells to its log alone."""
+    log.configure("json")
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    with pytest.raises(Unreachable, match="took no TCP connection: Connection refused; is it running"):
+        echo(Destination("pacs", "127.0.0.1", port, "PACS"), SendSettings())
+    assert capsys.readouterr().err == ""
 
 
 def test_values_that_pydicom_warns_of_are_not_printed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -30,6 +30,7 @@ STEPS = {
     "procedure_steps": "5408ba05acae",
     "jobs_of_study": "23de9148a986",
     "manner": "c4c99f96bbc0",
+    "denied": "176bce7fe9b2",
 }
 """A digest of the schema that each step leads to; a changed one is of a step that was edited."""
 

@@ -91,6 +91,7 @@ def a_busy_node(state_folder: Path) -> None:
     contacts = Contacts(store)
     contacts.take(Contact(Event.CLOSED, "mr1", "MR1", "10.1.2.3", 90.0, stored=12))
     contacts.take(Contact(Event.REJECTED, "", "STRANGER", "10.9.9.9", 95.0, "no peer has this AE title"))
+    contacts.take(Contact(Event.CLOSED, "ws", "WS", "10.1.2.4", 97.0, "it has no right to store", denied=12))
     contacts()
 
 
@@ -111,6 +112,7 @@ def test_the_table_fits_and_tells_stage_queue_deliveries_and_callers(state_folde
         "MR1 10.1.2.3 10 s ago 12",
         "STRANGER 10.9.9.9 5 s ago rejected 1 ×: no peer has this AE title",
     ):
+        "WS 10.1.2.4 3 s ago 12 requests not authorised, last 3 s ago: it has no right to store",
         assert expected in flat
 
 

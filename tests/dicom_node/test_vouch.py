@@ -242,8 +242,11 @@ def test_a_request_that_cannot_be_read_is_turned_down(keeper: Keeper) -> None:
     tag = Tag("TransactionUID")
     asked = Dataset({tag: RawDataElement(tag, "ZZ", 4, b"1.2 ", 0, False, True)})
     peer = SimpleNamespace(requestor=SimpleNamespace(ae_title="SCANNER"))
-    event: Any = SimpleNamespace(action_type=1, action_information=asked, assoc=peer)
+    request = SimpleNamespace(RequestedSOPInstanceUID=WELL_KNOWN_INSTANCE)
+    event: Any = SimpleNamespace(action_type=1, action_information=asked, assoc=peer, request=request)
     assert keeper.vouch.requested(event) == (0x0115, None)
+    request.RequestedSOPInstanceUID = "1.2.3"
+    assert keeper.vouch.requested(event) == (0x0112, None)
     assert keeper.open == []
 
 

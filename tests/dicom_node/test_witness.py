@@ -13,17 +13,19 @@ from typing import Any
 import pytest
 from lxml import etree
 from pydicom.dataset import Dataset
-from pydicom.uid import ImplicitVRLittleEndian, MRImageStorage
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, MRImageStorage, SegmentationStorage
 from pynetdicom import evt
 from pynetdicom.dsutils import decode
 
-from dicom_node.audit import Author
+from dicom_node.audit import Author, Party
 from dicom_node.call import Destination, SendSettings
+from dicom_node.catalogue import Held
 from dicom_node.contacts import Contact, Event, Transfer
 from dicom_node.errors import PeerFailure
 from dicom_node.receive import Service
 from dicom_node.send import Delivery
 from dicom_node.settings import Audit
+from dicom_node.suboperations import Handed
 from dicom_node.trail import Compose, Trail
 from dicom_node.web import WebService
 from dicom_node.witness import Witness
@@ -156,13 +158,6 @@ def an_event(**more: Any) -> Any:
     return SimpleNamespace(assoc=SimpleNamespace(requestor=requestor), **more)
 
 
-def an_image(number: int) -> Dataset:
-    image = Dataset()
-    image.SOPClassUID, image.SOPInstanceUID, image.StudyInstanceUID = MRImageStorage, f"1.2.{number}", "1.2"
-    image.PatientID, image.PatientName = "4711", "Doe^Jane"
-    return image
-
-
 def test_a_query_is_told_and_answered_as_before(heard: Heard, witness: Witness) -> None:
     answers = [(0xFF00, Dataset())]
     service = witness.service(Service({}, [(evt.EVT_C_FIND, lambda event: iter(answers))]))
@@ -187,33 +182,47 @@ def test_what_the_node_asks_itself_is_told_as_it_is_asked(heard: Heard, witness:
     assert web == b"level=STUDY&PatientID=4711&StudyDate=20240101-"
 
 
-@pytest.mark.parametrize(
-    ("event", "before", "to"),
-    [
-        (evt.EVT_C_GET, [], "10.1.2.7"),
-        (evt.EVT_C_MOVE, [("10.1.2.8", 104, {"contexts": []})], "10.1.2.8"),
-    ],
-)
-def test_what_is_handed_out_is_told_with_where_it_went(
-    heard: Heard, witness: Witness, event: Any, before: list[Any], to: str
+def held(study: str, number: int, path: Path, sop_class: str = MRImageStorage) -> Held:
+    return Held(study, f"1.2.{number}", sop_class, ExplicitVRLittleEndian, path)
+
+
+def test_what_is_handed_out_is_told_apart_from_what_is_not(
+    heard: Heard, witness: Witness, study: list[Path], tmp_path: Path
 ) -> None:
-    items = [*before, 2, (0xFF00, an_image(1)), (0xFF00, an_image(2))]
-    [(_, handler)] = witness.service(Service({}, [(event, lambda event: iter(items))])).handlers
-    assert list(handler(an_event(move_destination="OTHER"))) == items
-    assert heard.told("NumberOfInstances", "NetworkAccessPointID") == [("110104", "2", f"10.1.2.1 {to}")]
+    """By study, with where it went and who had asked; whose a file was that is gone is not known."""
+    caller, destination = Party("WORKSTATION", "10.1.2.7"), Party("OTHER", "10.1.2.8")
+    stored = [held("1.2", 1, tmp_path / "gone.dcm"), held("1.2", 2, study[0]), held("1.3", 3, tmp_path / "gone.dcm")]
+    failed = [held("1.2", 4, study[0], SegmentationStorage)]
+    witness.handed(Handed(caller, destination, stored, failed, "0x0122 (1)"))
+    assert heard.told("EventActionCode", "EventOutcomeIndicator", "NumberOfInstances", "NetworkAccessPointID") == [
+        ("110104", "R", "0", "2", "10.1.2.1 10.1.2.8"),
+        ("110104", "R", "0", "1", "10.1.2.1 10.1.2.8"),
+        ("110104", "R", "4", "1", "10.1.2.1 10.1.2.8"),
+    ]
+    told = [message.findtext("EventIdentification/EventOutcomeDescription") for message in heard.messages]
+    assert told == [None, None, "0x0122 (1)"]
+    patients = [found.findall("ParticipantObjectIdentification")[1] for found in heard.messages]
+    assert [patient.get("ParticipantObjectID") == "unknown" for patient in patients] == [False, True, False]
 
 
-def test_what_is_broken_off_tells_what_had_gone(heard: Heard, witness: Witness) -> None:
-    items = [2, (0xFF00, an_image(1)), (0xFF00, an_image(2))]
-    [(_, handler)] = witness.service(Service({}, [(evt.EVT_C_GET, lambda event: iter(items))])).handlers
-    handing = handler(an_event())
-    next(handing)
-    next(handing)
-    handing.close()
-    assert heard.told("NumberOfInstances") == [("110104", "1")]
+def test_who_asked_and_gets_it_is_the_requestor(heard: Heard, witness: Witness, study: list[Path]) -> None:
+    caller = Party("WORKSTATION", "10.1.2.7")
+    witness.handed(Handed(caller, caller, [held("1.2", 1, study[0])], [], ""))
+    assert heard.told("AlternativeUserID", "UserIsRequestor") == [
+        ("110104", "AETITLES=QSMNODE AETITLES=WORKSTATION", "false true")
+    ]
+
+
+def test_who_asks_for_what_it_may_not_is_an_alert(heard: Heard, witness: Witness) -> None:
+    why = "it has no right to store"
+    witness.contact(Contact(Event.CLOSED, "mr1", SCANNER, "10.1.2.3", 2.0, why, denied=12))
+    assert heard.told("EventOutcomeIndicator") == [("110113", "4")]
+    [message] = heard.messages
+    assert message.find("EventIdentification/EventTypeCode").get("csd-code") == "110132"
+    assert message.findtext("EventIdentification/EventOutcomeDescription") == f"12 requests: {why}"
 
 
 def test_other_services_are_left_as_they_are(witness: Witness) -> None:
     handlers = [(evt.EVT_N_ACTION, print)]
-    service = Service({"1.2": ()}, handlers, {"1.3": ()})
+    service = Service({"1.2": ()}, handlers, {"1.3": ()}, lambda request: (0xA700, "later"))
     assert witness.service(service) == service

@@ -122,12 +122,13 @@ def test_instances_are_counted_by_outcome(metrics: Metrics) -> None:
 
 def test_callers_who_are_no_peer_make_no_series_of_their_own(metrics: Metrics) -> None:
     metrics.contact(Contact(Event.OPENED, "mr1", "MR1", "10.1.2.3", 1.0))
-    metrics.contact(Contact(Event.CLOSED, "mr1", "MR1", "10.1.2.3", 2.0, stored=5))
+    metrics.contact(Contact(Event.CLOSED, "mr1", "MR1", "10.1.2.3", 2.0, "it has no right to query", denied=5))
     for number in range(20):
         metrics.contact(Contact(Event.REJECTED, "", f"DOE{number}", "10.9.9.9", 3.0))
     found = values(metrics)
     assert found["qsm_node_associations_total", "accepted", "mr1"] == 1
     assert found["qsm_node_associations_total", "rejected", "unknown"] == 20
+    assert found["qsm_node_requests_denied_total", "mr1"] == 5
     assert not any("DOE" in label for name in found for label in name)
 
 

@@ -84,6 +84,7 @@ def test_everything_that_stands_somewhere_is_shown(site: Site, store: Store) -> 
     contacts = Contacts(store)
     contacts.take(Contact(Event.CLOSED, "mr1", "MR1", "10.1.2.3", 940.0, stored=12, refused=1))
     contacts.take(Contact(Event.REJECTED, "", "STRANGER", "10.9.9.9", 941.0, "no peer has this AE title"))
+    contacts.take(Contact(Event.CLOSED, "ws", "WS", "10.1.2.4", 942.0, "it has no right to store", denied=1))
     contacts()
     shown = text(get(site, "/"))
     for expected in (
@@ -96,6 +97,7 @@ def test_everything_that_stands_somewhere_is_shown(site: Site, store: Store) -> 
         "pacs 70 s ago 0",
         "MR1 10.1.2.3 60 s ago 12 1 of its objects were refused.",
         "STRANGER 10.9.9.9 59 s ago rejected 1 time: no peer has this AE title",
+        "WS 10.1.2.4 58 s ago 0 not authorised 1 request, the last 58 s ago: it has no right to store.",
         "1 × from MR1: truncated 10 s ago",
     ):
         assert expected in shown
