@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import smtplib
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 from pathlib import Path
@@ -17,6 +18,9 @@ from dicom_node.settings import Notify
 
 PATIENCE = 30.0
 """Seconds for every answer of a mail server or a webhook."""
+
+_NEVER = 500
+"""Of SMTP: from here on an answer is for good (RFC 5321 4.2.1)."""
 
 Tell = Callable[[Message], None]
 
@@ -33,6 +37,16 @@ def messengers(settings: Notify) -> list[tuple[str, Tell]]:
     return found
 
 
+def knocks(settings: Notify) -> list[tuple[str, Callable[[], str]]]:
+    """For each that is configured, whether a message could be given, in words; none is given.  They raise NotTold."""
+    found: list[tuple[str, Callable[[], str]]] = []
+    if settings.mail_to:
+        found.append(("mail", lambda: _greet(settings)))
+    if settings.webhook:
+        found.append(("webhook", lambda: _ask(settings)))
+    return found
+
+
 def mail(message: Message, settings: Notify) -> None:
     """Hands it to the site's mail server.  Raises NotTold."""
     letter = EmailMessage()
@@ -42,6 +56,14 @@ def mail(message: Message, settings: Notify) -> None:
     letter["Message-ID"] = make_msgid("qsm-node", domain=settings.mail_from.rpartition("@")[2])
     letter["Auto-Submitted"] = "auto-generated"  # RFC 3834: nobody's absence notice answers it
     letter.set_content(message.text)
+    with _mail_server(settings) as server:
+        if refused := server.send_message(letter):
+            log.warning("mail_refused_for_some", receivers=len(refused), of=len(settings.mail_to))
+
+
+@contextmanager
+def _mail_server(settings: Notify) -> Iterator[smtplib.SMTP]:
+    """As who may send.  Raises NotTold, also for what goes wrong in the body."""
     trust = ssl.create_default_context()
     host, port = settings.mail_host, settings.mail_port
     try:
@@ -55,8 +77,7 @@ def mail(message: Message, settings: Notify) -> None:
                 server.starttls(context=trust)
             if settings.mail_user:
                 server.login(settings.mail_user, secret)
-            if refused := server.send_message(letter):
-                log.warning("mail_refused_for_some", receivers=len(refused), of=len(settings.mail_to))
+            yield server
     except smtplib.SMTPResponseException as error:
         # not its words: a server may repeat what it was given
         raise NotTold(f"{host}:{port} answered {error.smtp_code}, expected 250; is mail_user right?") from error
@@ -79,6 +100,27 @@ def post(message: Message, settings: Notify) -> None:
         raise NotTold(f"the webhook cannot be reached: {type(error).__name__}") from error
     if not answer.ok or answer.is_redirect:
         raise NotTold(f"the webhook answered HTTP {answer.status_code}, expected 200")
+
+
+def _greet(settings: Notify) -> str:
+    """Begins a mail and takes it back (RFC 5321 4.1.1.5): a server need not say earlier whom it serves."""
+    where = f"{settings.mail_host}:{settings.mail_port}"
+    with _mail_server(settings) as server:
+        server.ehlo_or_helo_if_needed()
+        codes = [server.mail(settings.mail_from)[0], *(server.rcpt(receiver)[0] for receiver in settings.mail_to)]
+        server.rset()
+    if refused := [code for code in codes if code >= _NEVER]:
+        raise NotTold(f"{where} answered {refused[0]} to our addresses, expected 250; may we send by it, and to them?")
+    return f"{where} takes mail of ours"
+
+
+def _ask(settings: Notify) -> str:
+    """Without the secret; whatever is answered, somebody we believe answers."""
+    try:
+        requests.head(settings.webhook, timeout=PATIENCE, allow_redirects=False).close()
+    except OSError as error:
+        raise NotTold(f"the webhook cannot be reached: {type(error).__name__}") from error
+    return "its server answers"
 
 
 def _secret(file: str) -> str:

@@ -215,7 +215,7 @@ class Trail:
             if self._stream is not None and _is_over(self._stream):
                 self._close()
             if self._stream is None:
-                self._stream = self._connect()
+                self._stream = connect(self._settings, self._context())
             self._stream.sendall(b"%d %s" % (len(message), message))  # octet counting, RFC 5425 4.3
         self._sent += 1
 
@@ -227,20 +227,21 @@ class Trail:
         with socket.socket(family, kind, protocol) as datagram:
             datagram.sendto(message, address)
 
-    def _connect(self) -> ssl.SSLSocket:
-        settings = self._settings
-        plain = socket.create_connection((settings.host, settings.port), PATIENCE)
-        try:
-            return self._context().wrap_socket(plain, server_hostname=settings.certificate or settings.host)
-        except BaseException:
-            plain.close()
-            raise
-
     def _close(self) -> None:
         stream, self._stream = self._stream, None
         if stream is not None:
             with suppress(OSError):
                 stream.close()
+
+
+def connect(settings: Audit, context: ssl.SSLContext) -> ssl.SSLSocket:
+    """To the repository.  Raises OSError where it is not there or not who it should be."""
+    plain = socket.create_connection((settings.host, settings.port), PATIENCE)
+    try:
+        return context.wrap_socket(plain, server_hostname=settings.certificate or settings.host)
+    except BaseException:
+        plain.close()
+        raise
 
 
 def syslog(message: bytes, at: float) -> bytes:

@@ -10,6 +10,7 @@ from dicom_node.check.certificate import certificate
 from dicom_node.check.finding import Finding
 from dicom_node.check.machine import memory, port, state_folder
 from dicom_node.check.neighbours import neighbours
+from dicom_node.check.secrets import secrets
 from dicom_node.config import Config, recipe_file
 from dicom_node.errors import NodeError
 from dicom_node.recipes import check_device, read_recipe
@@ -30,6 +31,7 @@ def check(config: Config, now: float, *, settings_only: bool = False) -> Iterato
             yield from certificate(identity.files, now)
     except UnusableCertificate as error:
         yield Finding("FAILURE", "certificate", str(error), "mend the files of [tls]; they are read anew")
+    yield from secrets(config)
     if settings_only:
         return
     yield from state_folder(config.node.state_folder, config.retention)

@@ -7,19 +7,28 @@ import json
 import os
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pynetdicom import AE
 
 from demo.archive import Archive
 from dicom_node.check import machine
 from dicom_node.check.certificate import certificate
 from dicom_node.commands import main
 from dicom_node.commands._common import DONE, FAILURE, WRONG_USAGE
+from dicom_node.commit import PUSH_MODEL
+from dicom_node.fetch import GET, MOVE
+from dicom_node.identity import VERIFICATION
 from dicom_node.memory import Room
+from dicom_node.seek import FIND
 from dicom_node.settings import Reconstruct, Retention
+from dicom_node.tls import Identity
 from tests.certificates import Authority
+from tests.dicom_node.test_trail import Repository
 from tests.peers import free_port
 
 
@@ -219,6 +228,107 @@ def test_a_disk_that_is_full_slow_or_fails(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(machine, "write_durably", fails)
     assert found("durability") == "FAILURE"
+
+
+@contextmanager
+def offering(*services: str) -> Iterator[int]:
+    """The port of a peer that answers C-ECHO and accepts these besides."""
+    entity = AE("ARCHIVE")
+    for uid in (VERIFICATION, *services):
+        entity.add_supported_context(uid)
+    server = entity.start_server(("127.0.0.1", 0), block=False)
+    assert server
+    try:
+        yield int(server.server_address[1])
+    finally:
+        server.shutdown()
+
+
+def test_commitment_that_an_archive_does_not_offer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    what = "Storage Commitment Push Model pacs"
+    with offering() as port:
+        _, found = run(tmp_path, capsys, destination(port))
+        assert what not in found, "nobody asks for it"
+        code, found = run(tmp_path, capsys, destination(port, more="commitment = true"))
+    assert (code, found["C-ECHO pacs"]["verdict"], found[what]["verdict"]) == (FAILURE, "good", "FAILURE")
+    assert found[what]["remedy"] == "set commitment = false for pacs, or have it offer this to QSMNODE"
+    with offering(PUSH_MODEL) as port:
+        code, found = run(tmp_path, capsys, destination(port, more="commitment = true"))
+    assert found[what]["verdict"] == "good"
+
+
+@pytest.mark.parametrize(("by", "services"), [("move", (FIND, MOVE)), ("get", (FIND, GET))])
+def test_what_fetching_needs_of_its_archive(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], by: str, services: tuple[str, str]
+) -> None:
+    def looked_at(port: int) -> dict[str, str]:
+        peer = f'[[peer]]\nname = "pacs"\nae_title = "ARCHIVE"\naddress = "127.0.0.1"\nport = {port}\n'
+        _, found = run(tmp_path, capsys, f'{peer}[fetch]\npeer = "pacs"\nby = "{by}"\n')
+        return {what: one["verdict"] for what, one in found.items() if what.endswith(" pacs")}
+
+    good = {"C-ECHO pacs": "good", "FIND pacs": "good", f"{by.upper()} pacs": "good"}
+    with offering(*services) as port:
+        assert looked_at(port) == good
+    with offering(FIND) as port:
+        assert looked_at(port) == {**good, f"{by.upper()} pacs": "FAILURE"}
+
+
+def test_secrets_that_are_not_there_or_are_everybody_s(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    secret = tmp_path / "secret"
+    text = (
+        '[notify]\nmail_to = ["a@b.example"]\nmail_from = "a@b.example"\nmail_user = "a"\n'
+        f'mail_secret_file = "{secret}"\nwebhook = "http://127.0.0.1/x"\nwebhook_secret_file = "{secret}"\n'
+        f'[[web_source]]\nname = "web"\nurl = "https://127.0.0.1/x"\nsecret_file = "{secret}"\n'
+    )
+    file = tmp_path / "node.toml"
+    file.write_text(text)
+
+    def told() -> tuple[int, set[tuple[str, str]]]:
+        code = main(["check", "--settings", "--json", "--config", str(file)])
+        found = json.loads(capsys.readouterr().out)
+        kept = [one for one in found if one["what"].startswith("secret of ")]
+        assert len(kept) == 3
+        return code, {(one["verdict"], one["found"].partition(f"{secret} ")[2]) for one in kept}
+
+    assert told() == (FAILURE, {("FAILURE", "cannot be read: No such file or directory")})
+    secret.write_bytes(b"\xff")
+    assert told() == (FAILURE, {("FAILURE", "is not UTF-8")})
+    secret.write_text("\n")
+    assert told() == (FAILURE, {("FAILURE", "is empty")})
+    secret.write_text("secret\n")
+    secret.chmod(0o644)
+    assert told() == (DONE, {("warning", "can be read by everybody")})
+    secret.chmod(0o600)
+    assert told() == (DONE, {("good", "can be read")})
+
+
+def test_whoever_is_told_of_troubles_and_disclosures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mail = '[notify]\nmail_to = ["a@b.example"]\nmail_from = "a@b.example"\nmail_security = "none"\n'
+    gone = f'{mail}mail_host = "127.0.0.1"\nmail_port = {free_port()}\nwebhook = "http://127.0.0.1:{free_port()}/x"\n'
+    code, found = run(tmp_path, capsys, f'{gone}[audit]\nhost = "127.0.0.1"\nport = {free_port()}\n')
+    assert code == FAILURE
+    for what in ("mail", "webhook", "audit repository"):
+        assert (found[what]["verdict"], bool(found[what]["remedy"])) == ("FAILURE", True), found[what]
+    code, found = run(tmp_path, capsys, '[audit]\nhost = "127.0.0.1"\nprotocol = "udp"\n')
+    assert (code, found["audit repository"]["verdict"]) == (DONE, "good")
+    _, found = run(tmp_path, capsys, '[audit]\nhost = "."\nprotocol = "udp"\n')
+    assert (found["audit repository"]["verdict"], found["audit repository"]["remedy"]) == (
+        "FAILURE",
+        "is [audit] host right?",
+    )
+
+
+def test_an_audit_repository_whom_we_believe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hospital = Authority.make(tmp_path / "hospital")
+    repository = Repository(Identity(hospital.sign("repository.example")))
+    text = tls_of(hospital.sign("node.example")) + f'[audit]\nhost = "127.0.0.1"\nport = {repository.port}\n'
+    try:
+        _, found = run(tmp_path, capsys, f'{text}certificate = "repository.example"\n')
+        assert found["audit repository"]["verdict"] == "good"
+        _, found = run(tmp_path, capsys, text)
+        assert "certificate verify failed" in found["audit repository"]["found"]
+    finally:
+        repository.close()
 
 
 def test_memory_for_a_typical_job(monkeypatch: pytest.MonkeyPatch) -> None:
