@@ -26,6 +26,7 @@ covered    part of the brain inside the brain mask; valid: part where χ is give
 slope      of the deep nuclei's means on their truth, icept: its intercept (ppb); beside it the worst nucleus
 rmse       of χ in % of the truth's own deviation, detr: with the best scale taken out
 field      median error of the total field, local: RMS error of the local field (ppb); R2*: median error
+A line below a scene tells the mean of each lesion that it has.
 """
 
 

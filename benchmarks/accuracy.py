@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from benchmarks.lesions import lesion_means
 from reconstruction import Acquisition, Maps, Recipe, reconstruct
 from tests.simulation.head import SimulatedHead
 from tests.simulation.scenes import SCENES, scene
@@ -165,6 +166,8 @@ def main(arguments: list[str] | None = None) -> int:
             maps, seconds, _, peak = executor.submit(timed, head.acquisition, recipe).result()
         print(line(name, score(head, maps), seconds, peak), flush=True)
         print("  " + "  ".join(f"{stage} {spent:.1f} s" for stage, spent in maps.timings.items()))
+        for lesion, (found, true) in lesion_means(head, maps).items():
+            print(f"  {lesion}: {found:+.0f} ppb, in truth {true:+.0f}")
         for warning in maps.warnings:
             print(f"  warning: {warning}")
         picture(head, maps).save(options.out / f"accuracy-{name}.png")
