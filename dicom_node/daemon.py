@@ -333,8 +333,7 @@ class Daemon:
         self._supervisor.status("Comparing what the spool holds with the database")
         self.index.compare()
         self.dispatch.recover()
-        pauses = self._config.send
-        self.store.hasten(self._clock(), max(pauses.longest_pause, pauses.commitment_timeout, LONGEST_PAUSE))
+        self._hasten()
         self._catalogue.sweep()
         self._settle()
         self.receiver.start()
@@ -367,6 +366,10 @@ class Daemon:
         log.info("stopped")
         if self._damage:
             raise DatabaseDamaged(f"{self.store.path} is damaged: {self._damage}; start again: it is made anew then")
+
+    def _hasten(self) -> None:
+        pauses = self._config.send
+        self.store.hasten(self._clock(), max(pauses.longest_pause, pauses.commitment_timeout, LONGEST_PAUSE))
 
     def _introduce(self) -> None:
         """Tells who serves, how far our clock is from the machine's (the commands go by ours), and what only this
@@ -479,6 +482,7 @@ class Daemon:
         self._answerer.renew(self._calling)
         destinations = exchange.destination_names(config)
         self.dispatch.renew(recipe, config.reconstruct, destinations, config.scanners, config.output)
+        self._guarded("settle", self._hasten)()  # a locked database keeps no new configuration from its begin
         self._rounds.renew(self._parts())
 
     def _recipe(self, config: Config) -> Recipe:

@@ -7,7 +7,7 @@ holds.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,10 @@ TOLD = (State.FAILED, State.REFUSED, State.REVIEW, State.INCOMPLETE)
 GATHER = 30.0
 """Seconds between the first that is to be told and the message: troubles come in flocks."""
 COUNT_EVERY = 30.0
-"""Seconds between two counts of all that waits for destinations."""
+"""Seconds between two counts of all that waits for workers and destinations."""
+LEFT_WAITING = 86400.0
+"""Seconds that a destination may leave a job waiting although it takes others, or a result without commitment: some
+archives are asked for as much once a night."""
 TRY_AGAIN = 300.0
 """Seconds until a message that could not be given is tried again."""
 MOST_NAMED = 20
@@ -107,8 +110,8 @@ class Notifier:
     """One way of telling; called, it is a round.
 
     tell: gives the message to whoever carries it; raises NotTold.  every: s between two messages at least.
-    silent_after: s that a destination may take nothing although something waits.  enough: bytes, below which senders
-    are turned away.
+    silent_after: s that a destination may take nothing, or no job be begun, although something waits.  enough: bytes,
+    below which senders are turned away.
     """
 
     way: str
@@ -124,8 +127,8 @@ class Notifier:
     _since: float | None = field(default=None, init=False)
     _last: float = field(default=-float("inf"), init=False)
     _counted_at: float = field(default=-float("inf"), init=False)
-    _targets: list[survey.Target] = field(default_factory=list, init=False)
-    """As of then."""
+    _waiting: dict[str, str] = field(default_factory=dict, init=False)
+    """What waits for too long, as of then."""
     _holding: frozenset[str] = field(default=frozenset(), init=False)
     """The conditions that were told, by what they are about."""
 
@@ -190,20 +193,33 @@ class Notifier:
     def _conditions(self, now: float) -> dict[str, str]:
         """What holds now that should not, by what it is about."""
         if not 0 <= now - self._counted_at < COUNT_EVERY:
-            self._counted_at, self._targets = now, survey.targets(self.store, ())
-        found = {}
-        for target in self._targets:
-            if (silent := target.is_silent_for(now)) > self.silent_after:
-                found[f"destination {target.name} takes nothing"] = (
-                    f"destination {target.name} has taken nothing for {age(silent)}, and {target.jobs} "
-                    f"{'job waits' if target.jobs == 1 else 'jobs wait'}: {target.trouble}"
-                )
+            self._counted_at, self._waiting = now, dict(self._waits(now))
+        found = dict(self._waiting)
         if (free := survey.disk(self.state_folder).free) < WARN_AT * self.enough:
             found["the disk is nearly full"] = (
                 f"the disk is nearly full: {free / 2**30:.1f} GiB are free, and below {self.enough / 2**30:.1f} GiB "
                 "senders are turned away"
             )
         return found
+
+    def _waits(self, now: float) -> Iterator[tuple[str, str]]:
+        """Backlogs that stand still."""
+        queue = survey.standstill(self.store)
+        if queue and (standing := now - queue.since) > self.silent_after:
+            jobs = "1 job is" if queue.jobs == 1 else f"{queue.jobs} jobs are"
+            words = f"the queue stands still: {jobs} ready, and none was begun for {age(standing)}: {queue.reason}"
+            yield "the queue stands still", words
+        for target in survey.targets(self.store, survey.destinations(self.store)):
+            name, jobs = f"destination {target.name}", "1 job waits" if target.jobs == 1 else f"{target.jobs} jobs wait"
+            if (silent := target.is_silent_for(now)) > self.silent_after:
+                words = f"{name} has taken nothing for {age(silent)}, and {jobs}: {target.trouble}"
+                yield f"{name} takes nothing", words
+            elif target.waits_since and (waits := now - target.waits_since) > LEFT_WAITING:
+                words = f"{name} takes others, and {jobs}, the first for {age(waits)}: {target.trouble}"
+                yield f"{name} leaves jobs waiting", words
+            if target.awaits_since and (awaits := now - target.awaits_since) > LEFT_WAITING:
+                words = f"{name} has not committed itself to {target.awaited} results, to the first for {age(awaits)}"
+                yield f"{name} does not commit itself", words
 
     def _bookmark(self, what: str, table: str) -> int:
         """How far was told; from now on, where nothing was ever told."""

@@ -359,7 +359,8 @@ class Watch(Table):
 
 class Notify(Table):
     """Who is told when a job fails, is refused, needs a look or lacks images, when objects are not taken, when a
-    destination takes nothing for `silent_after` seconds, and when the disk is nearly full.
+    destination takes nothing for `silent_after` seconds, when no job is begun for as long although some are ready, and
+    when the disk is nearly full; see `notify`.
 
     every: s between two messages at least; each holds all that came up since the last.  mail_security: "starttls",
     "tls" from the first byte, or "none".  *_secret_file: holds the password of mail_user; the webhook's bearer token.

@@ -163,6 +163,8 @@ def _row(job: dict[str, Any]) -> list[str]:
 def _target(target: dict[str, Any], now: float) -> list[str]:
     stored = f"{age(now - target['stored_at'])} ago" if target["stored_at"] else "never"
     trouble = f"silent for {age(target['silent_for'])}: {target['trouble']}" if target["silent_for"] else ""
+    if trouble and target["calls_at"] > now:
+        trouble += f"; called again in {age(target['calls_at'] - now)}"
     return [target["name"], stored, str(target["pending"]), trouble]
 
 

@@ -418,9 +418,18 @@ class Store:
         )
 
     def hasten(self, now: float, longest: float) -> None:
-        """For the start: what waits for longer than anything may was put off by a clock that was ahead.  It is due."""
+        """For a start, and a configuration that was read anew: perhaps a peer was mended, there or here.
+
+        What waits for one is due, and pauses grow from the first again.  A series that came in part keeps its pause, as
+        it is asked for only so often.  longest: s; all else that waits for longer was put off by a clock that was
+        ahead, and is due too.
+        """
         with self.transaction() as database:
-            for table in ("jobs", "deliveries", "pledges", "fetches", "pauses"):
+            database.execute("DELETE FROM pauses")
+            for table in ("deliveries", "pledges"):
+                database.execute(f"UPDATE {table} SET due_at = :now WHERE due_at > :now", {"now": now})
+            database.execute("UPDATE fetches SET due_at = :now WHERE due_at > :now AND attempts = 0", {"now": now})
+            for table in ("jobs", "fetches"):
                 database.execute(f"UPDATE {table} SET due_at = ? WHERE due_at > ?", [now, now + longest])
             database.execute("UPDATE transactions SET given_up_at = ? WHERE given_up_at > ?", [now, now + longest])
 

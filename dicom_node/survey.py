@@ -86,8 +86,9 @@ class Line:
 @dataclass(frozen=True)
 class Target:
     """A destination.  waits_since: when the oldest job that it keeps waiting began to be sent, after a first attempt
-    failed; None if none does.  stored_at: when it last stored something.  calls_at: when it is called again, None if it
-    was not away."""
+    failed; None if none does.  stored_at: when it last stored something.  calls_at: when it is called again, None if
+    nothing waits.  awaits_since: when the first job was sent that it has yet to commit itself to; None if there is no
+    such job."""
 
     name: str
     pending: int
@@ -96,6 +97,7 @@ class Target:
     waits_since: float | None
     stored_at: float | None
     calls_at: float | None = None
+    awaits_since: float | None = None
     trouble: str = ""
 
     def is_silent_for(self, now: float) -> float:
@@ -132,6 +134,25 @@ def oldest_waiting(store: Store) -> float | None:
     """Since when the job that has been ready longest is ready."""
     [row] = store.rows("SELECT MIN(changed_at) AS at FROM jobs WHERE state = 'ready'")
     return None if row["at"] is None else float(row["at"])
+
+
+@dataclass(frozen=True)
+class Standstill:
+    """jobs: how many are ready.  since: when the last was begun or ended, or the first came.  reason: of the first."""
+
+    jobs: int
+    since: float
+    reason: str
+
+
+def standstill(store: Store) -> Standstill | None:
+    """None where a job is being reconstructed, or none waits for it."""
+    [ready] = store.rows("SELECT COUNT(*) AS jobs, MIN(changed_at) AS since FROM jobs WHERE state = 'ready'")
+    if not ready["jobs"] or store.rows("SELECT 1 FROM jobs WHERE state = 'reconstructing' LIMIT 1"):
+        return None
+    moved = store.rows("SELECT at FROM journal WHERE 'reconstructing' IN (source, target) ORDER BY id DESC LIMIT 1")
+    [first] = store.rows("SELECT reason FROM jobs WHERE state = 'ready' ORDER BY priority, due_at, id LIMIT 1")
+    return Standstill(ready["jobs"], max(row["at"] for row in [{"at": ready["since"]}, *moved]), first["reason"])
 
 
 def lines(
@@ -188,7 +209,9 @@ def targets(store: Store, names: Sequence[str]) -> list[Target]:
         row["destination"]: row
         for row in store.rows(
             """SELECT d.destination, COUNT(*) AS pending, COUNT(DISTINCT d.job) AS jobs,
-                MIN(j.changed_at) FILTER (WHERE d.attempts > 0) AS waits_since
+                MIN(j.changed_at) FILTER (WHERE d.attempts > 0) AS waits_since,
+                MAX(MIN(d.due_at), COALESCE((SELECT due_at FROM pauses p WHERE p.destination = d.destination), 0))
+                    AS calls_at
             FROM jobs j JOIN deliveries d ON d.job = j.id
             WHERE j.state = 'sending' AND +d.outcome = 'pending' GROUP BY d.destination"""
         )
@@ -201,21 +224,22 @@ def targets(store: Store, names: Sequence[str]) -> list[Target]:
         )
     }
     awaited = {
-        row["destination"]: row["n"]
+        row["destination"]: row
         for row in store.rows(
-            """SELECT destination, COUNT(*) AS n FROM deliveries
-            WHERE commitment IN ('due', 'asked') AND outcome = 'stored' GROUP BY destination"""
+            """SELECT d.destination, COUNT(*) AS awaited,
+                MIN(j.changed_at) FILTER (WHERE j.state IN ('sent', 'refused')) AS awaits_since
+            FROM deliveries d JOIN jobs j ON j.id = d.job
+            WHERE d.commitment IN ('due', 'asked') AND d.outcome = 'stored' GROUP BY d.destination"""
         )
     }
-    pauses = {row["destination"]: row["due_at"] for row in store.rows("SELECT destination, due_at FROM pauses")}
-    nothing = {"pending": 0, "jobs": 0, "waits_since": None}
+    nothing = {"pending": 0, "jobs": 0, "waits_since": None, "calls_at": None}
+    all_kept = {"awaited": 0, "awaits_since": None}
     return [
         Target(
             name=name,
             **{key: waiting.get(name, nothing)[key] for key in nothing},
-            awaited=awaited.get(name, 0),
+            **{key: awaited.get(name, all_kept)[key] for key in all_kept},
             stored_at=_stored_at(store, name),
-            calls_at=pauses.get(name),
             trouble=troubles.get(name, ""),
         )
         for name in dict.fromkeys([*names, *sorted(waiting)])

@@ -240,6 +240,11 @@ def test_a_destination_that_cannot_be_asked_is_asked_again_after_growing_pauses(
     assert [later - earlier for earlier, later in itertools.pairwise(times)] == [5, 10, 20, 40, 60, 60]
     assert "commitment cannot be asked: pacs is down" in line.outbox.of(line.job)[0].comment
     assert line.state is State.SENT
+    line.fails = ""
+    line.store.hasten(line.clock(), 1e6)  # as at a start, or after a reload
+    before = len(line.asked)
+    line.round()
+    assert len(line.asked) == before + 1, "perhaps it was mended: it is asked at once"
 
 
 @pytest.mark.parametrize(("transaction", "by"), [("1.2.3.4.5", "PACS"), (None, "OTHER")])

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from dicom_node.convert import describe
 from dicom_node.daemon import Daemon
 from dicom_node.recipes import Recipe
 from dicom_node.send import Delivery
-from dicom_node.settings import Audit
+from dicom_node.settings import Audit, Send
 from dicom_node.states import State
 from dicom_node.status import in_words, status
 from tests.committing import CommittingArchive
@@ -376,6 +376,31 @@ def test_a_port_that_is_taken_is_one_message(tmp_path: Path, archive: Archive) -
     assert ended.returncode == 1
     assert "Address already in use" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("way", ["reload", "start"])
+def test_a_destination_that_was_mended_in_the_configuration_is_called_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    (tmp_path / "state").mkdir()
+    line = Line(tmp_path / "state", ["archive0"])
+    with CommittingArchive(tmp_path / "archive") as archive, ExitStack() as running:
+        config = a_config(tmp_path, archive)
+        right = config.destinations[0].model_copy(update={"commitment": True})
+        an_hour = {"send": Send(first_pause=3600.0)}
+        mended = config.model_copy(update=an_hour | {"destinations": (right,)})
+        wrong = right.model_copy(update={"port": free_port()})
+        broken = mended.model_copy(update={"destinations": (wrong,)})
+        daemon = running.enter_context(serving(broken, monkeypatch, read=lambda: mended))
+        wait_until(lambda: daemon.store.rows("SELECT 1 FROM pauses"), "it was called in vain", 60)
+        assert not archive.paths
+        if way == "reload":
+            daemon.reload()
+        else:
+            running.close()
+            daemon = running.enter_context(serving(mended, monkeypatch))
+        wait_for(daemon, State.ARCHIVED)
+        assert set(archive.paths) == set(line.uids)
 
 
 def test_what_was_under_way_when_commitment_was_switched_on_is_archived(

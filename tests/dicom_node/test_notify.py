@@ -18,8 +18,8 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, LoginPassword
 
 from dicom_node import notify
-from dicom_node.messengers import mail, messengers, post
-from dicom_node.notify import GATHER, MOST_NAMED, TRY_AGAIN, Finding, Message, Notifier, NotTold
+from dicom_node.messengers import knocks, mail, messengers, post
+from dicom_node.notify import GATHER, LEFT_WAITING, MOST_NAMED, TRY_AGAIN, Finding, Message, Notifier, NotTold
 from dicom_node.outbox import Outbox, Result
 from dicom_node.settings import Notify
 from dicom_node.states import State
@@ -188,6 +188,71 @@ def test_a_silent_destination_is_told_once_and_its_recovery_too(store: Store, cl
     assert len(told.messages) == 2
 
 
+def rounds(notifier: Notifier, clock: Clock, seconds: float) -> None:
+    """Some over that time, and enough for a message that is due."""
+    for _ in range(3):
+        clock.now += seconds / 3
+        notifier()
+    for _ in range(3):
+        clock.now += GATHER
+        notifier()
+
+
+def test_a_queue_that_stands_still_is_told_once_and_when_it_moves_again(store: Store, clock: Clock) -> None:
+    told = Told()
+    notifier = a_notifier(store, clock, told)
+    first, second = a_ready_job(store, "a", now=clock()), a_ready_job(store, "b", now=clock())
+    store.explain(first, State.READY, "waits for memory")
+    rounds(notifier, clock, 3500.0)
+    assert not told.messages, "an hour is not over"
+    rounds(notifier, clock, 300.0)
+    rounds(notifier, clock, 7200.0)
+    [message] = told.messages
+    assert "the queue stands still: 2 jobs are ready, and none was begun for" in message.conditions[0]
+    assert message.conditions[0].endswith(": waits for memory")
+    assert store.claim(clock(), lease=1e6, ceiling=3)
+    rounds(notifier, clock, 7200.0)
+    assert [message.over for message in told.messages] == [(), ("the queue stands still",)]
+    store.advance(first, State.RECONSTRUCTING, State.RECONSTRUCTED, clock())
+    rounds(notifier, clock, 3400.0)
+    assert len(told.messages) == 2, "one ended within the hour, however long the second has been ready"
+    assert store.claim(clock(), lease=1, ceiling=3)
+    store.advance(second, State.RECONSTRUCTING, State.RECONSTRUCTED, clock())
+    rounds(notifier, clock, 1e6)
+    assert len(told.messages) == 2, "nothing waits"
+
+
+def test_what_a_destination_leaves_waiting_for_a_day_is_told_although_it_takes_others(
+    store: Store, clock: Clock
+) -> None:
+    told = Told()
+    outbox = Outbox(store, frozenset({"pacs"}))
+    notifier = a_notifier(store, clock, told)
+    job = a_ready_job(store, now=clock())
+    store.claim(clock(), lease=1, ceiling=3)
+    store.advance(job, State.RECONSTRUCTING, State.RECONSTRUCTED, clock())
+    outbox.register(the_job(store, job), [Result(f"1.{n}", Path("/x")) for n in range(40)], ["pacs"], clock())
+    rows = outbox.of(job)
+    outbox.answered(rows.pop(), "pending", clock(), status=0xA700, comment="answered 0xA700 Doe", due_at=clock())
+    for _ in range(39):  # one each 40 minutes: it is not silent
+        outbox.answered(rows.pop(), "stored", clock(), status=0, comment="answered 0x0000", due_at=clock())
+        rounds(notifier, clock, 2400.0)
+    [message] = told.messages
+    assert "destination pacs takes others, and 1 job waits, the first for " in message.conditions[0]
+    assert message.conditions[0].endswith(": answered 0xA700")
+    [last] = [row for row in outbox.of(job) if row.outcome == "pending"]
+    outbox.answered(last, "stored", clock(), status=0, comment="answered 0x0000", due_at=clock())
+    outbox.settle(clock())
+    rounds(notifier, clock, LEFT_WAITING / 2)
+    assert told.messages[1].over == ("destination pacs leaves jobs waiting",)
+    rounds(notifier, clock, LEFT_WAITING)
+    [condition] = told.messages[2].conditions
+    assert "destination pacs has not committed itself to 40 results, to the first for " in condition
+    store.database.execute("UPDATE deliveries SET commitment = 'given'")
+    rounds(notifier, clock, 3600.0)
+    assert told.messages[3].over == ("destination pacs does not commit itself",)
+
+
 def test_a_disk_that_fills_is_told_before_senders_are_turned_away(
     store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,6 +281,12 @@ class Mailbox:
     letters: list[EmailMessage] = field(default_factory=list)
     users: list[str] = field(default_factory=list)
     refuses: bool = False
+    strangers: bool = False
+    """To whom it takes no mail."""
+
+    async def handle_RCPT(self, server: Any, session: Any, envelope: Any, address: str, options: Any) -> str:  # noqa: N802 - aiosmtpd's name
+        envelope.rcpt_tos.append(address)
+        return "550 5.7.1 Doe^Jane is not here" if self.strangers else "250 OK"
 
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
         if self.refuses:
@@ -276,6 +347,21 @@ def test_what_a_mail_server_says_is_not_repeated(mailbox: Mailbox, mail_port: in
     with pytest.raises(NotTold, match="answered 554") as told:
         mail(MESSAGE, by_mail(mail_port))
     assert "Doe" not in str(told.value)
+
+
+def test_whether_a_mail_would_be_taken_is_asked_without_one(mailbox: Mailbox, mail_port: int, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("secret\n")
+    [(way, knock)] = knocks(by_mail(mail_port, mail_user="node", mail_secret_file=str(secret)))
+    assert (way, knock()) == ("mail", f"127.0.0.1:{mail_port} takes mail of ours")
+    assert (mailbox.users, mailbox.letters) == (["node"], [])
+    secret.write_text("wrong")
+    with pytest.raises(NotTold, match=r"answered 535.*is mail_user right"):
+        knock()
+    mailbox.strangers = True
+    [(_, knock)] = knocks(by_mail(mail_port))
+    with pytest.raises(NotTold, match="answered 550 to our addresses"):
+        knock()
 
 
 def test_without_encryption_on_offer_starttls_sends_nothing(mailbox: Mailbox, mail_port: int) -> None:
@@ -347,6 +433,15 @@ def test_a_webhook_that_does_not_take_it_was_not_told(hook: Hook, status: int) -
 def test_a_webhook_that_is_away_is_told_of_without_its_address() -> None:
     with pytest.raises(NotTold) as told:
         post(MESSAGE, Notify(webhook=f"http://127.0.0.1:{free_port()}/token-in-path"))
+    assert "token-in-path" not in str(told.value)
+
+
+def test_a_webhook_is_asked_whether_it_is_there_and_told_nothing(hook: Hook) -> None:
+    [(way, knock)] = knocks(Notify(webhook=hook.url))
+    assert (way, knock(), hook.got) == ("webhook", "its server answers", [])
+    [(_, knock)] = knocks(Notify(webhook=f"http://127.0.0.1:{free_port()}/token-in-path"))
+    with pytest.raises(NotTold, match="cannot be reached") as told:
+        knock()
     assert "token-in-path" not in str(told.value)
 
 

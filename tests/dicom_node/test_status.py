@@ -109,10 +109,11 @@ def test_the_table_fits_and_tells_stage_queue_deliveries_and_callers(state_folde
         "pacs: 0 stored, 1 pending, 0 refused",
         "took no TCP connection",
         "pacs 50 s ago 1 silent for 50 s",
+        "called again in 100 s",
         "MR1 10.1.2.3 10 s ago 12",
         "STRANGER 10.9.9.9 5 s ago rejected 1 ×: no peer has this AE title",
-    ):
         "WS 10.1.2.4 3 s ago 12 requests not authorised, last 3 s ago: it has no right to store",
+    ):
         assert expected in flat
 
 

@@ -234,3 +234,21 @@ def test_what_a_clock_that_was_ahead_has_put_off_is_due_at_the_next_start(tmp_pa
     ahead, soon = a_ready_job(store, "ahead", now=90000.0), a_ready_job(store, "soon", now=50.0)
     store.hasten(10.0, 60.0)
     assert [the_job(store, job).due_at for job in (ahead, soon)] == [10.0, 50.0]
+
+
+def test_who_was_away_is_called_at_the_next_start_and_what_came_in_part_is_not_asked_for_out_of_turn(
+    store: Store,
+) -> None:
+    for series, attempts in (("away", 0), ("part", 3)):
+        store.database.execute(
+            """INSERT INTO fetches (peer, study_instance_uid, series_instance_uid, images, state, reason, attempts,
+                due_at, changed_at) VALUES ('pacs', '1.2', ?, 1, 'found', '', ?, 50, 0)""",
+            [series, attempts],
+        )
+    store.database.execute(
+        "INSERT INTO pledges (ae_title, transaction_uid, instances, asked_at, due_at) VALUES ('MR', '1', '[]', 0, 50)"
+    )
+    store.hasten(10.0, 60.0)
+    rows = store.rows("SELECT series_instance_uid, due_at FROM fetches ORDER BY series_instance_uid")
+    assert [tuple(row.values()) for row in rows] == [("away", 10.0), ("part", 50.0)]
+    assert store.rows("SELECT due_at FROM pledges") == [{"due_at": 10.0}]

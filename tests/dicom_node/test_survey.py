@@ -8,6 +8,7 @@ import pytest
 
 from dicom_node import survey
 from dicom_node.outbox import Outbox, Result
+from dicom_node.settings import Send
 from dicom_node.states import Priority, State
 from dicom_node.store import Store
 from dicom_node.survey import SECTIONS, Section
@@ -49,9 +50,13 @@ def test_a_destination_is_silent_only_while_something_waits_that_was_tried(store
         return target.is_silent_for(100.0)
 
     assert silent() == 0.0
+    assert survey.targets(store, ["pacs", "other"])[1].calls_at is None
     one, two = outbox.of(job)
     outbox.postpone([one, two], 20.0, comment="away", due_at=30.0)
     assert silent() == 90.0
+    assert survey.targets(store, ["pacs"])[0].calls_at == 30.0
+    outbox.put_off("pacs", 20.0, Send(first_pause=50.0))
+    assert survey.targets(store, ["pacs"])[0].calls_at == 70.0
     outbox.answered(one, "stored", 40.0, status=0, comment="answered 0x0000", due_at=40.0)
     assert silent() == 60.0
     outbox.answered(two, "stored", 50.0, status=0, comment="answered 0x0000", due_at=50.0)

@@ -117,6 +117,16 @@ def test_a_job_has_a_page_with_figures_verdict_deliveries_and_journal(site: Site
         assert expected in shown
 
 
+def test_how_often_a_job_was_begun_is_told_although_its_attempts_are_forgotten(site: Site, store: Store) -> None:
+    job = a_ready_job(store, "g", now=900.0)
+    assert "Begun" not in text(get(site, f"/jobs/{job}"))
+    for expected in ("once", "2 times"):
+        assert store.claim(920.0, lease=1, ceiling=3)
+        assert f"Begun {expected}" in text(get(site, f"/jobs/{job}"))
+        store.advance(job, State.RECONSTRUCTING, State.READY, 910.0)
+        store.forget_attempts(job)
+
+
 def test_pictures_come_from_the_result_and_are_small_where_there_are_many(site: Site, store: Store) -> None:
     job = a_sent_job(store)
     assert get(site, f"/jobs/{job}/thumbnail.png").status is HTTPStatus.NOT_FOUND
