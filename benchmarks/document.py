@@ -15,6 +15,7 @@ from pathlib import Path
 
 from benchmarks import conformance
 from reconstruction import Recipe, stage
+from reconstruction.grade import BOUNDS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -29,7 +30,7 @@ def page(name: str) -> str:
     """A page as it should be."""
     text = (DOCS / f"{name}.in.md").read_text(encoding="utf-8")
     measured = {f"measured {path.stem}": path.read_text(encoding="utf-8").strip() for path in MEASURED.glob("*.md")}
-    for place, made in {"methods": methods(), "recipes": recipes(), **measured}.items():
+    for place, made in {"methods": methods(), "recipes": recipes(), "bounds": bounds(), **measured}.items():
         text = text.replace(f"<!-- {place} -->", made)
     return text
 
@@ -52,6 +53,15 @@ def recipes() -> str:
         if any(steps):
             rows.append((name, *(f"`{step.method}`" if step else "" for step in steps)))
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def bounds() -> str:
+    """A table of what a grade is made of."""
+    rows = ["| figure | `good` | `failed` | beyond it |", "|---|---|---|---|"]
+    for name, bound in BOUNDS.items():
+        good, failed = ("≤", ">") if bound.failed > bound.review else ("≥", "<")
+        rows.append(f"| `{name}` | {good} {bound.review:g} | {failed} {bound.failed:g} | {bound.meaning} |")
+    return "\n".join(rows)
 
 
 def _stage(name: str) -> str:
