@@ -151,23 +151,29 @@ class Answerer:
             status = CANNOT_BE_PROCESSED
         tls = (self._settings.tls.client(), peer.certificate) if self._settings.tls and peer.certificate else None
         if peer.certificate and tls is None:
+            log.warning(
+                "move_destination_not_callable", destination=title, reason="this node has no certificate: [tls]"
+            )
             yield None, None
             return
         target = Destination(peer.name, peer.address, peer.port, peer.ae_title, peer.certificate)
         operations = Suboperations(_caller(event).ae_title)
-        opened: list[Association] = []
+        begun: list[Association] = []
 
-        def open_to(connection: evt.Event) -> None:
+        def begin(step: evt.Event) -> None:
+            """The first that is told of an association, whether a connection can be had or not."""
+            begun[:] = [step.assoc]
+
+        def opened(connection: evt.Event) -> None:
             tune(connection, self._settings)
             operations.go_over(connection.assoc)
-            opened.append(connection.assoc)
 
         def away() -> str:
             if not event.assoc.is_established:
                 return "the caller has gone"
-            return why_not(opened[0] if opened else None, target, self._settings)
+            return why_not(begun[0] if begun else None, target, self._settings)
 
-        handlers = [(evt.EVT_CONN_OPEN, open_to)]
+        handlers = [(evt.EVT_FSM_TRANSITION, begin), (evt.EVT_CONN_OPEN, opened)]
         yield peer.address, peer.port, {"contexts": contexts, "tls_args": tls, "evt_handlers": handlers}
         yield from self._hand_out(event, status, held, operations, Party(peer.ae_title, peer.address), away)
 
@@ -211,11 +217,16 @@ class Answerer:
         finally:
             stored = [one for one in wanted if operations.stored(one)]
             failed = [one for one in wanted if not operations.stored(one)]
-            why = operations.why(len(failed)) if begun else away()
-            self._tell(Handed(_caller(event), to, stored, failed, why if failed else ""))
+            why = operations.why(len(failed)) if begun or not failed else away()
+            self._tell(Handed(_caller(event), to, stored, failed, why))
 
     def _tell(self, handed: Handed) -> None:
-        told = {"to": handed.destination.ae_title, "stored": len(handed.stored), "failed": len(handed.failed)}
+        told = {
+            "ae_title": handed.caller.ae_title,
+            "to": handed.destination.ae_title,
+            "stored": len(handed.stored),
+            "failed": len(handed.failed),
+        }
         if handed.failed:
             log.warning("handed_out", **told, reason=handed.why)
         else:

@@ -92,7 +92,7 @@ def associate(
     the peer asks of us meanwhile.  begin: takes objects that it sends (C-GET); then the answer to a request is waited
     for as long as anything comes.  Raises Unreachable when it cannot be had.
     """
-    entity = _Entity(settings.ae_title)
+    entity = Entity(settings.ae_title)
     entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
     entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     entity.connection_timeout = settings.connection_timeout
@@ -204,8 +204,8 @@ def _because(failure: OSError | None, settings: SendSettings) -> str:
     return f": {failure.strerror or failure}"
 
 
-class _Entity(AE):
-    """Whose sockets tell why there was no connection."""
+class Entity(AE):
+    """One whose sockets tell why there was no connection (`why_not`)."""
 
     def _create_socket(self, assoc: Association, address: Any, tls_args: Any) -> AssociationSocket:
         made = _Socket(assoc, address=address)

@@ -20,7 +20,7 @@ from typing import Any
 
 import structlog
 from pydicom.uid import UID
-from pynetdicom import AE, _config, evt
+from pynetdicom import _config, evt
 from pynetdicom.association import Association
 
 from dicom_node.admission import (
@@ -33,6 +33,7 @@ from dicom_node.admission import (
     admit,
 )
 from dicom_node.aside import install_aside
+from dicom_node.call import Entity
 from dicom_node.contacts import Contact, Event, OnContact, Transfer
 from dicom_node.gate import NOT_AUTHORISED, Gate
 from dicom_node.guard import Limits
@@ -225,7 +226,7 @@ class Receiver:
     def start(self) -> None:
         """Bind and listen.  Raises OSError when a port cannot be had."""
         settings = self._settings
-        entity = AE(settings.ae_title)
+        entity = Entity(settings.ae_title)  # it calls, too: for a C-MOVE
         entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
         entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
         entity.maximum_pdu_size = settings.maximum_pdu

@@ -12,12 +12,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
 from pydicom.dataset import Dataset
 from pynetdicom.association import Association
 from pynetdicom.status import STATUS_SUCCESS, STATUS_WARNING, STORAGE_SERVICE_CLASS_STATUS
 
 from dicom_node.audit import Party
 from dicom_node.catalogue import Held
+
+log = structlog.get_logger(__name__)
 
 _FAILED = 0xC000
 """Of the failures that pynetdicom knows; which one, nobody is told."""
@@ -54,7 +57,9 @@ class Suboperations:
         def send_noting(dataset: Dataset, **more: Any) -> Dataset:
             if "originator_aet" in more:
                 more["originator_aet"] = self._caller
-            return self._note(str(dataset.get("SOPInstanceUID", "")), lambda: send(dataset, **more))
+            if "SOPClassUID" not in dataset:
+                return self._failure("its file is gone or damaged")
+            return self._note(str(dataset.SOPInstanceUID), lambda: send(dataset, **more))
 
         association.send_c_store = send_noting  # type: ignore[method-assign,assignment]  # there is no other place for it
 
@@ -74,10 +79,13 @@ class Suboperations:
         """What pynetdicom counts as it is counted here: it has no place for an answer that it does not know."""
         try:
             answer = send()
-        except Exception as error:  # noqa: BLE001 - whatever one object provokes, the others are sent
-            # Only these words are sure to quote no value of the object.
-            known = str(error).startswith(_NO_CONTEXT)
-            return self._failure(str(error) if known else f"it could not be sent: {type(error).__name__}")
+        except RuntimeError:
+            return self._failure("the association had ended")
+        except Exception as error:  # whatever one object provokes, the others are sent
+            if str(error).startswith(_NO_CONTEXT):
+                return self._failure(str(error))
+            log.exception("not_handed_out", sop_instance_uid=uid)
+            return self._failure(f"it could not be sent: {type(error).__name__}")
         if "Status" not in answer:
             return self._failure("no answer")
         category, _ = STORAGE_SERVICE_CLASS_STATUS.get(answer.Status, ("", ""))

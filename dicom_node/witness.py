@@ -61,7 +61,7 @@ class Witness:
         if contact.event is Event.REJECTED:
             self._trail.tell(lambda: self._author.alert(contact.at, caller, NODE_AUTHENTICATION, contact.reason))
         if contact.denied:
-            why = f"{contact.denied} requests: {contact.reason}"
+            why = f"{contact.denied} {'request' if contact.denied == 1 else 'requests'}: {contact.reason}"
             self._trail.tell(lambda: self._author.alert(contact.at, caller, RESTRICTED_FUNCTION, why))
         for uid, transfer in contact.transfers.items():
             self._trail.tell(partial(self._brought, contact, caller, uid, transfer))

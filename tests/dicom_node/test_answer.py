@@ -485,7 +485,7 @@ def test_movescu_to_nobody_is_told_so(library: Library, dcmtk: Dcmtk, to: str) -
         wait_until(lambda: library.handed, "what was not moved is told")
         [handed] = library.handed
         assert (list(handed.stored), len(handed.failed)) == ([], 3)
-        assert "took no TCP connection" in handed.why
+        assert "took no TCP connection: Connection refused" in handed.why
     else:
         assert library.handed == []
 
@@ -530,6 +530,33 @@ def test_a_file_that_is_gone_is_named_as_failed(library: Library) -> None:
     assert (len(got), last.Status, last.NumberOfFailedSuboperations) == (2, 0xB000, 1)
     assert identifier is not None
     assert identifier.FailedSOPInstanceUIDList == mr_image(2).SOPInstanceUID
+    [handed] = library.handed
+    assert (len(handed.stored), handed.why) == (2, "its file is gone or damaged (1)")
+
+
+def test_a_peer_that_goes_in_between_has_not_what_was_not_stored(library: Library, tmp_path: Path) -> None:
+    """What it has had no answer for, and what was never sent."""
+    library.take(write(tmp_path / "more", *(mr_image(number) for number in range(10, 20))))
+    got: list[str] = []
+
+    def take(event: evt.Event) -> int:
+        got.append(str(event.request.AffectedSOPInstanceUID))
+        if len(got) == 3:
+            event.assoc.abort()
+        return 0x0000
+
+    query = Dataset()
+    query.QueryRetrieveLevel, query.StudyInstanceUID = "STUDY", STUDY
+    target = Destination("node", "127.0.0.1", library.receiver.port, "QSMNODE")
+    contexts = [build_context(GET), build_context(MRImageStorage, ExplicitVRLittleEndian)]
+    roles, handlers = [build_role(MRImageStorage, scp_role=True)], [(evt.EVT_C_STORE, take)]
+    settings = SendSettings("WORKSTATION", response_timeout=1.0)
+    with associate(contexts, target, settings, roles=roles, handlers=handlers) as association:
+        list(association.send_c_get(query, GET))
+    wait_until(lambda: library.handed, "it is told")
+    [handed] = library.handed
+    assert [one.sop_instance_uid for one in handed.stored] == got[:2]
+    assert len(handed.failed) == 11
 
 
 def test_a_retrieve_without_its_unique_key_is_an_error(library: Library) -> None:
