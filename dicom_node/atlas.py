@@ -25,12 +25,12 @@ GRID_TOLERANCE_MM = 1e-3
 
 def atlas_folder(name: str) -> Path:
     """The folder of an atlas, by name or path.  Raises InvalidConfiguration with the names there are."""
-    by_name = config_folder() / "atlas" / name
-    if "/" not in name and by_name.is_dir():
-        return by_name
+    ours = config_folder() / "atlas"
+    if "/" not in name and (ours / name).is_dir():
+        return ours / name
     if (path := Path(name).expanduser()).is_dir():
         return path
-    known = ", ".join(sorted(p.name for p in by_name.parent.iterdir() if p.is_dir())) or "(none)"
+    known = ", ".join(sorted(p.name for p in ours.iterdir() if p.is_dir())) or "(none)"
     raise InvalidConfiguration(f"atlas {name!r} is neither a folder nor one of: {known}")
 
 

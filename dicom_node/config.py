@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from dicom_node.errors import InvalidConfiguration
 from dicom_node.lines import Location, line_of, lines_of
+from dicom_node.ranges import read_ranges
 from dicom_node.rules import Contradiction, contradictions
 from dicom_node.settings import (
     Audit,
@@ -61,7 +62,7 @@ class Config(Table):
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Config:
-        if found := [*contradictions(self), *_absent_files(self)]:
+        if found := [*contradictions(self), *_unusable_files(self)]:
             words = "; ".join(message for _, message in found)
             raise PydanticCustomError(_CONTRADICTION, "{words}", {"words": words, "found": found})
         return self
@@ -116,25 +117,26 @@ def load(path: Path | None) -> Config:
 
 def recipe_file(name: str) -> Path:
     """The file of a recipe, by name or path.  Raises InvalidConfiguration with the names there are."""
-    by_name = config_folder() / "recipes" / f"{name}.toml"
-    if found := _first_file(name, by_name):
+    if found := _first_file(name, config_folder() / "recipes"):
         return found
-    known = ", ".join(sorted(recipe.stem for recipe in by_name.parent.glob("*.toml"))) or "(none)"
-    raise InvalidConfiguration(f"recipe {name!r} is neither a file nor one of: {known}")
+    raise InvalidConfiguration(f"recipe {name!r} is neither a file nor one of: {_names_in('recipes')}")
 
 
 def ranges_file(name: str) -> Path:
-    """The file of a table of reference ranges, by name or path.  Raises ValueError with the names there are."""
-    by_name = config_folder() / "ranges" / f"{name}.toml"
-    if found := _first_file(name, by_name):
+    """The file of a table of reference ranges, by name or path.  Raises InvalidConfiguration as `recipe_file` does."""
+    if found := _first_file(name, config_folder() / "ranges"):
         return found
-    known = ", ".join(sorted(table.stem for table in by_name.parent.glob("*.toml"))) or "(none)"
-    raise ValueError(f"neither a file nor one of: {known}")
+    raise InvalidConfiguration(f"{name!r} is neither a file nor one of: {_names_in('ranges')}")
 
 
-def _first_file(name: str, by_name: Path) -> Path | None:
+def _names_in(folder: str) -> str:
+    return ", ".join(sorted(file.stem for file in (config_folder() / folder).glob("*.toml"))) or "(none)"
+
+
+def _first_file(name: str, folder: Path) -> Path | None:
     try:
-        candidates = (Path(name).expanduser(),) if "/" in name else (by_name, Path(name).expanduser())
+        own = Path(name).expanduser()
+        candidates = (own,) if "/" in name else (folder / f"{name}.toml", own)
         return next((path for path in candidates if path.is_file()), None)
     except (OSError, RuntimeError):  # too long a name, or the home of nobody
         return None
@@ -146,15 +148,15 @@ def config_folder() -> Path:
     return installed if installed.is_dir() else Path(__file__).parents[1] / "config"
 
 
-def _absent_files(config: Config) -> Iterator[Contradiction]:
+def _unusable_files(config: Config) -> Iterator[Contradiction]:
     try:
         recipe_file(config.reconstruct.recipe)
     except InvalidConfiguration as error:
         yield ("reconstruct", "recipe"), str(error)
     try:
         if config.output.reference_ranges:
-            ranges_file(config.output.reference_ranges)
-    except ValueError as error:
+            read_ranges(ranges_file(config.output.reference_ranges))
+    except InvalidConfiguration as error:
         yield ("output", "reference_ranges"), f"output.reference_ranges: {error}"
 
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dicom_node.encode.nifti import remove_nifti, write_nifti
-from dicom_node.errors import NotConvertible, UnreadableObject
+from dicom_node.errors import NodeError, NotConvertible, UnreadableObject
 from dicom_node.folder import RECEIVED, read
 from dicom_node.group import group
 from dicom_node.model import Completeness, Group, Instance
@@ -68,7 +68,7 @@ def reconstruct_folder(
                 write_nifti(outcome.maps, outcome.source.affine, folder / "nifti")
         except (NotConvertible, UnreadableObject) as error:
             _say(f"{_name(acquired)}: not reconstructible: {error}")
-        except OSError as error:
+        except (NodeError, OSError) as error:
             _say(f"{_name(acquired)}: {error}")
             failed += 1
         except Exception:  # noqa: BLE001 - told in full and in the exit code; the other acquisitions are not to blame

@@ -33,7 +33,7 @@ from pydicom.dataset import Dataset
 
 from dicom_node.convert import Override, Source, convert, describe
 from dicom_node.convert.mask import named, with_mask
-from dicom_node.encode import encode
+from dicom_node.encode import encode, wanted_ranges
 from dicom_node.encode.aside import set_aside
 from dicom_node.encode.file import Writer
 from dicom_node.encode.record import names, record
@@ -119,8 +119,10 @@ def reconstruct_group(
     """From images to encoded results, in memory.  created: see `encode`.  on_stage: told as each stage begins.
     mask: a file with the brain, which goes before a segmentation among the images.  reprocessed: see `encode.aside`.
     Raises NotConvertible for images from which no map can be made, Contradicted for a phase that cannot be what its
-    header says, with the reason.
+    header says, with the reason; InvalidConfiguration for a table of reference ranges that cannot be read.
     """
+    output = output or Output()
+    wanted_ranges(output)  # a faulty table should be known before the work
     watch = Stopwatch(on_stage)
     watch("convert")
     try:
@@ -134,12 +136,11 @@ def reconstruct_group(
     except (InvalidAcquisition, NotReconstructible) as error:
         raise NotConvertible(str(error)) from error
     watch("encode")
-    output = output or Output()
     encoded = encode(maps, source, recipe, created, output)
     if reprocessed:
         set_aside(encoded.datasets, recipe, reprocessed)
     outputs = names(encoded.datasets)
-    report = record(acquisition, maps, source, recipe, encoded.regions, encoded.comparison, outputs, watch.stop())
+    report = record(acquisition, maps, source, recipe, encoded, outputs, watch.stop())
     report |= {"decisions": list(source.decisions), "plausibility": as_data(judged.found)}
     report |= {"output": output.model_dump(mode="json")}
     return Outcome(maps, source, outputs, report, encoded.page)

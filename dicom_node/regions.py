@@ -40,7 +40,8 @@ def title(name: str) -> str:
 
 
 def in_words(name: str) -> str:
-    """A region's name within a sentence: "left caudate nucleus", "whole brain", "CSF"."""
-    found, (_, side) = title(name), split(name)
-    words = found if found.isupper() else found[:1].lower() + found[1:]
+    """A region's name within a sentence: "left caudate nucleus", "whole brain", "CSF"; a site's own as written."""
+    plain, side = split(name)
+    found = TITLES.get(plain, plain.replace("_", " "))
+    words = found if plain not in TITLES or found.isupper() else found[:1].lower() + found[1:]
     return f"{side} {words}".strip()

@@ -3,11 +3,13 @@
 Codes: SNOMED CT as DICOM publishes it in PS3.16 (CID 7140, 7151, 7153).  What DICOM has no code for (red nucleus,
 subthalamic nucleus, the two segments of the globus pallidus, dentate nucleus) carries that of Uberon
 (doi:10.1186/gb-2012-13-1-r5), a published ontology that PS3.16 table 8-1 names among its coding schemes.  A structure
-of a site's own atlas that is not in the table is a "Tissue" that its label names.
+of a site's own atlas that is not in the table is a "Tissue" that its label names, in a colour that follows from it.
 """
 
 from __future__ import annotations
 
+import colorsys
+import hashlib
 from dataclasses import dataclass
 
 from pydicom.sr.codedict import codes
@@ -34,16 +36,28 @@ ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE = (
     (204, 121, 167),
 )
 """The palette of Okabe and Ito (Wong 2011, doi:10.1038/nmeth.1618): told apart with every kind of colour vision."""
-GREY = (153, 153, 153)
 PALE = (204, 204, 204)
 """For an eighth nucleus: brighter than tissue on the map, darker than paper."""
+MINT, CRIMSON, BROWN, VIOLET, LAVENDER, SLATE = (
+    (180, 255, 165),
+    (225, 0, 75),
+    (90, 30, 0),
+    (135, 0, 240),
+    (150, 120, 255),
+    (45, 45, 75),
+)
+"""For what lies around the nuclei: as far as can be from their colours and from one another, in CIELab, as seen with
+and without each kind of colour blindness (Machado et al. 2009, doi:10.1109/TVCG.2009.113)."""
+SATURATION, DARKEST, BRIGHTEST = 0.5, 0.5, 0.95
+"""Of what the table does not have: paler than any colour above."""
 
 
 @dataclass(frozen=True)
 class Structure:
     """title: for people.  short: for a narrow column.  category, kind: PS3.16 CID 7150 and 7151.
 
-    colour: of both sides.  nucleus: whether it is one of the iron-rich nuclei that the page is about.
+    colour: of both sides; each structure has its own, but for the globus pallidus, which is there whole or in its
+    parts.  nucleus: whether it is one of the iron-rich nuclei that the page is about.
     """
 
     title: str
@@ -103,16 +117,16 @@ STRUCTURES = {
         "Dentate",
         STRUCTURE,
         Code("UBERON:0002132", "UBERON", "dentate nucleus"),
-        ORANGE,
+        MINT,
         nucleus=True,
     ),
-    "thalamus": Structure(TITLES["thalamus"], "Thalamus", STRUCTURE, codes.SCT.Thalamus, GREY),
-    "white_matter": Structure(TITLES["white_matter"], "White matter", STRUCTURE, codes.SCT.CerebralWhiteMatter, GREY),
+    "thalamus": Structure(TITLES["thalamus"], "Thalamus", STRUCTURE, codes.SCT.Thalamus, CRIMSON),
+    "white_matter": Structure(TITLES["white_matter"], "White matter", STRUCTURE, codes.SCT.CerebralWhiteMatter, BROWN),
     "lateral_ventricle": Structure(
-        TITLES["lateral_ventricle"], "Lat. ventricle", STRUCTURE, codes.SCT.LateralVentricle, SKY
+        TITLES["lateral_ventricle"], "Lat. ventricle", STRUCTURE, codes.SCT.LateralVentricle, VIOLET
     ),
-    "csf": Structure(TITLES["csf"], "CSF", SUBSTANCE, codes.SCT.CerebrospinalFluid, SKY),
-    WHOLE_BRAIN: Structure(TITLES[WHOLE_BRAIN], "Whole brain", STRUCTURE, codes.SCT.Brain, GREY),
+    "csf": Structure(TITLES["csf"], "CSF", SUBSTANCE, codes.SCT.CerebrospinalFluid, LAVENDER),
+    WHOLE_BRAIN: Structure(TITLES[WHOLE_BRAIN], "Whole brain", STRUCTURE, codes.SCT.Brain, SLATE),
 }
 """In the order in which they are listed to people."""
 
@@ -121,7 +135,14 @@ def structure(name: str) -> Structure:
     """Of a region, with or without its side."""
     plain, _ = split(name)
     words = plain.replace("_", " ")
-    return STRUCTURES.get(plain) or Structure(title(name), words, TISSUE, codes.SCT.Tissue, GREY)
+    return STRUCTURES.get(plain) or Structure(title(name), words, TISSUE, codes.SCT.Tissue, _colour_of(plain))
+
+
+def _colour_of(name: str) -> Colour:
+    """Follows from the name alone, so that a structure of a site's own atlas has the same one in every result."""
+    hue, brightness = (part / 255 for part in hashlib.sha256(name.encode()).digest()[:2])
+    red, green, blue = colorsys.hsv_to_rgb(hue, SATURATION, DARKEST + brightness * (BRIGHTEST - DARKEST))
+    return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def laterality(name: str) -> Code | None:

@@ -11,16 +11,19 @@ from __future__ import annotations
 import datetime
 import hashlib
 import re
+import unicodedata
 from collections.abc import Iterable
 from copy import copy
 from dataclasses import dataclass
 from importlib.metadata import version
 
 from highdicom import ContributingEquipment
+from pydicom.charset import python_encoding
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import UID, generate_uid
 
+from dicom_node.convert.header import values
 from dicom_node.convert.source import Source
 from dicom_node.identity import RESEARCH_ONLY
 from reconstruction import Recipe
@@ -31,6 +34,37 @@ LOCAL_SCHEME = "99QSMNODE"
 """For what no published code says (PS3.16 8); objects that use it declare it."""
 
 VERSION = version("qsm-node")
+
+ONE_BYTE = (100, 101, 109, 110, 126, 127, 138, 144, 148, 166)
+ENCODINGS = {
+    **{f"{kind} {one}": python_encoding[f"{kind} {one}"] for kind in ("ISO_IR", "ISO 2022 IR") for one in ONE_BYTE},
+    **{name: python_encoding[name] for name in ("ISO_IR 192", "GB18030", "GBK")},
+}
+"""Of character sets (PS3.3 C.12.1.1.2) that hold all their characters without escapes, where they stand first."""
+TYPED = str.maketrans(
+    {
+        "\\": "/",
+        "ß": "ss",
+        "æ": "ae",
+        "ø": "o",
+        "ł": "l",
+        "×": "x",
+        "±": "+/-",
+        "·": "*",
+        "−": "-",
+        "–": "-",
+        "—": "-",
+        "′": "'",
+        "’": "'",
+        "“": '"',
+        "”": '"',
+        "≥": ">=",
+        "≤": "<=",
+        "χ": "chi",
+        "µ": "u",
+    }
+)
+"""What Unicode does not take apart (NFKD), as a typewriter has it."""
 
 DEVICE_UID = generate_uid(entropy_srcs=["qsm-node", "device", VERSION])
 """The observer of the report: this software in this version, wherever it runs."""
@@ -162,5 +196,22 @@ def describe_recipe(recipe: Recipe) -> tuple[str, ...]:
 
 
 def plain(text: str) -> str:
-    """ASCII without backslashes: right in every character set a source may declare, and one value, never two."""
-    return text.replace("\\", "/").encode("ascii", "replace").decode()
+    """ASCII without backslashes: right in every character set a source may declare, and one value, never two.
+
+    Letters lose their accents, signs become those of a typewriter, and what has none becomes a question mark.
+    """
+    bare = unicodedata.normalize("NFKD", text.translate(TYPED))
+    letters = "".join(character for character in bare if not unicodedata.combining(character))
+    return letters.encode("ascii", "replace").decode()
+
+
+def written(text: str, header: Dataset) -> str:
+    """The words themselves where the source's character set, which objects inherit, has all of them; else `plain`."""
+    first = next(iter(values(header, "SpecificCharacterSet")), "")
+    encoding = ENCODINGS.get(str(first), "ascii")
+    words = unicodedata.normalize("NFC", text.replace("\\", "/"))
+    try:
+        words.encode(encoding)
+    except UnicodeEncodeError:
+        return plain(text)
+    return words

@@ -9,13 +9,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from dicom_node.encode.anatomy import GREEN, ORANGE, VERMILION, Colour, structure
-from dicom_node.encode.drawing import SCREEN, SIDE, Sheet, Theme
+from dicom_node.encode.drawing import PAPER, SCREEN, SIDE, Sheet, Theme
 from dicom_node.encode.figures import Region
 from dicom_node.encode.planes import AXIAL, PLANES, Plane, View, cut, grey, outline
 from dicom_node.encode.quantity import QSM, values, zero
@@ -55,7 +56,9 @@ GRADES: dict[str, tuple[str, Colour]] = {
 AXIS_PPB = (-50.0, 250.0)
 """Of the bars, unless a figure lies beyond."""
 AXIS_STEP = 50.0
-TICK = 100
+TICKS = (100, 200, 500, 1000, 2000, 5000)
+TICK_GAP = 8
+"""Between two labels at least; the smallest step is taken that leaves it."""
 
 ROW = 70
 """Height of a structure's lines, less where there are many."""
@@ -79,15 +82,16 @@ def draw(
     regions: Sequence[Region] = (),
     comparison: Comparison | None = None,
     *,
+    tesla: float | None = None,
     theme: Theme = SCREEN,
     scale: int = 1,
 ) -> Image.Image:
     """The page, RGB, 1024 × scale pixels a side.
 
-    affine: voxel index → patient RAS mm.  regions: those of the report.
+    affine: voxel index → patient RAS mm.  regions: those of the report.  tesla: the scanner's field.
     """
     sheet = Sheet(theme, scale)
-    _header(sheet, maps)
+    _header(sheet, maps, tesla)
     _pictures(sheet, maps, affine)
     nuclei = [region for region in regions if structure(region.name).nucleus]
     if nuclei:
@@ -99,18 +103,21 @@ def draw(
     return sheet.image
 
 
-def _header(sheet: Sheet, maps: Maps) -> None:
+def _header(sheet: Sheet, maps: Maps, tesla: float | None) -> None:
     voxel = " × ".join(f"{size:.3g}" for size in maps.geometry.voxel_size)
     sheet.text((MARGIN, 52), "Quantitative susceptibility map", TITLE, weight="semibold")
-    sheet.text(
-        (MARGIN, 78), f"Susceptibility in ppb {zero(maps)}  ·  voxels of {voxel} mm", BODY, colour=sheet.theme.faint
-    )
+    told = [f"Susceptibility in ppb {zero(maps)}", f"voxels of {voxel} mm", *([f"{tesla:.2g} T"] if tesla else [])]
+    sheet.text((MARGIN, 78), "  ·  ".join(told), BODY, colour=sheet.theme.faint)
     word, colour = GRADES[maps.grade]
     width = sheet.width(word, HEADING, "semibold") + 36
     sheet.pill((RIGHT - width, 28, RIGHT, 60), colour)
     sheet.text((RIGHT - width / 2, 50), word, HEADING, colour=(0, 0, 0), weight="semibold", anchor="ms")
     sheet.text((RIGHT, 78), "Quality of the map", SMALL, colour=sheet.theme.faint, anchor="rs")
     sheet.line((MARGIN, HEADER, RIGHT, HEADER))
+    if sheet.theme is PAPER:  # a sheet of paper names nobody, and leaves room to
+        for words, left, right in (("Patient", 460, 720), ("Date", 735, 870)):
+            sheet.text((left, 52), words, SMALL, colour=sheet.theme.faint)
+            sheet.line((left + sheet.width(words, SMALL) + 8, 55, right, 55), sheet.theme.faint)
 
 
 def _pictures(sheet: Sheet, maps: Maps, affine: NDArray[np.float64]) -> None:
@@ -247,13 +254,13 @@ def _figures(sheet: Sheet, nuclei: Sequence[Region], comparison: Comparison | No
     shown = dict(list(rows.items())[:MOST_ROWS])
     height = min(ROW, (PICTURES_BOTTOM - PICTURES_TOP - LEGEND) / len(shown))
     numbers = (TABLE + 160, TABLE + 212)
-    axis = _axis(nuclei, comparison, TABLE + 240, RIGHT - 6)
+    axis = _axis(nuclei, comparison, TABLE + 240, RIGHT - 16)
 
     sheet.text((TABLE, PICTURES_TOP - 12), "Mean susceptibility, ppb", HEADING, weight="semibold")
     for x, words in zip(numbers, ("left", "right"), strict=True):
         sheet.text((x, PICTURES_TOP + 6), words, SMALL, colour=theme.faint, anchor="rs")
     bottom = PICTURES_TOP + 14 + height * len(shown)
-    for value in range(math.ceil(axis.low / TICK) * TICK, math.floor(axis.high) + 1, TICK):
+    for value in _ticks(sheet, axis):
         sheet.line((axis(value), PICTURES_TOP + 12, axis(value), bottom), theme.faint if value == 0 else theme.line)
         sheet.text((axis(value), PICTURES_TOP + 6), _signed(value), SMALL, colour=theme.faint, anchor="ms")
     for place, (name, sides) in enumerate(shown.items()):
@@ -314,6 +321,16 @@ def _axis(nuclei: Sequence[Region], comparison: Comparison | None, left: float, 
     return _Axis(float(low), float(high), left, right)
 
 
+def _ticks(sheet: Sheet, axis: _Axis) -> list[int]:
+    """The values that are labelled: as many as leave room between their labels, zero always among them."""
+    for step in TICKS:
+        values = range(math.ceil(axis.low / step) * step, math.floor(axis.high) + 1, step)
+        ends = [(axis(value), sheet.width(_signed(value), SMALL) / 2) for value in values]
+        if all(b - a >= half + other + TICK_GAP for (a, half), (b, other) in pairwise(ends)):
+            break
+    return list(values)
+
+
 def _legend(sheet: Sheet, left_out: int, comparison: Comparison | None, base: float) -> None:
     faint = sheet.theme.faint
     sheet.box((TABLE, base - 9, TABLE + 14, base - 1), fill=faint)
@@ -332,25 +349,32 @@ def _legend(sheet: Sheet, left_out: int, comparison: Comparison | None, base: fl
     elif comparison is not None:
         notes.append(f"No expected values: {comparison.withheld or 'the table has none of these structures'}.")
     if left_out:
-        notes.append(f"{left_out} more in the report.")
+        notes.append(_left_out(left_out))
     for line, words in enumerate(sheet.wrap(" ".join(notes), SMALL, RIGHT - TABLE, 4) if notes else ()):
         sheet.text((TABLE, base + 22 + 18 * line), words, SMALL, colour=faint)
+
+
+def _left_out(count: int) -> str:
+    return f"{count} more in the report."
 
 
 def _no_figures(sheet: Sheet, maps: Maps, regions: Sequence[Region]) -> None:
     """Why there is nothing to draw, and what was measured nevertheless."""
     sheet.text((TABLE, PICTURES_TOP - 12), "Nuclei", HEADING, weight="semibold")
-    words = withheld(maps) or ("This recipe outlines no nuclei.",)
+    none = "The atlas has none of the nuclei that this page shows."
+    words = withheld(maps) or ("This recipe outlines no structures." if maps.regions is None else none,)
     lines = sheet.wrap(words[0], BODY, RIGHT - TABLE, 12)
     for line, text in enumerate(lines):
         sheet.text((TABLE, PICTURES_TOP + 20 + 22 * line), text, BODY)
     top = PICTURES_TOP + 50 + 22 * len(lines)
     for place, region in enumerate(regions[:MOST_ROWS]):
         figures = f"{_signed(round(region.chi.mean))} ± {region.chi.sd:.0f} ppb"
-        sheet.text(
-            (TABLE, top + 26 * place), sheet.fit(structure(region.name).title, BODY, 220), BODY, weight="semibold"
-        )
+        name = in_words(region.name)
+        name = sheet.fit(name[:1].upper() + name[1:], BODY, 260)
+        sheet.text((TABLE, top + 26 * place), name, BODY, weight="semibold")
         sheet.text((RIGHT, top + 26 * place), figures, BODY, anchor="rs")
+    if left_out := len(regions[MOST_ROWS:]):
+        sheet.text((TABLE, top + 26 * MOST_ROWS), _left_out(left_out), SMALL, colour=sheet.theme.faint)
 
 
 def _quality(sheet: Sheet, maps: Maps, regions: Sequence[Region]) -> None:

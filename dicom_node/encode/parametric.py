@@ -26,8 +26,9 @@ from dicom_node.encode.segmentation import anonymous, derive_dimension_uid
 from dicom_node.encode.series import file_meta
 from reconstruction import Maps, Recipe
 
-PARAMETRIC_NUMBER = 13
-"""Its place among the outputs' series numbers; the maps are instances of one series."""
+PARAMETRIC_NUMBER = 40
+"""Series numbers of parametric maps: this and the place of the map itself.  Each is a series of its own, for what reads
+NIfTI out of them keeps the description of the series and forgets what an instance says of its quantity."""
 
 
 def encode_parametric(
@@ -56,10 +57,10 @@ def encode_parametric(
     dataset = hd.pm.ParametricMap(
         source_images=[anonymous(image) for image in images],
         pixel_array=values(maps, quantity).astype(np.float32).transpose(2, 1, 0),
-        series_instance_uid=identity.uid("parametric", "series"),
+        series_instance_uid=identity.uid("parametric", quantity.name, "series"),
         series_number=number,
-        sop_instance_uid=identity.uid("parametric", quantity.name),
-        instance_number=quantity.number,
+        sop_instance_uid=identity.uid("parametric", quantity.name, "instance"),
+        instance_number=1,
         manufacturer=SOFTWARE,
         manufacturer_model_name="qsm-node",
         software_versions=version("qsm-node"),
@@ -71,7 +72,7 @@ def encode_parametric(
         ],
         content_label=quantity.label,
         content_description=quantity.description,
-        series_description="Maps in float32",
+        series_description=f"{quantity.description} float32",
     )
     derive_dimension_uid(dataset, identity, "parametric", quantity.name)
     inherit_patient_and_study(dataset, header)

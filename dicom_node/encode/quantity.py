@@ -8,7 +8,7 @@ no unit: they are scaled by one power of two, the same for the images and their 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,7 +17,7 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
 from dicom_node.regions import in_words
-from reconstruction import Maps
+from reconstruction import GYROMAGNETIC_RATIO, Maps
 
 INT16 = np.iinfo(np.int16)
 
@@ -68,7 +68,7 @@ R2STAR = Quantity(
     # their precision, and the exact figures stand in the report.
     unit=Code("/s", "UCUM", "1/s"),
     per_unit=1.0,
-    window=(0, 100),
+    window=(0, 50),  # at 3 T, see `_scaled`
 )
 SWI = Quantity(
     name="swi",
@@ -91,7 +91,7 @@ T2STAR = Quantity(
     concept=codes.DCM.T2Star,
     unit=MILLISECOND,
     per_unit=1000.0,
-    window=(0, 100),
+    window=(0, 100),  # at 3 T, see `_scaled`
 )
 FIELD = Quantity(
     name="field",
@@ -104,13 +104,31 @@ FIELD = Quantity(
     window=(-100, 100),
 )
 LOCAL_FIELD = replace(FIELD, name="local_field", title="Local field", label="LOCALFIELD", number=10, window=(-10, 10))
-CHI_PARA = replace(QSM, name="chi_para", title="QSM paramagnetic", label="CHIPARA", number=11, window=(0, 200))
-CHI_DIA = replace(QSM, name="chi_dia", title="QSM diamagnetic", label="CHIDIA", number=12, window=(-150, 0))
+# Zero, which most of the brain has and all outside it, is grey, as in the map itself.
+CHI_PARA = replace(QSM, name="chi_para", title="QSM paramagnetic", label="CHIPARA", number=11, window=(-50, 150))
+CHI_DIA = replace(QSM, name="chi_dia", title="QSM diamagnetic", label="CHIDIA", number=12, window=(-100, 50))
 
 ALWAYS = (QSM, R2STAR, SWI, SWI_PROJECTION)
 """Sent wherever the maps hold them."""
 CHOSEN = {quantity.name: quantity for quantity in (T2STAR, FIELD, LOCAL_FIELD, CHI_PARA, CHI_DIA)}
 """Sent where the site wants them, too."""
+
+NEEDS = {
+    T2STAR.name: "several echoes and a recipe with [relaxation]",
+    CHI_PARA.name: "several echoes and a recipe with [separation]",
+    CHI_DIA.name: "several echoes and a recipe with [separation]",
+}
+"""Of those that some recipes or scans do not give."""
+
+LONGEST_T2STAR = 2.0
+"""Seconds: the T2 of cerebrospinal fluid, longer than anything else's.  Echoes of some tens of milliseconds do not tell
+more from less, and R2* that is fitted as 0 would be infinitely long."""
+
+R2STAR_WHITE, R2STAR_WHITE_PER_TESLA = 20.0, 10.0
+"""1/s: 35 at 1.5 T, 50 at 3 T, 90 at 7 T, where white matter has 15, 19 and 37, the putamen 18, 32 and 62 (Peters et
+al. 2007, doi:10.1016/j.mri.2007.02.014): tissue lies below the middle of the window, iron above it."""
+T2STAR_WHITE = 5.0
+"""Divided by the same: 145 ms at 1.5 T, 100 at 3 T, 55 at 7 T."""
 
 SWI_LEVELS = 4095
 """Of the brightest voxel at most: 12 bit, as magnitude images have."""
@@ -121,7 +139,8 @@ SWI_WHITE = 0.99
 def quantities(maps: Maps, chosen: Sequence[str] = (), larmor_frequency: float = 0.0) -> tuple[Quantity, ...]:
     """Those that these maps hold, in the order in which they are sent.
 
-    chosen: of CHOSEN.  larmor_frequency: Hz, for the fields.
+    chosen: of CHOSEN.  larmor_frequency: Hz, for the fields, and for the windows of relaxation, which are those of 3 T
+    without it.
     """
     wanted = [*ALWAYS, *(quantity for name, quantity in CHOSEN.items() if name in chosen)]
     held = [quantity for quantity in wanted if _volume(maps, quantity) is not None]
@@ -132,6 +151,10 @@ def _scaled(maps: Maps, quantity: Quantity, larmor_frequency: float) -> Quantity
     """With the factor and the window that follow from this scan."""
     if quantity.name in (FIELD.name, LOCAL_FIELD.name):
         return replace(quantity, per_unit=larmor_frequency * 1e-6)
+    if quantity.name in (R2STAR.name, T2STAR.name) and larmor_frequency:
+        white = R2STAR_WHITE + R2STAR_WHITE_PER_TESLA * larmor_frequency / GYROMAGNETIC_RATIO
+        shown = white if quantity.name == R2STAR.name else T2STAR_WHITE / white * quantity.per_unit
+        return replace(quantity, window=(0, round(shown / 5) * 5))
     if quantity.unit is None and maps.swi is not None:
         brightest = float(maps.swi.max())
         factor = 2.0 ** math.floor(math.log2(SWI_LEVELS / brightest)) if brightest > 0 else 1.0
@@ -143,13 +166,13 @@ def _scaled(maps: Maps, quantity: Quantity, larmor_frequency: float) -> Quantity
 
 
 def _volume(maps: Maps, quantity: Quantity) -> NDArray[np.float32] | None:
-    """As `Maps` holds it; T2* in s, 0 where R2* is not positive and there is none."""
+    """As `Maps` holds it; T2* in s, LONGEST_T2STAR at most."""
     if quantity.name != T2STAR.name:
         volume: NDArray[np.float32] | None = getattr(maps, quantity.name)
         return volume
     if maps.r2star is None:
         return None
-    return np.divide(np.float32(1), maps.r2star, out=np.zeros_like(maps.r2star), where=maps.r2star > 0)
+    return np.reciprocal(np.maximum(maps.r2star, np.float32(1 / LONGEST_T2STAR)))
 
 
 def zero(maps: Maps) -> str:
@@ -205,10 +228,35 @@ def stored(maps: Maps, quantity: Quantity) -> NDArray[np.int16]:
     return whole
 
 
-def clipped(maps: Maps) -> tuple[str, ...]:
+def shortcomings(maps: Maps, made: Sequence[Quantity], chosen: Sequence[str]) -> tuple[str, ...]:
+    """Warnings: what was chosen and these maps do not give, and where an image does not hold what was measured.
+
+    made: what goes out.
+    """
+    return (*_missing(made, chosen), *_bounded(maps, made), *clipped(maps, made))
+
+
+def _missing(made: Sequence[Quantity], chosen: Sequence[str]) -> Iterator[str]:
+    names = {quantity.name for quantity in made}
+    for name in chosen:
+        if name not in names:
+            yield f"{CHOSEN[name].title} ({name}) was asked for and could not be made: it takes {NEEDS[name]}"
+
+
+def _bounded(maps: Maps, made: Sequence[Quantity]) -> Iterator[str]:
+    for quantity in made:
+        if quantity.name == T2STAR.name and maps.r2star is not None:
+            beyond = np.count_nonzero(_known(maps, quantity) & (maps.r2star * np.float32(LONGEST_T2STAR) < 1))
+            if beyond:
+                yield (
+                    f"T2* of {beyond} voxels is longer than these echoes can tell; they have the longest value of "
+                    f"{LONGEST_T2STAR * quantity.per_unit:.0f} ms"
+                )
+
+
+def clipped(maps: Maps, made: Sequence[Quantity]) -> Iterator[str]:
     """A warning for each measured quantity with voxels beyond int16."""
-    warnings = []
-    for quantity in quantities(maps):
+    for quantity in made:
         if quantity.unit is None:
             continue
         volume, known = np.asarray(_volume(maps, quantity)), _known(maps, quantity)
@@ -218,8 +266,7 @@ def clipped(maps: Maps) -> tuple[str, ...]:
             continue
         rounded = np.rint(values(maps, quantity))
         beyond = int(np.count_nonzero((rounded < INT16.min) | (rounded > INT16.max)))
-        warnings.append(
+        yield (
             f"{beyond} voxels of {quantity.title} lie outside {INT16.min}..{INT16.max} {quantity.unit.meaning} "
             "and were clipped"
         )
-    return tuple(warnings)

@@ -1,4 +1,4 @@
-"""What is expected of a structure at the patient's age, from a table that names its sources.
+"""What is expected of a structure at the patient's age, from a table (`dicom_node.ranges`) that names its sources.
 
 A position in a reference range is context for a reader and never a diagnosis.  Where the patient's age is not known,
 the map has another zero than the table, or the table does not have the structure, nothing is said of it.
@@ -7,19 +7,13 @@ the map has another zero than the table, or the table does not have the structur
 from __future__ import annotations
 
 import datetime
-import hashlib
-import math
 import re
-import tomllib
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydicom.dataset import Dataset
 
 from dicom_node.encode.figures import Region
-from dicom_node.errors import InvalidConfiguration
+from dicom_node.ranges import Ranges
 from dicom_node.regions import split
 
 SPREAD = 1.96
@@ -29,40 +23,6 @@ AGE = re.compile(r"(\d{3})([DWMY])")
 """The value representation AS (PS3.5 6.2)."""
 DAYS_PER_YEAR = 365.25
 YEARS = {"D": 1 / DAYS_PER_YEAR, "W": 7 / DAYS_PER_YEAR, "M": 1 / 12, "Y": 1.0}
-
-
-class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Curve(_Table):
-    """expected(age) = offset + slope·age + asymptote·(1 − exp(−rate·age)), in the table's unit; sd_ppb: of people."""
-
-    structures: Annotated[tuple[str, ...], Field(min_length=1)]
-    offset: float = 0.0
-    slope: float = 0.0
-    asymptote: float = 0.0
-    rate: Annotated[float, Field(ge=0)] = 0.0
-    sd_ppb: Annotated[float, Field(gt=0)] | None = None
-
-    def __call__(self, age: float) -> float:
-        return self.offset + self.slope * age + self.asymptote * (1 - math.exp(-self.rate * age))
-
-
-class Ranges(_Table):
-    """A table of reference ranges; `config/ranges` shows one with every key explained."""
-
-    name: str
-    source: str
-    note: str = ""
-    reference_regions: tuple[str, ...]
-    ages: tuple[float, float]
-    ppb_per_unit: Annotated[float, Field(gt=0)] = 1.0
-    curve: Annotated[tuple[Curve, ...], Field(min_length=1)]
-
-    def digest(self) -> str:
-        """SHA-256 over every number and word of the table: objects that rest on another one are other objects."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -84,17 +44,6 @@ class Comparison:
     age: float | None
     withheld: str
     expected: dict[str, Expectation]
-
-
-def read_ranges(file: Path) -> Ranges:
-    """Raises InvalidConfiguration with the file's faults."""
-    try:
-        return Ranges.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InvalidConfiguration(f"{file} cannot be read: {error}") from error
-    except ValidationError as error:
-        faults = [f"  {'.'.join(map(str, f['loc']))}: {f['msg']}" for f in error.errors(include_url=False)]
-        raise InvalidConfiguration("\n".join([f"{file} is no table of reference ranges:", *faults])) from error
 
 
 def compare(ranges: Ranges, regions: tuple[Region, ...], reference: str, header: Dataset) -> Comparison:
@@ -121,7 +70,7 @@ def _expected(ranges: Ranges, regions: tuple[Region, ...], age: float) -> dict[s
     for region in regions:
         if (curve := curves.get(split(region.name)[0])) is None:
             continue
-        mean = curve(age) * ranges.ppb_per_unit
+        mean = ranges.expected(curve, age)
         difference = region.chi.mean - mean
         if curve.sd_ppb is None:
             expected[region.name] = Expectation(mean, None, None, difference)

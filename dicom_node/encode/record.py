@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydicom.dataset import Dataset
 from pydicom.uid import (
@@ -21,12 +21,15 @@ from pydicom.uid import (
 )
 
 from dicom_node.convert.source import Source
-from dicom_node.encode.figures import Region, asymmetries
+from dicom_node.encode.figures import asymmetries
 from dicom_node.encode.identity import source_images
-from dicom_node.encode.quantity import ALWAYS, CHOSEN, QSM, clipped
+from dicom_node.encode.quantity import ALWAYS, CHOSEN, QSM, Quantity, shortcomings
 from dicom_node.encode.ranges import Comparison
 from dicom_node.identity import RESEARCH_ONLY
 from reconstruction import Acquisition, Maps, Recipe
+
+if TYPE_CHECKING:
+    from dicom_node.encode import Encoded
 
 KINDS = (
     *(quantity.label.lower() for quantity in (*ALWAYS, *CHOSEN.values())),
@@ -58,12 +61,11 @@ def record(
     maps: Maps,
     source: Source,
     recipe: Recipe,
-    regions: Sequence[Region],
-    comparison: Comparison | None,
+    encoded: Encoded,
     outputs: Mapping[str, Dataset],
     timings: Mapping[str, float],
 ) -> dict[str, Any]:
-    """Plain data for JSON.  regions, comparison: see `encode.Encoded`.  outputs: file name → dataset.
+    """Plain data for JSON.  outputs: file name → dataset.
 
     timings: seconds by stage.
     """
@@ -96,20 +98,20 @@ def record(
             "mean_relative_to_whole_brain": maps.reference.mean * QSM.per_unit,
             "sd": maps.reference.sd * QSM.per_unit,
         },
-        "regions": {region.name: region.figures() for region in regions},
-        "asymmetries": {found.structure: asdict(found) for found in asymmetries(regions)},
+        "regions": {region.name: region.figures() for region in encoded.regions},
+        "asymmetries": {found.structure: asdict(found) for found in asymmetries(encoded.regions)},
         "atlas": _atlas(maps, recipe),
-        "reference_ranges": _reference_ranges(comparison),
+        "reference_ranges": _reference_ranges(encoded.comparison),
         "quality": dict(maps.quality),
-        "warnings": warnings(maps, source),
+        "warnings": list(encoded.warnings),
         "timings_s": dict(timings),
         "outputs": [_output(name, dataset) for name, dataset in outputs.items()],
     }
 
 
-def warnings(maps: Maps, source: Source) -> list[str]:
-    """Those of the conversion, of the physics and of the encoding, in that order."""
-    return [*source.warnings, *maps.warnings, *clipped(maps)]
+def warnings(maps: Maps, source: Source, made: Sequence[Quantity], chosen: Sequence[str]) -> tuple[str, ...]:
+    """Those of the conversion, of the physics and of the encoding, in that order; see `quantity.shortcomings`."""
+    return (*source.warnings, *maps.warnings, *shortcomings(maps, made, chosen))
 
 
 def _atlas(maps: Maps, recipe: Recipe) -> dict[str, Any] | None:

@@ -3,7 +3,8 @@
 It says what the QSM consensus asks of a report (doi:10.1002/mrm.30006): the unit, the reference region with its mean
 and SD relative to the whole brain, software and version, algorithm and parameters of every step, changes of geometry.
 Each region is a group of TID 1411 that points at its segment, each structure with two sides has a group of TID 1501 for
-left minus right besides.  All words are ASCII, and so right in every character set that a patient's name may need.
+left minus right besides.  Its own words are ASCII, and so right in every character set that a patient's name may need;
+a site's own words stand as they are where that set has them.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from dicom_node.encode.identity import (
     processing_equipment,
     source_images,
     stamp,
+    written,
 )
 from dicom_node.encode.quantity import PPB, QSM, R2STAR, Quantity
 from dicom_node.encode.ranges import Comparison, Expectation
@@ -96,7 +98,7 @@ def encode_report(
         title=codes.DCM.ImagingMeasurementReport,
         imaging_measurements=[
             *(
-                _group(maps, region, place, segmentation, qsm_series, identity, algorithm, comparison)
+                _group(maps, region, place, segmentation, qsm_series, identity, algorithm, comparison, header)
                 for place, region in enumerate(regions, 1)
             ),
             *(_sides(asymmetry, identity) for asymmetry in asymmetries(regions)),
@@ -124,7 +126,8 @@ def encode_report(
         is_verified=False,
         coding_schemes=[CodingSchemeIdentificationItem(LOCAL_SCHEME, name=SOFTWARE, responsible_organization=SOFTWARE)],
     )
-    evaluations = _evaluations(maps, statements(maps, recipe, warnings, comparison))
+    said = [written(sentence, header) for sentence in statements(maps, recipe, warnings, comparison)]
+    evaluations = _evaluations(maps, said)
     document.ContentSequence.extend([_image_library(source, images), measurements, evaluations])
     document.CurrentRequestedProcedureEvidenceSequence = [_evidence(source, *images, segmentation)]
     inherit_patient_and_study(document, header)
@@ -161,13 +164,14 @@ def _group(
     identity: Identity,
     algorithm: hd.sr.AlgorithmIdentification,
     comparison: Comparison | None,
+    header: Dataset,
 ) -> hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations:
     """TID 1411: the figures of one region, which is one segment."""
     what, side = structure(region.name), laterality(region.name)
     expected = comparison.expected.get(region.name) if comparison else None
     measurements = [
         hd.sr.Measurement(name=codes.SCT.Volume, value=_number(region.volume), unit=codes.UCUM.CubicMillimeter),
-        *_measurements(QSM, region.chi, _properties(comparison, expected)),
+        *_measurements(QSM, region.chi, _properties(comparison, expected, header)),
         *([] if region.r2star is None else _measurements(R2STAR, region.r2star)),
     ]
     if expected is not None:
@@ -242,7 +246,9 @@ def _measurement(
     )
 
 
-def _properties(comparison: Comparison | None, expected: Expectation | None) -> hd.sr.MeasurementProperties | None:
+def _properties(
+    comparison: Comparison | None, expected: Expectation | None, header: Dataset
+) -> hd.sr.MeasurementProperties | None:
     """The reference range of a mean (TID 310, TID 312), where the table has one."""
     if comparison is None or expected is None or expected.low is None or expected.high is None:
         return None
@@ -256,8 +262,8 @@ def _properties(comparison: Comparison | None, expected: Expectation | None) -> 
                 hd.sr.NumContentItem(name, _number(value), PPB, relationship_type="HAS PROPERTIES")
                 for name, value in bounds.items()
             ],
-            description=plain(f"{comparison.ranges.name}, at the age of {comparison.age:.0f} years"),
-            authority=plain(comparison.ranges.source),
+            description=written(f"{comparison.ranges.name}, at the age of {comparison.age:.0f} years", header),
+            authority=written(comparison.ranges.source, header),
         )
     )
 
@@ -304,7 +310,7 @@ def _evaluations(maps: Maps, sentences: Sequence[str]) -> hd.sr.ContainerContent
     grade = CodedConcept.from_code(GRADES[maps.grade])
     container.ContentSequence.append(hd.sr.CodeContentItem(codes.DCM.QualityAssessment, grade, "CONTAINS"))
     for sentence in sentences:
-        container.ContentSequence.append(hd.sr.TextContentItem(codes.DCM.Comment, plain(sentence), "CONTAINS"))
+        container.ContentSequence.append(hd.sr.TextContentItem(codes.DCM.Comment, sentence, "CONTAINS"))
     return container
 
 

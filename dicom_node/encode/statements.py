@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
 from dicom_node.encode.quantity import QSM, zero
@@ -27,9 +27,9 @@ def statements(
         *ageing(comparison),
         f"Geometry unchanged: {grid} voxels of {voxel} mm, as acquired; no resampling, rotation or cropping.",
         f"Software qsm-node {version('qsm-node')}, recipe {recipe.name}, SHA-256 {recipe.digest()}.",
-        *(f"Quality: {name} = {value:.6g}." for name, value in sorted(_quality(maps).items())),
-        *(f"Match of the atlas: {name} = {value:.6g}." for name, value in sorted(_match(maps).items())),
         *(f"Warning: {warning}" for warning in warnings),
+        *_listed("Quality, for engineers", _quality(maps)),
+        *_listed("Match of the atlas, for engineers", _match(maps)),
     )
 
 
@@ -56,8 +56,19 @@ def ageing(comparison: Comparison | None) -> tuple[str, ...]:
     return (
         f"Difference of the mean susceptibility from what {ranges.name} make expected at {comparison.age:.0f} years, "
         f"no diagnosis: {', '.join(told)}.",
-        f"Source of the expected values: {ranges.source} {ranges.note}".strip(),
+        " ".join(["Source of the expected values:", *map(_sentence, (ranges.source, ranges.note))]).strip(),
     )
+
+
+def _sentence(words: str) -> str:
+    """Ended, where it does not end itself."""
+    words = " ".join(words.split())
+    return words if not words or words.endswith((".", "!", "?")) else f"{words}."
+
+
+def _listed(what: str, figures: Mapping[str, float]) -> tuple[str, ...]:
+    told = "; ".join(f"{name} = {value:.6g}" for name, value in sorted(figures.items()))
+    return (f"{what}: {told}.",) if told else ()
 
 
 def _quality(maps: Maps) -> dict[str, float]:

@@ -28,7 +28,7 @@ def write_result(
     maps, made_with, made_from = maps or whole_maps(), made_with or recipe(), source(headers)
     encoded = encode(maps, made_from, made_with, CREATED, output)
     outputs = names(encoded.datasets)
-    report = record(_acquisition(maps), maps, made_from, made_with, encoded.regions, encoded.comparison, outputs, {})
+    report = record(_acquisition(maps), maps, made_from, made_with, encoded, outputs, {})
     write(Outcome(maps, made_from, outputs, json.loads(json.dumps(report)), encoded.page), folder)
     return folder
 

@@ -128,6 +128,23 @@ def test_faults(tmp_path: Path, text: str, message: str) -> None:
         load(write(tmp_path, text))
 
 
+def test_a_faulty_table_of_ranges_is_refused_before_any_work(tmp_path: Path) -> None:
+    table = tmp_path / "mine.toml"
+    table.write_text(
+        'name = "x"\nsource = "y"\nages = [0, 100]\nreference_regions = ["csf"]\n[[curve]]\noffset = "40"\n'
+    )
+    told = f"  line 2: output.reference_ranges: {table} is no table of reference ranges: line 5: curve.0.structures: "
+    with pytest.raises(InvalidConfiguration, match=re.escape(told)):
+        load(write(tmp_path, f'[output]\nreference_ranges = "{table}"'))
+
+
+@pytest.mark.parametrize("kind", ["reconstruct]\nrecipe", "output]\nreference_ranges"])
+def test_names_that_are_told_are_ours_and_not_those_beside_a_missing_path(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "foreign.toml").touch()
+    with pytest.raises(InvalidConfiguration, match=r"neither a file nor one of: (?!.*foreign)"):
+        load(write(tmp_path, f'[{kind} = "{tmp_path}/absent.toml"'))
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -63,7 +63,11 @@ def test_orthanc_finds_the_series(archive: Orthanc) -> None:
         ("MR", "T2* (ms)", "708"),
         ("MR", "Field (Hz)", "709"),
         ("MR", "Local field (Hz)", "710"),
-        ("OT", "Maps in float32", "713"),
+        ("OT", "QSM (ppb) float32", "741"),
+        ("OT", "R2* (1/s) float32", "742"),
+        ("OT", "T2* (ms) float32", "748"),
+        ("OT", "Field (Hz) float32", "749"),
+        ("OT", "Local field (Hz) float32", "750"),
         ("PR", "QSM window", "714"),
         ("PR", "QSM colours", "715"),
         ("DOC", "QSM page", "716"),
@@ -71,7 +75,7 @@ def test_orthanc_finds_the_series(archive: Orthanc) -> None:
 
 
 def test_orthanc_finds_them_by_study_and_modality(archive: Orthanc) -> None:
-    for modality, series in (("MR", 5), ("SEG", 1), ("SR", 1), ("OT", 2), ("DOC", 1), ("PR", 2)):
+    for modality, series in (("MR", 5), ("SEG", 1), ("SR", 1), ("OT", 6), ("DOC", 1), ("PR", 2)):
         query = {"Level": "Series", "Query": {"StudyInstanceUID": STUDY, "Modality": modality}}
         assert len(archive.post("tools/find", query)) == series
 

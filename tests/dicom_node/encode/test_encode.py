@@ -37,7 +37,7 @@ from tests.dicom_node.encode.example import (
 DISPENSABLE = sorted(
     {element.keyword for element in header()}
     - {"StudyInstanceUID", "SOPInstanceUID", "SOPClassUID", "SeriesInstanceUID", "Modality", "Rows", "Columns"}
-    - {"FrameOfReferenceUID", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"}
+    - {"FrameOfReferenceUID", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "ImagingFrequency"}
 )
 """What `convert` can do without."""
 

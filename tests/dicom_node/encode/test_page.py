@@ -1,18 +1,20 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from dicom_node.atlas import read_atlas
 from dicom_node.encode.anatomy import STRUCTURES
 from dicom_node.encode.drawing import PAPER, SCREEN, SIDE, Sheet
 from dicom_node.encode.figures import regions
-from dicom_node.encode.page import MARGIN, RIGHT, draw
-from dicom_node.encode.ranges import Comparison, Curve, Ranges, compare
-from dicom_node.regions import split
+from dicom_node.encode.page import MARGIN, RIGHT, TABLE, draw
+from dicom_node.encode.ranges import Comparison, compare
+from dicom_node.ranges import Curve, Ranges
 from reconstruction import Maps
 from tests.dicom_node.encode.example import affine, header, maps, recipe, whole_maps
 
@@ -69,9 +71,63 @@ def test_nuclei_are_outlined_in_their_colours() -> None:
         assert _pixels(with_them, colour) > _pixels(without, colour), name
 
 
-def test_each_structure_of_the_atlas_has_a_colour_of_its_own() -> None:
-    nuclei = dict.fromkeys(split(name)[0] for name in read_atlas("icbm152").mixtures)
-    assert len({STRUCTURES[name].colour for name in nuclei}) == len(nuclei) == 8
+@pytest.mark.parametrize("mean", [-4000, -1100, -700, -260, 0, 390, 1600])
+@pytest.mark.parametrize("expected", [False, True])
+def test_no_words_of_the_page_touch_others(monkeypatch: pytest.MonkeyPatch, mean: int, expected: bool) -> None:
+    """However far out a figure lies, as of a calcified pallidum or a bleed."""
+    boxes: list[tuple[str, tuple[float, float, float, float]]] = []
+    original = ImageDraw.ImageDraw.text
+
+    def text(self: ImageDraw.ImageDraw, xy: tuple[float, float], text: str, *args: Any, **kwargs: Any) -> None:
+        _, font, anchor = args
+        boxes.append((text, self.textbbox(xy, text, font, anchor)))
+        original(self, xy, text, *args, **kwargs)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", text)
+    given = whole_maps()
+    found = [
+        dataclasses.replace(region, chi=dataclasses.replace(region.chi, mean=float(mean)))
+        if region.name == "left_globus_pallidus_external"
+        else region
+        for region in regions(given)
+    ]
+    draw(given, affine(), recipe(), found, _comparison(given) if expected else None)
+    labels = [box for words, box in boxes if re.fullmatch(r"−?\d+00|0", words) and box[1] < 140]
+    assert len(labels) >= 2
+    assert all(left >= TABLE + 212 and right <= RIGHT for left, _, right, _ in labels)
+    for (one, a), (other, b) in combinations(boxes, 2):
+        apart = a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
+        assert apart, (one, other)
+
+
+def test_regions_without_nuclei_are_told_with_their_sides_and_in_the_site_s_own_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words = _words(monkeypatch)
+    given = whole_maps()
+    assert given.regions is not None
+    names = ("left_white_matter", "right_white_matter", "left_GPi", "right_GPi", "left_a", "right_a", "b", "c")
+    of_the_site = dataclasses.replace(given, regions=dataclasses.replace(given.regions, names=names))
+    found = regions(of_the_site)
+    draw(of_the_site, affine(), recipe(), [*found, *found])
+    assert "The atlas has none of the nuclei that this page shows." in words
+    assert {"Left white matter", "Right white matter", "Left GPi", "Right GPi", "Whole brain", "CSF"} <= set(words)
+    assert f"{2 * len(found) - 14} more in the report." in words
+
+
+def test_a_recipe_without_regions_is_told_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = _words(monkeypatch)
+    draw(maps(), affine(), recipe(), regions(maps()), tesla=2.8936)
+    assert "This recipe outlines no structures." in words
+    assert any(line.endswith("·  2.9 T") for line in words)
+
+
+def test_paper_leaves_room_to_write_whose_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = _words(monkeypatch)
+    draw(maps(), affine(), recipe())
+    assert not {"Patient", "Date"} & set(words)
+    draw(maps(), affine(), recipe(), theme=PAPER)
+    assert {"Patient", "Date"} <= set(words)
 
 
 def test_a_grade_has_a_word_and_not_only_a_colour(monkeypatch: pytest.MonkeyPatch) -> None:

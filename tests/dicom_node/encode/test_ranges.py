@@ -9,9 +9,10 @@ from pydicom.dataset import Dataset
 
 from dicom_node.config import config_folder
 from dicom_node.encode.figures import Region, regions
-from dicom_node.encode.ranges import Curve, Ranges, age_in_years, compare, read_ranges
+from dicom_node.encode.ranges import age_in_years, compare
 from dicom_node.encode.statements import ageing
 from dicom_node.errors import InvalidConfiguration
+from dicom_node.ranges import Curve, Ranges, read_ranges
 from tests.dicom_node.encode.example import header, whole_maps
 
 PUBLISHED = config_folder() / "ranges" / "hallgren_sourander_1958.toml"
@@ -107,10 +108,39 @@ def test_faults_of_a_table_are_named(tmp_path: Path) -> None:
     file.write_text(
         'name = "x"\nsource = "y"\nages = [0, 1]\nreference_regions = []\n[[curve]]\nsd_ppb = -1\nwhat = 2\n'
     )
-    with pytest.raises(InvalidConfiguration, match=r"(?s)curve\.0\.structures.*curve\.0\.sd_ppb.*curve\.0\.what"):
+    lines = r"line 4: reference_regions: .*line 5: curve\.0\.structures: .*line 6: curve\.0\.sd_ppb: .*line 7: curve"
+    with pytest.raises(InvalidConfiguration, match=lines):
         read_ranges(file)
     file.write_text("name =")
     with pytest.raises(InvalidConfiguration, match="cannot be read"):
+        read_ranges(file)
+
+
+@pytest.mark.parametrize(
+    ("replaced", "by", "fault"),
+    [
+        ("ages = [20, 90]", "ages = [90, 20]", r"line 3: ages: the ages go from 90 to 20; put the lower one first"),
+        ("ages = [20, 90]", "ages = [20, 900]", r"line 3: ages\.1: "),
+        ("offset = 40", "offset = 40e3", r"line 5: curve\.0: it makes 40010 ppb expected at 20 years"),
+        ('"caudate"', '"left_caudate"', r"line 6: curve\.0\.structures: 'left_caudate' has a side"),
+        ('"caudate"', '"caudate", "caudate"', r"line 6: curve\.0\.structures: 'caudate' has more than one curve"),
+        ('name = "a"', 'name = " "', r"line 1: name: "),
+        ("slope = 0.5", "slope = nan", r"line 8: curve\.0\.slope: "),
+    ],
+)
+def test_a_table_that_contradicts_itself_is_refused_with_its_line(
+    tmp_path: Path, replaced: str, by: str, fault: str
+) -> None:
+    text = (
+        'name = "a"\nsource = "b"\nages = [20, 90]\nreference_regions = ["csf"]\n[[curve]]\nstructures = ["caudate"]\n'
+        "offset = 40\nslope = 0.5\n"
+    )
+    file = tmp_path / "mine.toml"
+    file.write_text(text)
+    assert read_ranges(file).ages == (20, 90)
+    assert replaced in text
+    file.write_text(text.replace(replaced, by))
+    with pytest.raises(InvalidConfiguration, match=fault):
         read_ranges(file)
 
 

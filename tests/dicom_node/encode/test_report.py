@@ -11,7 +11,19 @@ from pydicom.sr.codedict import codes
 
 from dicom_node.encode import encode
 from dicom_node.encode.figures import asymmetries, regions
-from tests.dicom_node.encode.example import CREATED, PLAIN, maps, recipe, save, source, whole_maps
+from dicom_node.encode.identity import written
+from tests.dicom_node.encode.example import (
+    CREATED,
+    PLAIN,
+    SHAPE,
+    dciodvfy_errors,
+    header,
+    maps,
+    recipe,
+    save,
+    source,
+    whole_maps,
+)
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +120,7 @@ def test_says_what_the_consensus_asks_for(report: hd.sr.Comprehensive3DSR) -> No
     assert "For research, not for diagnosis." in texts
     assert "in ppb relative to CSF" in texts
     assert "Geometry unchanged: 12 x 16 x 7 voxels of 0.5 x 0.75 x 2.5 mm" in texts
-    assert "Quality: snr = 42." in texts
+    assert "Quality, for engineers: snr = 42." in texts
     assert "Warning: the source is small" in texts
     assert "Warning: a map made by hand" in texts
 
@@ -170,7 +182,7 @@ def test_the_grade_is_coded_and_its_grounds_are_said(whole: hd.sr.Comprehensive3
     texts = "\n".join(_texts(whole))
     assert "Grade: review." in texts
     assert "Ground of the grade: the field of the sinuses is weak" in texts
-    assert "Match of the atlas: correlation = 0.93." in texts
+    assert "Match of the atlas, for engineers: correlation = 0.93." in texts
     assert texts.count("correlation = ") == 1
 
 
@@ -181,15 +193,23 @@ def test_a_lost_atlas_is_reported_and_its_figures_are_withheld(tmp_path: Path) -
     assert "Figures of the nuclei are withheld: the correlation is 0.31, below 0.6." in _texts(document)
 
 
-def test_a_range_stands_with_the_mean_it_is_of(tmp_path: Path) -> None:
+def test_a_range_stands_with_the_mean_it_is_of(tmp_path: Path, dciodvfy_command: Path) -> None:
     table = tmp_path / "mine.toml"
     table.write_text(
-        'name = "mine"\nsource = "here"\nreference_regions = ["csf"]\nages = [0, 120]\n'
-        '[[curve]]\nstructures = ["caudate"]\noffset = 40\nsd_ppb = 10\n'
+        'name = "Köln"\nsource = "東京"\nnote = "ours"\nreference_regions = ["csf"]\nages = [0, 120]\n'
+        '[[curve]]\nstructures = ["caudate"]\noffset = 40\nsd_ppb = 10\n',
+        encoding="utf-8",
     )
+    headers = tuple(header(i) for i in range(SHAPE[2]))
+    for dataset in headers:
+        dataset.SpecificCharacterSet = "ISO_IR 192"
     output = PLAIN.model_copy(update={"reference_ranges": str(table)})
-    files = save(encode(whole_maps(), source(), recipe(), CREATED, output).datasets, tmp_path)
-    group = _groups(hd.sr.srread(files[-1]))["left_caudate"]
+    files = save(encode(whole_maps(), source(headers), recipe(), CREATED, output).datasets, tmp_path)
+    document = hd.sr.srread(files[-1])
+    assert dciodvfy_errors(dciodvfy_command, files[-1]) == []
+    texts = _texts(document)
+    assert {"東京", "Köln, at the age of 64 years", "Source of the expected values: 東京. ours."} <= set(texts)
+    group = _groups(document)["left_caudate"]
     means = [m for m in group.get_measurements(name=codes.DCM.MagneticSusceptibility) if m.derivation == codes.SCT.Mean]
     numbers = {
         item.ConceptNameCodeSequence[0].CodeMeaning: float(item.MeasuredValueSequence[0].NumericValue)
@@ -199,6 +219,22 @@ def test_a_range_stands_with_the_mean_it_is_of(tmp_path: Path) -> None:
     assert numbers == pytest.approx({"Normal Range Lower Limit": 20.4, "Normal Range Upper Limit": 59.6})
     expected = [m for m in group.get_measurements() if m.derivation and m.derivation.value == "1004"]
     assert [float(m.value) for m in expected] == [40.0]
+
+
+@pytest.mark.parametrize(
+    ("characters", "expected"),
+    [
+        ("ISO_IR 192", "Universitätsklinik Köln, χ±/R2′ (東京)"),
+        ("ISO_IR 100", "Universitatsklinik Koln, chi+/-/R2' (??)"),
+        ("", "Universitatsklinik Koln, chi+/-/R2' (??)"),
+        (["", "ISO 2022 IR 87"], "Universitatsklinik Koln, chi+/-/R2' (??)"),
+    ],
+)
+def test_words_of_a_site_stay_as_far_as_the_character_set_has_them(characters: str | list[str], expected: str) -> None:
+    dataset = header()
+    dataset.SpecificCharacterSet = characters
+    assert written("Universitätsklinik Köln, χ±\\R2′ (東京)", dataset) == expected
+    assert written("Köln", dataset) == ("Köln" if characters in ("ISO_IR 192", "ISO_IR 100") else "Koln")
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,9 @@ from pydicom.dataset import Dataset
 
 from dicom_node.encode import encode
 from dicom_node.encode.identity import local_time
-from dicom_node.encode.quantity import QSM, R2STAR, clipped
+from dicom_node.encode.quantity import QSM, R2STAR, quantities, shortcomings, stored
 from dicom_node.encode.series import PLANE, encode_series, series_number
+from reconstruction import GYROMAGNETIC_RATIO
 from tests.dicom_node.encode.example import (
     CREATED,
     MAGNITUDE_SERIES,
@@ -78,8 +79,48 @@ def test_a_value_beyond_int16_is_clipped_and_reported() -> None:
     extreme = maps(chi=chi)
     pixels = np.frombuffer(encode_series(extreme, QSM, source(), recipe(), WHEN)[3].PixelData, "<i2")
     assert (pixels.max(), pixels.min()) == (32767, -32768)
-    assert clipped(extreme) == ("2 voxels of QSM lie outside -32768..32767 ppb and were clipped",)
-    assert clipped(maps()) == ()
+    assert shortcomings(extreme, quantities(extreme), ()) == (
+        "2 voxels of QSM lie outside -32768..32767 ppb and were clipped",
+    )
+    assert shortcomings(maps(), quantities(maps()), ()) == ()
+
+
+def test_a_field_beyond_int16_is_reported_too() -> None:
+    strong = dataclasses.replace(maps(), field=np.full(SHAPE, 1e3, np.float32))
+    made = quantities(strong, ("field",), 123.2e6)
+    (warning,) = shortcomings(strong, made, ("field",))
+    assert warning.endswith("voxels of Field lie outside -32768..32767 Hz and were clipped")
+
+
+def test_what_cannot_be_made_is_told() -> None:
+    single = maps(r2star=False)
+    told = shortcomings(single, quantities(single, ("t2star", "chi_para")), ("t2star", "chi_para"))
+    assert told == (
+        "T2* (t2star) was asked for and could not be made: it takes several echoes and a recipe with [relaxation]",
+        "QSM paramagnetic (chi_para) was asked for and could not be made: it takes several echoes and a recipe with "
+        "[separation]",
+    )
+
+
+def test_t2star_is_bounded_and_where_it_is_is_told() -> None:
+    """No fluid is darker than what surrounds it because its signal did not decay."""
+    r2star = np.where(maps().mask, np.float32(20), np.float32(0))
+    r2star[5, 5, 3], r2star[6, 5, 3], r2star[7, 5, 3] = 0, 1e-3, 0.5
+    given = dataclasses.replace(maps(), r2star=r2star)
+    made = quantities(given, ("t2star",), 123.2e6)
+    (t2star,) = (quantity for quantity in made if quantity.name == "t2star")
+    stored_values = stored(given, t2star)
+    assert [int(stored_values[x, 5, 3]) for x in (4, 5, 6, 7)] == [50, 2000, 2000, 2000]
+    assert (stored_values[~given.mask] == 0).all()
+    assert shortcomings(given, made, ("t2star",)) == (
+        "T2* of 2 voxels is longer than these echoes can tell; they have the longest value of 2000 ms",
+    )
+
+
+@pytest.mark.parametrize(("tesla", "r2star", "t2star"), [(1.5, 35, 145), (3.0, 50, 100), (7.0, 90, 55)])
+def test_windows_of_relaxation_follow_the_field(tesla: float, r2star: int, t2star: int) -> None:
+    windows = {q.name: q.window for q in quantities(maps(), ("t2star",), tesla * GYROMAGNETIC_RATIO)}
+    assert (windows["r2star"], windows["t2star"]) == ((0, r2star), (0, t2star))
 
 
 def test_a_map_that_is_not_finite_is_refused() -> None:
