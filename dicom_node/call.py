@@ -201,7 +201,8 @@ def why_not(association: Association | None, destination: Destination, settings:
 def _because(failure: OSError | None, settings: SendSettings) -> str:
     if failure is None or isinstance(failure, TimeoutError):
         return f": {'refused, or ' * (failure is None)}no answer within {settings.connection_timeout} s"
-    return f": {failure.strerror or failure}"
+    of_certificate: str = getattr(failure, "verify_message", "")  # SSLCertVerificationError has it
+    return f": {of_certificate.rstrip('.') or failure.strerror or failure}"
 
 
 class Entity(AE):
