@@ -25,7 +25,9 @@ import structlog
 
 WORKERS, MOST_WAITING = 4, 16
 REQUEST_TIMEOUT = 5.0
-"""Seconds for a request to arrive, and for an answer to be taken."""
+"""Seconds for a request to arrive, from when its connection was accepted, and for an answer to be taken."""
+AT_LEAST = 0.01
+"""Seconds to read what has arrived, for one that had to wait for its turn."""
 LONGEST_HEAD = 8192
 """Bytes of a request line and its headers."""
 
@@ -100,11 +102,12 @@ class _Server(TCPServer):
         if not self._room.acquire(blocking=False):
             self.shutdown_request(request)
             return
-        self._workers.submit(self._answer, request, client_address)
+        deadline = time.monotonic() + REQUEST_TIMEOUT  # from now: those who say nothing wait it out side by side
+        self._workers.submit(self._answer, request, client_address, deadline)
 
-    def _answer(self, request: Any, client_address: Any) -> None:
+    def _answer(self, request: Any, client_address: Any, deadline: float) -> None:
         try:
-            self.finish_request(request, client_address)
+            _Handler(request, client_address, self, deadline)
         except OSError:
             pass  # the caller went away, or took too long: nobody is left to be told
         except Exception:
@@ -122,15 +125,22 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
     timeout = REQUEST_TIMEOUT
 
+    def __init__(self, request: Any, client_address: Any, server: _Server, deadline: float) -> None:
+        self._deadline = deadline
+        super().__init__(request, client_address, server)  # which does all
+
     def setup(self) -> None:
         super().setup()
         self.rfile = io.BytesIO(self._head())
 
     def _head(self) -> bytes:
         """The request up to its empty line, or what came of it in time; one byte more than is allowed at most."""
-        head, deadline = b"", time.monotonic() + REQUEST_TIMEOUT
+        head = b""
         while b"\r\n\r\n" not in head and b"\n\n" not in head and len(head) <= LONGEST_HEAD:
-            self.connection.settimeout(max(0.01, deadline - time.monotonic()))
+            left = self._deadline - time.monotonic()
+            if head and left <= 0:
+                break
+            self.connection.settimeout(max(AT_LEAST, left))
             if not (more := self.connection.recv(LONGEST_HEAD + 1 - len(head))):
                 break
             head += more

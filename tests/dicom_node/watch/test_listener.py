@@ -142,6 +142,31 @@ def test_those_who_say_nothing_are_hung_up_on(port: int, monkeypatch: pytest.Mon
         assert slow.recv(1) == b""
 
 
+def test_the_time_of_those_who_wait_for_a_worker_goes_on_and_what_came_whole_is_answered(
+    site: Site, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else half requests would keep the others out four after four, each time for as long."""
+    monkeypatch.setattr(listener, "REQUEST_TIMEOUT", 0.5)
+    request = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    site.free.clear()
+    held = [socket.create_connection(("127.0.0.1", port), 10) for _ in range(WORKERS)]
+    for one in held:
+        one.sendall(request)
+    wait_until(lambda: len(site.asked) == WORKERS, "every worker is busy")
+    whole, half = (socket.create_connection(("127.0.0.1", port), 10) for _ in range(2))
+    whole.sendall(request)
+    half.sendall(request[:-2])
+    time.sleep(0.6)  # their time is over
+    monkeypatch.setattr(listener, "REQUEST_TIMEOUT", 1e6)
+    site.free.set()
+    for one in (*held, whole):
+        assert one.recv(4096).startswith(b"HTTP/1.0 200 ")
+    assert half.recv(4096).startswith(b"HTTP/1.0 ")
+    assert len(site.asked) == WORKERS + 2, "what there was of it was read, and nothing more waited for"
+    for one in (*held, whole, half):
+        one.close()
+
+
 def test_only_so_many_are_heard_at_once(site: Site, port: int) -> None:
     site.free.clear()
     answers: list[int] = []
