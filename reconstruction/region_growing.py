@@ -4,6 +4,14 @@ ROMEO (Dymerska et al. 2021, doi:10.1002/mrm.28563): every edge between two neig
 [0, 1]; a region grows over the best edge first.  The order is Prim's minimum spanning tree over the edge costs, and
 that tree does not depend on where it starts: one seed for each connected region is enough.  A fringe line that ends
 inside the object (a true phase singularity) has poor edges around it, so the tree goes round and never through it.
+
+An edge's weight is the product of the reference software's (ROMEO.jl) phase coherence, phase gradient coherence,
+magnitude coherence and the weight of its dark end, with the 99th percentile in the place of the largest magnitude, and
+of a phase linearity that is not the reference's.  There it is max(0, 1 − |b₁|/2) max(0, 1 − |b₂|/2), b the second
+difference of the wrapped phase in radian at either end of the edge, and 0.9 next to the border; here it is
+1 − (|b₁| + |b₂|)/2π, b the difference of the wrapped steps, and an end without a further voxel does not count.  The
+product is 0 for all bends beyond 2 rad, as noise makes them in dark voxels, and a turn of nearly 2π is no bend to it;
+the sum still tells the better of two poor edges, and an edge at the border is judged by the bend that it has.
 """
 
 from __future__ import annotations
@@ -57,7 +65,7 @@ def wrap(angle: np.float32) -> np.float32:
 def _weight(
     step: np.float32, later_step: np.float32, small: np.float32, big: np.float32, bend: np.float32
 ) -> np.float32:
-    """The product of ROMEO's weights for one edge.  step, later_step: wrapped differences over the edge, the second as
+    """The weight of one edge.  step, later_step: wrapped differences over the edge, the second as
     the first echo's.  small, big: magnitudes, 1 for the brightness that counts as full."""
     phase_coherence = ONE - abs(step) * INVERSE_PI
     gradient_coherence = max(NOTHING, ONE - abs(step - later_step))

@@ -7,9 +7,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from benchmarks.accuracy import ERROR_WINDOW_PPB, load_recipe, picture, score
-from reconstruction import Maps, Reference
+from benchmarks.accuracy import ERROR_WINDOW_PPB, RECIPES, load_recipe, picture, score
+from reconstruction import Maps, Reference, reconstruct
 from tests.simulation.scenes import small_head
+
+SLOW = ("default", "medi0")
+"""Recipes that other tests of the default run reconstruct with, or that take long."""
 
 
 def perfect() -> Maps:
@@ -78,3 +81,23 @@ def test_picture_shows_the_error_in_its_window() -> None:
 
 def test_recipes_are_found_by_name() -> None:
     assert load_recipe("default").name == "default"
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        pytest.param(file.stem, marks=[pytest.mark.slow] if file.stem in SLOW else [])
+        for file in sorted(RECIPES.glob("*.toml"))
+    ],
+)
+def test_every_recipe_finds_the_iron_of_the_nuclei(recipe: str) -> None:
+    """From raw phase: the right way round, in size, and where it is."""
+    head = small_head()
+    maps = reconstruct(head.acquisition, load_recipe(recipe))
+    scores = score(head, maps)
+    assert 0.7 < scores.slope < 1.2
+    assert abs(scores.worst_ppb) < 60
+    assert scores.valid > 0.7
+    assert scores.outside < 0.01
+    inside = maps.mask & head.brain_mask
+    assert np.corrcoef(head.chi[inside], maps.chi[inside])[0, 1] > 0.5

@@ -23,6 +23,26 @@ def whole_turns(difference: np.ndarray) -> bool:
     return bool(np.abs(difference - TURN * np.rint(difference / TURN)).max() < 1e-3)
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_costs_of_a_line_of_voxels_by_hand(axis: int) -> None:
+    """Phase, gradient and magnitude coherence and linearity, each w as 0.1 + 0.9 w, and the dark end's weight.
+
+    The first edge: 1 − 0.2/π, 1 − |0.2 − 0.3/2|, 1, 1 − 0.6/2π and 1 make 0.8229.
+    The second: 1 − 0.8/π, 1 − |0.8 − 1.8/2|, (50/100)², 1 − (0.6 + 0.5)/2π and 1 make 0.1920.
+    The third: 1 − 0.3/π, 1 − |0.3 − 0.2/2|, (25/50)², 1 − 0.5/2π and 0.75 make 0.1696.
+    """
+    values = np.array([[0, 0.2, 1.0, 1.3], [0, 0.3, 2.1, 2.3], [100, 100, 50, 25]], np.float32)
+    phase, later, magnitude = np.moveaxis(values.reshape(3, 4, 1, 1), 1, 1 + axis)
+    costs = edge_costs(_wrapped(phase + 2.5), magnitude, np.ones(phase.shape, bool), _wrapped(later + 3), 0.5)
+    # 255 (1 − w), rounded, and no edge beyond the last voxel
+    np.testing.assert_array_equal(costs[..., axis].ravel(), [45, 206, 212, 0])
+    assert not np.delete(costs, axis, axis=3).any()
+
+
+def _wrapped(phase: np.ndarray) -> np.ndarray:
+    return np.angle(np.exp(1j * phase)).astype(np.float32)
+
+
 @pytest.mark.parametrize("echo_times", [EVEN, UNEVEN, (6e-3, 25e-3), (20e-3,)])
 @pytest.mark.parametrize("temporal", [True, False])
 def test_known_field_is_recovered(echo_times: tuple[float, ...], temporal: bool) -> None:

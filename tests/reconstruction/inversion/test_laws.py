@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numba
 import numpy as np
 import pytest
@@ -13,15 +15,24 @@ from tests.reconstruction.inversion.spheres import COARSE, GEOMETRIES, contrasts
 from tests.reconstruction.sources import OBLIQUE, ball
 
 METHODS = ("l2", "ilsqr", "rts", "ndi", "fansi")
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    **{method: (method, {}) for method in METHODS},
+    "l2-edges": ("l2", {"edge_weight": 0.1}),
+    "fansi-linear": ("fansi", {"nonlinear": False}),
+    "fansi-harmonic": ("fansi", {"harmonic": 150.0}),
+}
+"""Each method as it is without settings, and with those that take it another way."""
+
+in_each_case = pytest.mark.parametrize(("method", "settings"), CASES.values(), ids=CASES)
 LOWEST = {"l2": 0.5, "ilsqr": 0.6, "rts": 0.6, "ndi": 0.5, "fansi": 0.8}
 """Part of a sphere's contrast that the method keeps on these grids: smooth and early-stopped maps are too low."""
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES)
-@pytest.mark.parametrize("method", METHODS)
-def test_spheres_are_found(method: str, geometry: Geometry) -> None:
+@in_each_case
+def test_spheres_are_found(method: str, settings: dict[str, Any], geometry: Geometry) -> None:
     data = given(geometry)
-    chi = inverted(method, data)
+    chi = inverted(method, data, **settings)
     assert chi.dtype == np.float32
     assert chi.shape == geometry.shape
     assert not chi[~data["mask"]].any()
@@ -30,21 +41,21 @@ def test_spheres_are_found(method: str, geometry: Geometry) -> None:
     assert found.max() < 1.25
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_nothing_gives_nothing(method: str) -> None:
+@in_each_case
+def test_nothing_gives_nothing(method: str, settings: dict[str, Any]) -> None:
     data = given()
     data["local_field"] = np.zeros_like(data["local_field"])
     with quality.ledger() as ledger:
-        chi = inverted(method, data)
+        chi = inverted(method, data, **settings)
     assert not chi.any()
     assert not ledger.warnings
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_sign_of_the_field_is_sign_of_the_map(method: str) -> None:
+@in_each_case
+def test_sign_of_the_field_is_sign_of_the_map(method: str, settings: dict[str, Any]) -> None:
     data = given()
-    chi = inverted(method, data)
-    opposite = inverted(method, data | {"local_field": -data["local_field"]})
+    chi = inverted(method, data, **settings)
+    opposite = inverted(method, data | {"local_field": -data["local_field"]}, **settings)
     np.testing.assert_allclose(-opposite, chi, atol=1e-5)
 
 
@@ -69,13 +80,13 @@ def test_detail_is_explained_by_the_continuous_dipole(method: str) -> None:
     assert (fourier.apply(D, found) - field)[inside].std() < 0.5 * field[inside].std()
 
 
-@pytest.mark.parametrize("method", [*METHODS, "tkd"])
-def test_unknown_voxels_have_no_say(method: str) -> None:
+@pytest.mark.parametrize(("method", "settings"), [*CASES.values(), ("tkd", {})], ids=[*CASES, "tkd"])
+def test_unknown_voxels_have_no_say(method: str, settings: dict[str, Any]) -> None:
     data = given()
     hole = ball(COARSE, 3.0, (-2.0, 8.0, -3.0))
     data["noise"] = np.where(hole, np.float32(np.inf), data["noise"])
-    chi = inverted(method, data)
-    wild = inverted(method, data | {"local_field": np.where(hole, np.float32(7), data["local_field"])})
+    chi = inverted(method, data, **settings)
+    wild = inverted(method, data | {"local_field": np.where(hole, np.float32(7), data["local_field"])}, **settings)
     np.testing.assert_array_equal(wild, chi)
     assert np.isfinite(chi).all()
 
@@ -89,13 +100,13 @@ def test_a_mask_of_one_slice_gives_a_map(method: str) -> None:
     assert chi.any()
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_map_turns_with_the_axes(method: str) -> None:
+@in_each_case
+def test_map_turns_with_the_axes(method: str, settings: dict[str, Any]) -> None:
     geometry = Geometry((26, 28, 24), (2.2, 2.2, 2.6), OBLIQUE)
     data = given(geometry)
     turned_geometry = Geometry((24, 26, 28), (2.6, 2.2, 2.2), (OBLIQUE[2], OBLIQUE[0], OBLIQUE[1]))
     turned = {name: turn(value) for name, value in data.items() if name != "geometry"} | {"geometry": turned_geometry}
-    straight, other = turn(inverted(method, data)), inverted(method, turned)
+    straight, other = turn(inverted(method, data, **settings)), inverted(method, turned, **settings)
     assert float(np.linalg.norm(other - straight)) < 5e-3 * float(np.linalg.norm(straight))
 
 

@@ -107,6 +107,20 @@ def test_fluid_is_even_and_zero() -> None:
     assert contrast(chi, valid, data["geometry"], 0) == pytest.approx(SPHERES[0][2], rel=0.12)
 
 
+def test_fluid_is_zero_where_it_is_not_the_tissues_mean() -> None:
+    """Fluid 0.05 ppm above tissue: the map says so by tissue below zero."""
+    data = scene()
+    geometry = data["geometry"]
+    more = field_of_sphere(geometry, FLUID_MM, 0.05, FLUID)
+    data["local_field"] = np.where(data["mask"], data["local_field"] + more, 0).astype(np.float32)
+    chi, valid = medi(**data)
+    assert abs(chi[ball(geometry, FLUID_MM - 2.0, FLUID)].mean()) < 1e-3
+    tissue = valid & ~ball(geometry, FLUID_MM + 3.0, FLUID)
+    for centre, radius, _ in SPHERES:
+        tissue &= ~ball(geometry, radius + 3.0, centre)
+    assert chi[tissue].mean() == pytest.approx(-0.05, rel=0.15)
+
+
 def test_merit_does_not_fit_wild_voxels() -> None:
     data = scene()
     clean, valid = usual()

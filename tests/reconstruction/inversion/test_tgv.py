@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reconstruction import quality, stage
+from reconstruction import Geometry, dipole, fourier, quality, stage
 from reconstruction.acquisition import BoolArray, FloatArray
 from reconstruction.inversion.tgv import tgv
 from tests.reconstruction.inversion.spheres import COARSE, GEOMETRIES, contrasts, given
-from tests.reconstruction.sources import ball, places
+from tests.reconstruction.sources import AXIAL, ball, places
 
 
 def inverted(data: dict[str, Any], **settings: Any) -> tuple[FloatArray, BoolArray]:
@@ -40,6 +40,21 @@ def test_a_harmonic_background_has_no_say() -> None:
     clean, _ = inverted(data, max_iterations=60)
     chi, _ = inverted(data | {"local_field": data["local_field"] + background * data["mask"]}, max_iterations=60)
     np.testing.assert_allclose(chi, clean, atol=1e-4)
+
+
+def test_a_slope_is_left_as_steep_as_it_is() -> None:
+    """χ that rises evenly within a ball: total variation, which has no slope for nothing, finds a third of it."""
+    geometry = Geometry((22, 22, 20), (2.2, 2.2, 2.2), AXIAL)
+    x, mask = places(geometry)[0], ball(geometry, 22.0)
+    image = tuple(slice(n) for n in geometry.shape)
+    padded = np.zeros((44, 44, 40), np.float32)
+    padded[image] = np.where(ball(geometry, 14.0), 0.1 + 0.005 * x, 0)
+    field = fourier.apply(dipole.kernel((44, 44, 40), geometry.voxel_size, AXIAL), padded)[image]
+    noise = np.full(geometry.shape, 1e-3, np.float32)
+    data = {"local_field": np.where(mask, field, 0), "noise": noise, "mask": mask, "geometry": geometry}
+    chi, _ = inverted(data, strength=0.2, smoothness=1.0, max_iterations=100)
+    core = ball(geometry, 9.0)
+    assert np.polyfit(x[core], chi[core], 1)[0] > 0.75 * 0.005
 
 
 def test_nothing_gives_nothing_and_sign_follows() -> None:
