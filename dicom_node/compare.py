@@ -69,7 +69,7 @@ def _cells(values: tuple[float, float, float] | None, digits: int) -> str:
     if values is None:
         return f"{'-':>9}" * 3
     before, after, change = values
-    return f"{before:>9.{digits}f}{after:>9.{digits}f}{change:>+9.{digits}f}"
+    return f"{before:>z9.{digits}f}{after:>z9.{digits}f}{change:>+z9.{digits}f}"  # z: no "-0.0"
 
 
 def _refuse(one: Finished, other: Finished) -> None:
@@ -136,6 +136,8 @@ def _notes(before: Finished, after: Finished) -> list[str]:
         for which, result in (("earlier", before), ("later", after))
         if result.record["grade"]["grade"] != "good"
     ]
+    if before.record["source"]["sop_instance_uids"] == after.record["source"]["sop_instance_uids"]:
+        notes.append("Both are made of the same images in the same way: this is one result, and no time lies between.")
     only = set(before.record["regions"]) ^ set(after.record["regions"])
     if only:
         notes.append(f"Found in one of them only: {', '.join(in_words(name) for name in sorted(only, key=place))}.")

@@ -152,7 +152,10 @@ def export_bids(result: Finished, label: Label, folder: Path) -> list[Path]:
 
 
 def export_csv(results: Iterable[tuple[Finished, Label]], file: Path) -> int:
-    """One row for each region of each result; returns how many.  Units stand in the names of the columns."""
+    """One row for each region of each result, with what tells scanners and protocols apart; returns how many.
+
+    Units stand in the names of the columns.
+    """
     rows = [row for result, label in results for row in _rows(result, label)]
     columns = list(dict.fromkeys(column for row in rows for column in row))
     with file.open("w", newline="", encoding="utf-8") as out:
@@ -164,6 +167,7 @@ def export_csv(results: Iterable[tuple[Finished, Label]], file: Path) -> int:
 
 def _rows(result: Finished, label: Label) -> list[dict[str, Any]]:
     record, header = result.record, result.header
+    acquisition = record["acquisition"]
     age = age_in_years(header)
     common = {
         "participant": f"sub-{label.subject}",
@@ -171,6 +175,11 @@ def _rows(result: Finished, label: Label) -> list[dict[str, Any]]:
         "run": label.run,
         "age_years": "" if age is None else round(min(age, OLDEST_TOLD), 1),
         "sex": _sex(header.get("PatientSex")),
+        "manufacturer": str(header.get("Manufacturer") or ""),
+        "model": str(header.get("ManufacturerModelName") or ""),
+        "larmor_frequency_mhz": f"{acquisition['larmor_frequency_hz'] * 1e-6:.4f}",
+        "voxel_size_mm": " ".join(f"{size:.4g}" for size in acquisition["voxel_size_mm"]),
+        "echo_times_ms": " ".join(f"{time * 1e3:.4g}" for time in acquisition["echo_times_s"]),
         "recipe": record["recipe"]["name"],
         "recipe_sha256": record["recipe"]["digest"],
         "software_version": record["software"]["version"],
@@ -187,11 +196,12 @@ def _figures(name: str, figures: Mapping[str, Any]) -> dict[str, Any]:
         "structure": plain,
         "side": side,
         "voxels": figures["voxels"],
-        "volume_mm3": f"{figures['volume']:.6g}",
+        "volume_mm3": f"{figures['volume']:.2f}",
     }
     for quantity, unit in SUMMARIES.items():
         for statistic, value in (figures[quantity] or {}).items():
-            flat[f"{quantity}_{statistic}_{unit}"] = f"{value:.6g}"
+            # Never with an exponent: spreadsheets of some languages take "1.8e+06" for text.
+            flat[f"{quantity}_{statistic}_{unit}"] = f"{value:z.4f}"
     return flat
 
 

@@ -1,4 +1,7 @@
-"""The tables of the configuration: every setting with its default, its limits and its meaning."""
+"""The tables of the configuration: every setting with its default, its limits and its meaning.
+
+What settings must have in common, `rules` says.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 PORT = Field(ge=0, le=65535)
 
@@ -41,13 +44,32 @@ def network(address: str) -> str:
 
 def _sop_class(value: str) -> str:
     from pydicom import uid  # only where a peer names one: `status` is to answer at once
-    from pydicom.uid import UID
+    from pydicom.config import IGNORE
 
     named = getattr(uid, value, value)
-    found = UID(named if isinstance(named, str) else value)
+    found = uid.UID(named if isinstance(named, str) else value, IGNORE)  # pydicom would warn of what is none
     if found.type != "SOP Class":
         raise ValueError("expected the UID or the keyword of a SOP class, such as MRImageStorage")
     return str(found)
+
+
+def _schedule(value: str) -> str:
+    if value:
+        from dicom_node.crontab import trigger  # only where it is wanted: `status` is to answer at once
+
+        try:
+            trigger(value)
+        except ValueError as error:
+            raise ValueError(f"it is no line of crontab: {error}; expected such as '0 2 * * *'") from error
+    return value
+
+
+def _url(value: str) -> str:
+    try:
+        _ = urlsplit(value).port
+    except ValueError as error:
+        raise ValueError("its host or port cannot be read; expected such as https://host:8443/path") from error
+    return value
 
 
 def _cores() -> int:
@@ -143,6 +165,10 @@ class Reconstruct(Table):
         return self.threads or max(1, _cores() // self.workers_at_once)
 
 
+STAGE_OF_MAP = {"t2star": "relaxation", "chi_para": "separation", "chi_dia": "separation"}
+"""Of a recipe, which makes the map, and takes several echoes for it; the others every recipe makes."""
+
+
 class Output(Table):
     """What is made beside the QSM, R2* and susceptibility-weighted series, the segmentation and the report.
 
@@ -201,27 +227,11 @@ class WebService(Table):
     by QIDO-RS and fetched from by WADO-RS; see `web.WebService`."""
 
     name: Name
-    url: Annotated[str, Field(pattern=r"^https?://[^@\s]+$")]
+    url: Annotated[str, Field(pattern=r"^https?://[^@\s]+$"), AfterValidator(_url)]
     user: str = ""
     secret_file: str = ""
-    token_url: Annotated[str, Field(pattern=r"^(https?://[^@\s#]+)?$")] = ""
+    token_url: Annotated[str, Field(pattern=r"^(https?://[^@\s#]+)?$"), AfterValidator(_url)] = ""
     scope: str = ""
-
-    @model_validator(mode="after")
-    def _tells_secrets_to_nobody_else(self) -> WebService:
-        if ":" in self.user and not self.token_url:
-            raise ValueError("user has a colon, which basic authentication cannot tell (RFC 7617 2); take another")
-        if self.user and not self.secret_file:
-            raise ValueError(f"{self.user} has no password; write it to a file and name that as secret_file")
-        if self.token_url and not self.user:
-            raise ValueError("token_url needs a client; name it as user, and the file with its secret as secret_file")
-        if self.scope and not self.token_url:
-            raise ValueError("scope is asked of a token server; name it as token_url")
-        for url in (self.url, self.token_url):
-            host = urlsplit(url).hostname
-            if self.secret_file and url.startswith("http:") and host not in ("127.0.0.1", "::1", "localhost"):
-                raise ValueError(f"a secret would go to {host} in the clear; expected an https url")
-        return self
 
 
 class Tls(Table):
@@ -236,15 +246,6 @@ class Tls(Table):
     port: Annotated[int, PORT] = 2762
     only: bool = False
 
-    @model_validator(mode="after")
-    def _is_whole(self) -> Tls:
-        given = [bool(self.certificate), bool(self.key), bool(self.authorities)]
-        if any(given) and not all(given):
-            raise ValueError("TLS needs all of certificate, key and authorities; name the missing files, or none")
-        if self.only and not self.certificate:
-            raise ValueError("only = true without a certificate would hear nobody; name certificate, key, authorities")
-        return self
-
 
 class Peer(Table):
     """Who may associate with the node; see `peers.Peer`.  sop_classes: UIDs or keywords (MRImageStorage)."""
@@ -257,12 +258,6 @@ class Peer(Table):
     certificate: str = ""
     sop_classes: tuple[Annotated[str, AfterValidator(_sop_class)], ...] = ()
     associations: Count = 10
-
-    @model_validator(mode="after")
-    def _can_be_called(self) -> Peer:
-        if self.port and "/" in self.address:
-            raise ValueError(f"a port can not be called at the network {self.address}; give the peer one address")
-        return self
 
 
 class Scanner(Table):
@@ -277,12 +272,6 @@ class Scanner(Table):
     phase_half_turn: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     phase_zero: Annotated[float, Field(allow_inf_nan=False)] = 0.0
     check: bool = True
-
-    @model_validator(mode="after")
-    def _is_named(self) -> Scanner:
-        if not (self.station_name.strip() or self.serial_number.strip()):
-            raise ValueError("a scanner has no name; give its station_name, its serial_number or both")
-        return self
 
 
 RESUME = 1.25
@@ -307,15 +296,6 @@ class Retention(Table):
     free_bytes: Annotated[int, Field(ge=0)] = 5 * 2**30
     minimum_free_bytes: Annotated[int, Field(ge=2**24)] = 2**30
 
-    @model_validator(mode="after")
-    def _begins_again(self) -> Retention:
-        if 0 < self.free_bytes < (least := int(RESUME * self.minimum_free_bytes)):
-            raise ValueError(
-                f"free_bytes is {self.free_bytes}; expected 0 or at least {least}: senders that were turned away below "
-                "minimum_free_bytes are taken again from there on, and room must be made up to it"
-            )
-        return self
-
 
 class Fetch(Table):
     """What the node brings itself from an archive.
@@ -327,22 +307,9 @@ class Fetch(Table):
 
     peer: str = ""
     by: Literal["move", "get"] = "move"
-    schedule: str = ""
+    schedule: Annotated[str, AfterValidator(_schedule)] = ""
     days: Count = 2
     studies_per_hour: Annotated[float, Field(gt=0, le=3600)] = 60.0
-
-    @model_validator(mode="after")
-    def _can_be_scheduled(self) -> Fetch:
-        if self.schedule:
-            from dicom_node.crontab import trigger  # only where it is wanted: `status` is to answer at once
-
-            if not self.peer:
-                raise ValueError("schedule needs a peer to look in; name a [[peer]]")
-            try:
-                trigger(self.schedule)
-            except ValueError as error:
-                raise ValueError(f"schedule is no line of crontab: {error}; expected such as '0 2 * * *'") from error
-        return self
 
 
 class Watch(Table):
@@ -376,27 +343,9 @@ class Notify(Table):
     mail_security: Literal["starttls", "tls", "none"] = "starttls"
     mail_user: str = ""
     mail_secret_file: str = ""
-    webhook: Annotated[str, Field(pattern=r"^(https?://[^@\s]+)?$")] = ""
+    webhook: Annotated[str, Field(pattern=r"^(https?://[^@\s]+)?$"), AfterValidator(_url)] = ""
     webhook_secret_file: str = ""
     page: Annotated[str, Field(pattern=r"^(https?://\S+)?$")] = ""
-
-    @model_validator(mode="after")
-    def _can_be_sent(self) -> Notify:
-        if self.mail_to and not self.mail_from:
-            raise ValueError("mail needs a sender; give mail_from an address of the site")
-        if bool(self.mail_user) != bool(self.mail_secret_file):
-            raise ValueError("mail_user and mail_secret_file go together; give both, or neither")
-        if self.mail_user and self.mail_security == "none" and not _is_here(self.mail_host):
-            raise ValueError(f"a password would go to {self.mail_host} in the clear; set mail_security")
-        host = urlsplit(self.webhook).hostname
-        if self.webhook.startswith("http:") and not _is_here(host):
-            raise ValueError(f"what is told would go to {host} in the clear; expected an https url")
-        return self
-
-
-def _is_here(host: str | None) -> bool:
-    """Whether it is this machine."""
-    return host in ("127.0.0.1", "::1", "localhost")
 
 
 class Audit(Table):

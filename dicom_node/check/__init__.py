@@ -14,6 +14,7 @@ from dicom_node.check.secrets import secrets
 from dicom_node.config import Config, recipe_file
 from dicom_node.errors import NodeError
 from dicom_node.recipes import check_device, read_recipe
+from dicom_node.settings import STAGE_OF_MAP
 from dicom_node.table import Column, table
 from dicom_node.tls import UnusableCertificate
 
@@ -64,8 +65,16 @@ def in_words(findings: list[Finding], width: int = 120) -> str:
 def _recipe(config: Config) -> Iterator[Finding]:
     name = config.reconstruct.recipe
     try:
-        read_recipe(recipe_file(name))
+        stages = read_recipe(recipe_file(name)).steps
         yield Finding("good", "recipe", f"{name} can be read")
+        for wanted in config.output.maps:
+            if (stage := STAGE_OF_MAP.get(wanted, "")) and stage not in stages:
+                yield Finding(
+                    "warning",
+                    "maps",
+                    f"{name} does not make {wanted}, which [output] asks for",
+                    f"take a recipe with a table [{stage}] (docs/methods.md has its methods), or leave the map out",
+                )
     except (NodeError, OSError, ValueError) as error:
         yield Finding("FAILURE", "recipe", str(error), "mend it, or take another: [reconstruct] recipe")
     try:

@@ -25,6 +25,8 @@ def register(commands: Subparsers) -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace) -> int:
     if options.bids is None and options.csv is None:
         raise InvalidConfiguration("nothing to export to; name a folder with --bids, a file with --csv, or both")
+    if options.csv is not None and not options.csv.absolute().parent.is_dir():
+        raise InvalidConfiguration(f"{options.csv.parent} is no folder; make it first, nothing was written")
     from dicom_node import log
     from dicom_node.export import Label, export_bids, export_csv
     from dicom_node.finished import find_result

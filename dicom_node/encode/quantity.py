@@ -17,6 +17,7 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
 from dicom_node.regions import in_words
+from dicom_node.settings import STAGE_OF_MAP
 from reconstruction import GYROMAGNETIC_RATIO, Maps
 
 INT16 = np.iinfo(np.int16)
@@ -112,13 +113,6 @@ ALWAYS = (QSM, R2STAR, SWI, SWI_PROJECTION)
 """Sent wherever the maps hold them."""
 CHOSEN = {quantity.name: quantity for quantity in (T2STAR, FIELD, LOCAL_FIELD, CHI_PARA, CHI_DIA)}
 """Sent where the site wants them, too."""
-
-NEEDS = {
-    T2STAR.name: "several echoes and a recipe with [relaxation]",
-    CHI_PARA.name: "several echoes and a recipe with [separation]",
-    CHI_DIA.name: "several echoes and a recipe with [separation]",
-}
-"""Of those that some recipes or scans do not give."""
 
 LONGEST_T2STAR = 2.0
 """Seconds: the T2 of cerebrospinal fluid, longer than anything else's.  Echoes of some tens of milliseconds do not tell
@@ -240,7 +234,10 @@ def _missing(made: Sequence[Quantity], chosen: Sequence[str]) -> Iterator[str]:
     names = {quantity.name for quantity in made}
     for name in chosen:
         if name not in names:
-            yield f"{CHOSEN[name].title} ({name}) was asked for and could not be made: it takes {NEEDS[name]}"
+            yield (
+                f"{CHOSEN[name].title} ({name}) was asked for and could not be made: "
+                f"it takes several echoes and a recipe with [{STAGE_OF_MAP[name]}]"
+            )
 
 
 def _bounded(maps: Maps, made: Sequence[Quantity]) -> Iterator[str]:

@@ -120,6 +120,15 @@ def test_only_the_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert found[0]["found"] == str(file)
 
 
+def test_a_map_that_the_recipe_does_not_make_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "node.toml"
+    file.write_text(destination(free_port()) + '[output]\nmaps = ["t2star", "chi_para"]\n')
+    assert main(["check", "--settings", "--json", "--config", str(file)]) == DONE
+    (found,) = (finding for finding in json.loads(capsys.readouterr().out) if finding["what"] == "maps")
+    assert (found["verdict"], found["found"]) == ("warning", "default does not make chi_para, which [output] asks for")
+    assert "[separation]" in found["remedy"]
+
+
 def test_a_door_that_is_open_to_all_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, found = run(tmp_path, capsys, 'host = "0.0.0.0"')
     assert code == DONE

@@ -46,7 +46,21 @@ def test_the_order_they_are_named_in_does_not_matter(results: tuple[Finished, Fi
 
 
 def test_a_result_does_not_differ_from_itself(results: tuple[Finished, Finished]) -> None:
-    assert {change.chi[2] for change in compare(results[0], results[0]).changes} == {0}
+    found = compare(results[0], results[0])
+    assert {change.chi[2] for change in found.changes} == {0}
+    assert "Both are made of the same images in the same way: this is one result" in in_words_of(found)
+    other = altered(results[0], {"source": results[0].record["source"] | {"sop_instance_uids": ["1.2.9.1"]}})
+    assert "one result" not in in_words_of(compare(results[0], other))
+
+
+def test_no_figure_is_a_negative_zero(results: tuple[Finished, Finished]) -> None:
+    regions = {
+        name: figures | {"chi": figures["chi"] | {"mean": -1e-3}}
+        for name, figures in results[0].record["regions"].items()
+    }
+    said = in_words_of(compare(altered(results[0], {"regions": regions}), altered(results[0], {"regions": regions})))
+    assert "-0.0" not in said
+    assert "+0.0" in said
 
 
 def test_says_what_a_reader_must_know(results: tuple[Finished, Finished]) -> None:

@@ -191,6 +191,20 @@ def test_a_disk_that_cannot_be_written_is_a_failure(tmp_path: Path, capsys: pyte
     assert "out" in capsys.readouterr().err
 
 
+def test_a_table_that_has_become_faulty_is_told_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_study(tmp_path / "in")
+    table = tmp_path / "mine.toml"
+    table.write_text('name = "x"\n')
+    output = PLAIN.model_copy(update={"reference_ranges": str(table)})
+    assert reconstruct_folder(tmp_path / "in", tmp_path / "out", recipe(), nifti=False, output=output) == 1
+    said = capsys.readouterr().err
+    assert f"{table} is no table of reference ranges" in said
+    assert "convert" not in said
+    assert "Traceback" not in said
+
+
 def test_files_that_are_not_the_node_s_are_left_alone(tmp_path: Path) -> None:
     write_study(tmp_path / "in")
     (tmp_path / "out" / "dicom").mkdir(parents=True)

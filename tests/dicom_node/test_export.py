@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import socket
 import subprocess
 from dataclasses import replace
@@ -151,9 +152,14 @@ def test_a_cohort_is_one_table(result: Path, tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert len(rows) == count == 2 * (len(NUCLEI) + 2)
     assert len({row["participant"] for row in rows}) == 2
+    figures = [row[column] for row in rows for column in row if column.startswith(("chi_", "r2star_", "volume_"))]
+    assert all(re.fullmatch(r"(-?\d+\.\d+)?", figure) for figure in figures)
+    assert not any(re.fullmatch(r"-0\.0+", figure) for figure in figures)
     assert {row["age_years"] for row in rows} == {"63.8", "89"}
     caudate = next(row for row in rows if (row["structure"], row["side"]) == ("caudate", "left"))
     assert float(caudate["chi_mean_ppb"]) == pytest.approx(374, abs=0.1)
+    assert (caudate["model"], caudate["larmor_frequency_mhz"]) == ("", "123.2000")
+    assert (caudate["voxel_size_mm"], caudate["echo_times_ms"]) == ("0.5 0.75 2.5", "4 12")
     assert {row["r2star_mean_per_s"] for row in rows if row["participant"] == rows[-1]["participant"]} == {""}
 
 
@@ -202,7 +208,11 @@ def test_the_command_takes_jobs_and_folders(result: Path, tmp_path: Path, capsys
     assert (tmp_path / "bids" / "sub-P01").is_dir()
     assert main(["export", "4", *told]) == 1
     assert main(["export", "3", "--config", str(config)]) == 2
+    lost = [*told[:1], str(tmp_path / "other"), "--csv", str(tmp_path / "absent" / "c.csv"), *told[4:]]
+    assert main(["export", "3", *lost]) == 2
+    assert not (tmp_path / "other").exists()
     said = capsys.readouterr()
+    assert f"{tmp_path / 'absent'} is no folder; make it first" in said.err
     assert "there is no folder of job 4" in said.err
     assert "--bids" in said.err
 
