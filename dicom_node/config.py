@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic import Field, ValidationError, create_model
+from pydantic_core import ErrorDetails
 
 from dicom_node.errors import InvalidConfiguration
 from dicom_node.lines import Location, line_of, lines_of
 from dicom_node.ranges import read_ranges
-from dicom_node.rules import Contradiction, contradictions
+from dicom_node.rules import Contradiction, Unsaid, contradictions
 from dicom_node.settings import (
     Audit,
     Destination,
@@ -60,13 +60,6 @@ class Config(Table):
     audit: Audit = Audit()
     log: Log = Log()
 
-    @model_validator(mode="after")
-    def _agrees_with_itself(self) -> Config:
-        if found := [*contradictions(self), *_unusable_files(self)]:
-            words = "; ".join(message for _, message in found)
-            raise PydanticCustomError(_CONTRADICTION, "{words}", {"words": words, "found": found})
-        return self
-
 
 _LISTED: dict[str, type[Table]] = {
     "destination": Destination,
@@ -76,7 +69,6 @@ _LISTED: dict[str, type[Table]] = {
     "scanner": Scanner,
 }
 """The tables of which there may be several, by their names in the file."""
-_CONTRADICTION = "contradiction"
 _LONGEST_SHOWN = 100
 """Characters of a value that a fault quotes."""
 _URLS = frozenset({"url", "token_url", "webhook", "page"})
@@ -92,7 +84,7 @@ def load(path: Path | None) -> Config:
     """Reads a TOML file; the defaults alone where `path` is None.
 
     Raises InvalidConfiguration with every fault at once, a line for each: where it stands, the key, what is wrong, what
-    to do.  Whether tables contradict one another is only told once each can be read by itself.
+    to do.
     """
     try:
         text = "" if path is None else path.read_text(encoding="utf-8")
@@ -103,16 +95,24 @@ def load(path: Path | None) -> Config:
         raise InvalidConfiguration(f"{path} is nested too deeply; compare it with config/node.toml") from error
     except ValueError as error:  # of UTF-8, of TOML, or of a number too long for Python
         raise InvalidConfiguration(f"{path} is not TOML: {error}; compare it with config/node.toml") from error
+    found: list[Contradiction] = []
     try:
-        return Config.model_validate(content)
+        config = Config.model_validate(content)
     except ValidationError as error:
-        lines = lines_of(text)
-        found = [fault for detail in error.errors(include_url=False) for fault in _faults(detail)]
-        told = [(line_of(location, lines) or 0, message) for location, message in found]
-        faults = [f"  line {line}: {message}" if line else f"  {message}" for line, message in sorted(told)]
-        raise InvalidConfiguration(
-            "\n".join([f"{path or 'the default'} has {len(faults)} fault(s):", *faults])
-        ) from error
+        found = [_fault(detail) for detail in error.errors(include_url=False)]
+        config = _as_far_as_it_goes(content, [location for location, _ in found])
+    at_fault = {location for location, _ in found}
+    found += [
+        (location, message)
+        for location, message in (*contradictions(config), *_unusable_files(config))
+        if not any(location[:end] in at_fault for end in range(len(location) + 1))  # each is told once
+    ]
+    if not found:
+        return config
+    lines = lines_of(text)
+    told = [(line_of(location, lines) or 0, message) for location, message in found]
+    faults = [f"  line {line}: {message}" if line else f"  {message}" for line, message in sorted(told)]
+    raise InvalidConfiguration("\n".join([f"{path or 'the default'} has {len(faults)} fault(s):", *faults]))
 
 
 def recipe_file(name: str) -> Path:
@@ -160,25 +160,49 @@ def _unusable_files(config: Config) -> Iterator[Contradiction]:
         yield ("output", "reference_ranges"), f"output.reference_ranges: {error}"
 
 
-def _faults(detail: ErrorDetails) -> list[tuple[Location, str]]:
-    """Where each fault is, and its words."""
+def _as_far_as_it_goes(content: dict[str, Any], faults: list[Location]) -> Config:
+    """What a file says where it is not at fault; there it is `Unsaid`, and lists are at their defaults."""
+    tables: dict[str, Any] = {}
+    for name, field in Config.model_fields.items():
+        table = field.alias or name
+        given = content.get(table, {})
+        if kind := _LISTED.get(table):
+            entries = enumerate(given if isinstance(given, list) else [])
+            tables[name] = tuple(_table(kind, entry, (table, place), faults) for place, entry in entries)
+        else:
+            tables[name] = _table(type(field.default), given, (table,), faults)
+    return Config.model_construct(**tables)
+
+
+def _table(kind: type[Table], given: Any, where: Location, faults: list[Location]) -> Table:
+    told = given if isinstance(given, dict) else {}
+    at_fault = {fault[len(where)] for fault in faults if fault[: len(where)] == where and len(fault) > len(where)}
+    unsaid: dict[str, Any] = {}
+    for name, field in kind.model_fields.items():
+        if name in at_fault or told is not given:
+            named = Unsaid(" ".join(str(part + 1 if isinstance(part, int) else part) for part in where))
+            unsaid[name] = (Any, field.default if isinstance(field.default, tuple) else named)
+    kept = {name: value for name, value in told.items() if name in kind.model_fields and name not in unsaid}
+    return create_model(kind.__name__, __base__=kind, **unsaid).model_validate(kept)
+
+
+def _fault(detail: ErrorDetails) -> Contradiction:
+    """Where it is, and its words."""
     location = detail["loc"]
     key = ".".join(str(part) for part in location)
-    if detail["type"] == _CONTRADICTION:
-        return list(detail["ctx"]["found"])
     if remedy := _GONE.get(location):
-        return [(location, f"{key} is no setting any more; {remedy}")]
+        return location, f"{key} is no setting any more; {remedy}"
     if detail["type"] == "extra_forbidden":
-        return [(location, f"{key} is no setting{_nearest(location)}")]
+        return location, f"{key} is no setting{_nearest(location)}"
     if detail["type"] == "missing":
-        return [(location, f"{key} is missing; add it")]
+        return location, f"{key} is missing; add it"
     message = detail["msg"].removeprefix("Value error, ")
     shown = repr(detail["input"])
     # A URL may hold a password, and what is said here goes into logs.
     if _URLS.intersection(map(str, location)) or "://" in shown:
-        return [(location, f"{key}: {message}")]
+        return location, f"{key}: {message}"
     shown = shown if len(shown) <= _LONGEST_SHOWN else f"{shown[:_LONGEST_SHOWN]}…"
-    return [(location, f"{key} is {shown}: {message}")]
+    return location, f"{key} is {shown}: {message}"
 
 
 def _nearest(location: tuple[Any, ...]) -> str:

@@ -33,7 +33,8 @@ from dicom_node.watch.pulse import Pulse
 
 UNKNOWN = "unknown"
 
-disable_created_metrics()  # a second series for each, of when it began: all begin with qsm_node_start_time_seconds
+# They would be a second series for each, of when it began: all begin with qsm_node_start_time_seconds.
+disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus_client 0.26 gives it no types
 
 
 class Metrics:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import re
 import tomllib
+import warnings
 from pathlib import Path
 from typing import Any, get_args
 
@@ -152,6 +153,7 @@ def test_names_that_are_told_are_ours_and_not_those_beside_a_missing_path(tmp_pa
         '[[web_source]]\nname = "a"\nurl = "https:/node:hunter2@pacs"\n',
         '[[web_source]]\nname = "a"\nurl = "https://pacs/x?key=hunter2"\nscope = "s"',
         '[[web_source]]\nname = "a"\nurl = "https://pacs"\nuser = "node:hunter2"',
+        '[[web_source]]\nname = "a"\nurl = "https://node:hunter2@pacs"\nuser = "node:hunter2"\nsecret_file = 5',
         '[[destination]]\nname = "a"\nhost = "h"\nport = "http://node:hunter2@h"\nae_title = "A"',
         '[notify]\nwebhook = "https://node:hunter2@chat"',
     ],
@@ -217,9 +219,9 @@ def test_peers_of_one_title_that_can_be_told_apart(tmp_path: Path) -> None:
         (2 * '[[peer]]\nname = "a"\nae_title = "A"\naddress = "h"\n', "peer a is there more than once"),
         ('[[web_destination]]\nname = "w"\nurl = "ftp://a/b"', "should match pattern"),
         ('[[web_destination]]\nname = "w"\nurl = "https://u:p@a/b"', "should match pattern"),
-        ('[[web_destination]]\nname = "w"\nurl = "https://a/b"\nuser = "u"', "u has no password"),
+        ('[[web_destination]]\nname = "w"\nurl = "https://a/b"\nuser = "u"', "user of w has no password"),
         ('[[web_destination]]\nname = "w"\nurl = "http://a/b"\nsecret_file = "s"', "in the clear"),
-        ('[[web_source]]\nname = "w"\nurl = "https://a/b"\ntoken_url = "https://t"', "token_url needs a client"),
+        ('[[web_source]]\nname = "w"\nurl = "https://a/b"\ntoken_url = "https://t"', "token_url of w needs a client"),
         ('[[web_source]]\nname = "w"\nurl = "https://a/b"\nscope = "x"', "name it as token_url"),
         (
             '[[web_source]]\nname = "w"\nurl = "https://a/b"\nuser = "u"\nsecret_file = "s"\ntoken_url = "http://t/x"',
@@ -243,11 +245,71 @@ def test_peers_of_one_title_that_can_be_told_apart(tmp_path: Path) -> None:
             "a is to move images to us and may not",
         ),
         ('[receive]\nport = 2762\n[tls]\ncertificate = "c"\nkey = "k"\nauthorities = "a"', "are both 2762"),
+        ('[notify]\nmail_to = ["a@b"]', "mail needs a sender"),
+        ('[notify]\nmail_user = "u"', "go together"),
+        (
+            '[notify]\nmail_user = "u"\nmail_secret_file = "f"\nmail_security = "none"\nmail_host = "m"',
+            "a password would go to m in the clear",
+        ),
+        ('[notify]\nwebhook = "http://elsewhere.example/"', "would go to elsewhere.example in the clear"),
+        ("[retention]\nfree_bytes = 2000000", "free_bytes is 2000000; expected 0 or at least 1342177280"),
     ],
 )
-def test_who_may_come_is_looked_at_closely(tmp_path: Path, text: str, message: str) -> None:
-    with pytest.raises(InvalidConfiguration, match=message):
+def test_who_may_come_is_looked_at_closely_beside_other_faults_too(tmp_path: Path, text: str, message: str) -> None:
+    others = '\n[[scanner]]\nstation_name = ""\nphase_sign = "turn"\n[[destination]]\nname = "w w"\nport = "x"\n'
+    told = []
+    for file in (text, text + others):
+        with pytest.raises(InvalidConfiguration, match=message) as caught:
+            load(write(tmp_path, file))
+        told.append(set(str(caught.value).splitlines()[1:]))
+    assert told[0] <= told[1]
+    assert len(told[1] - told[0]) == 6
+
+
+@pytest.mark.parametrize(
+    ("text", "setting"),
+    [
+        (_peer("a", "port = 99999") + '[fetch]\npeer = "a"', "port is 99999"),
+        (_peer("a", "port = 1", 'may = ["print"]') + '[fetch]\npeer = "a"', "may.0"),
+        (_peer("a", "port = 1", 'may = ["query"]') + '[fetch]\npeer = "a"\nby = "gat"', "by is 'gat'"),
+        (_peer("a", "certificate = 5") + _peer("b", address="10.0.0.0/8"), "certificate is 5"),
+        (
+            _peer("a", 'certificate = "a"') + '[tls]\ncertificate = 5\nkey = "k"\nauthorities = "a"',
+            "tls.certificate is 5",
+        ),
+        ('[tls]\ncertificate = "c"\nkey = "k"\nauthorities = "a"\nport = 11112\nonly = "perhaps"', "tls.only is"),
+        ('[receive]\nport = "x"\n[tls]\ncertificate = "c"\nkey = "k"\nauthorities = "a"', "receive.port is 'x'"),
+        ('[retention]\nfree_bytes = 1\nminimum_free_bytes = "much"', "minimum_free_bytes is 'much'"),
+        ('[retention]\nfree_bytes = "little"', "free_bytes is 'little'"),
+        ('[notify]\nmail_to = ["a@b.example"]\nmail_from = "nobody"', "mail_from is 'nobody'"),
+        ('[[web_source]]\nname = "a"\nurl = "https://[x/"\nsecret_file = "s"', "its host or port cannot be read"),
+        ("[[scanner]]\nstation_name = 5", "station_name is 5"),
+        ('[fetch]\npeer = 5\nschedule = "0 2 * * *"', "fetch.peer is 5"),
+        ("reconstruct = 5", "reconstruct is 5"),
+    ],
+)
+def test_a_setting_that_is_at_fault_is_told_once_and_blamed_on_no_other(
+    tmp_path: Path, text: str, setting: str
+) -> None:
+    with pytest.raises(InvalidConfiguration) as caught:
         load(write(tmp_path, text))
+    [told] = str(caught.value).splitlines()[1:]
+    assert setting in told
+
+
+def test_what_a_setting_means_is_understood_beside_faults(tmp_path: Path) -> None:
+    tls = '[tls]\ncertificate = "c"\nkey = "k"\nauthorities = "a"\nport = 2762.0\nonly = "no"'
+    text = f'[receive]\nport = "2762"\nhosts = 1\n{tls}'
+    with pytest.raises(InvalidConfiguration, match=r"tls\.port and receive\.port are both 2762"):
+        load(write(tmp_path, text))
+
+
+def test_what_is_no_sop_class_is_told_in_our_words_alone(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for value in ("MRImage", "1.2.3", "UID", "1.2." + "3" * 80):
+            with pytest.raises(InvalidConfiguration, match=r"sop_classes\.0 is .*such as MRImageStorage"):
+                load(write(tmp_path, _peer("a", f'sop_classes = ["{value}"]')))
 
 
 def test_classes_of_a_peer_are_named_by_keyword_or_uid(tmp_path: Path) -> None:

@@ -451,19 +451,9 @@ def test_only_configured_ways_are_taken(hook: Hook) -> None:
     assert [way for way, _ in messengers(by_mail(25))] == ["mail"]
 
 
-@pytest.mark.parametrize(
-    ("settings", "complaint"),
-    [
-        ({"mail_to": ("a@b",)}, "mail_from"),
-        ({"mail_to": ("a@b\nBcc: c@d",), "mail_from": "a@b"}, "pattern"),
-        ({"mail_user": "u"}, "go together"),
-        ({"mail_user": "u", "mail_secret_file": "f", "mail_security": "none", "mail_host": "m"}, "in the clear"),
-        ({"webhook": "http://elsewhere.example/"}, "in the clear"),
-    ],
-)
-def test_settings_that_cannot_work_or_would_tell_secrets_are_refused(settings: dict[str, Any], complaint: str) -> None:
-    with pytest.raises(ValueError, match=complaint):
-        Notify(**settings)
+def test_a_receiver_cannot_begin_another_header() -> None:
+    with pytest.raises(ValueError, match="pattern"):
+        Notify(mail_to=("a@b\nBcc: c@d",), mail_from="a@b")
 
 
 def test_a_reason_of_two_lines_makes_a_subject_of_one() -> None:
