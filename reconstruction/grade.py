@@ -67,7 +67,7 @@ BOUNDS: dict[str, Bounds] = {
         40.0, 20.0, "too thin a slab of brain to tell its own field from that of the rest: values are too low"
     ),
     "mask.covered": Bounds(0.7, 0.4, "much of the brain has no χ: look at the mask, and for motion and metal"),
-    "mask.trusted": Bounds(0.9, 0.5, "much of the brain has no field that can be believed: look for motion and metal"),
+    "mask.excluded": Bounds(0.1, 0.5, "much of the brain has no field that can be believed: look for motion and metal"),
     "magnitude.snr": Bounds(20.0, 10.0, "the signal is lost in noise: look at coil and resolution"),
     "echoes": Bounds(2, 0, "a single echo: the receivers' phase is in the map, and nothing checks it"),
     "combine.misfit": Bounds(
