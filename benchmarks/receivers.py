@@ -58,10 +58,18 @@ class Running:
     @property
     def indexed(self) -> int | None:
         """Images in the node's database; None for the others, which index before they answer or not at all."""
-        if self.name != "node":
+        if self.name not in ("node", "queried"):
             return None
+        return self._rows("instances")
+
+    @property
+    def catalogued(self) -> int:
+        """Images that a queried node has listed for its peers."""
+        return self._rows("held_images")
+
+    def _rows(self, table: str) -> int:
         with contextlib.closing(sqlite3.connect(self.folder / "state" / "node.db")) as database:
-            return int(database.execute("SELECT count(*) FROM instances").fetchone()[0])
+            return int(database.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
 
 
 @contextlib.contextmanager
@@ -102,6 +110,16 @@ def node(folder: Path, host: str, port: int) -> list[str]:
     return [sys.executable, "-m", "dicom_node", "serve", "--config", str(settings)]
 
 
+def queried(folder: Path, host: str, port: int) -> list[str]:
+    """The node with dcmtk's commands for peers, which may query and retrieve: it keeps a catalogue of what it holds."""
+    command = node(folder, host, port)
+    may = 'may = ["store", "query", "retrieve"]'
+    with (folder / "node.toml").open("a") as settings:
+        for title in ("ECHOSCU", "STORESCU", "FINDSCU", "GETSCU"):
+            settings.write(f'[[peer]]\nname = "{title}"\nae_title = "{title}"\naddress = "{host}"\n{may}\n')
+    return command
+
+
 def orthanc(folder: Path, host: str, port: int) -> list[str]:
     settings = folder / "orthanc.json"
     content = {
@@ -125,7 +143,7 @@ def stock(folder: Path, host: str, port: int) -> list[str]:
     return [sys.executable, "-m", "pynetdicom", "storescp", "-od", str(folder / "images"), "-ba", host, str(port)]
 
 
-COMMANDS = {"node": node, "orthanc": orthanc, "storescp": storescp, "pynetdicom": stock}
+COMMANDS = {"node": node, "queried": queried, "orthanc": orthanc, "storescp": storescp, "pynetdicom": stock}
 
 
 def free_port() -> int:

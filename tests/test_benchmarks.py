@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as bench
-from benchmarks import accuracy, intake, memory, speed
+from benchmarks import accuracy, intake, memory, resident, speed
 from dicom_node import commands, recipes
 from reconstruction import fourier
 from tests.simulation import scenes
@@ -103,6 +103,16 @@ def test_the_intake_is_measured(capsys: pytest.CaptureFixture[str], storescu_com
     assert "| 2 associations, without Nagle | node |" in capsys.readouterr().out
     assert intake.main(["--large", "--frames", "4", "--rounds", "1", "--receivers", "node"]) == 0
     assert "1 object of 2 MB" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_memory_of_the_daemon_is_measured(capsys: pytest.CaptureFixture[str], storescu_command: Path) -> None:
+    assert storescu_command.exists()
+    assert resident.main(["--images", "6"]) == 0
+    *_, taken, found, fetched = capsys.readouterr().out.splitlines()
+    assert (taken.split(" | ")[0], "found" in found, "fetched" in fetched) == ("| 6 images by C-STORE", True, True)
+    now, most = map(int, fetched.strip("| ").split(" | ")[1:])
+    assert 20 < now <= most, "MB of a process of Python"
 
 
 def test_a_run_that_holds_more_than_was_reckoned_is_marked(
