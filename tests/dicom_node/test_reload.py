@@ -56,6 +56,15 @@ def test_the_same_again_changes_nothing_and_going_back_undoes() -> None:
     assert change(change(old, new).config, old).config == old
 
 
+def test_what_is_new_is_held_against_what_stays() -> None:
+    old = config(retention={"free_bytes": 2**34, "minimum_free_bytes": 2**33})
+    new = config(retention={"free_bytes": 2**31, "minimum_free_bytes": 2**30})
+    with pytest.raises(
+        InvalidConfiguration, match=r"retention\.minimum_free_bytes as they hold until a restart(.|\n)*at least"
+    ):
+        change(old, new)
+
+
 def test_tls_is_not_switched_on_or_off_but_other_files_are_taken() -> None:
     files = {"certificate": "c", "key": "k", "authorities": "a"}
     old, new = config(), config(tls=files)
