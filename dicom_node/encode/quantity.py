@@ -106,8 +106,12 @@ FIELD = Quantity(
 )
 LOCAL_FIELD = replace(FIELD, name="local_field", title="Local field", label="LOCALFIELD", number=10, window=(-10, 10))
 # Zero, which most of the brain has and all outside it, is grey, as in the map itself.
-CHI_PARA = replace(QSM, name="chi_para", title="QSM paramagnetic", label="CHIPARA", number=11, window=(-50, 150))
-CHI_DIA = replace(QSM, name="chi_dia", title="QSM diamagnetic", label="CHIDIA", number=12, window=(-100, 50))
+CHI_PARA = replace(
+    QSM, name="chi_para", title="QSM paramagnetic, experimental", label="CHIPARA", number=11, window=(-50, 150)
+)
+CHI_DIA = replace(
+    QSM, name="chi_dia", title="QSM diamagnetic, experimental", label="CHIDIA", number=12, window=(-100, 50)
+)
 
 ALWAYS = (QSM, R2STAR, SWI, SWI_PROJECTION)
 """Sent wherever the maps hold them."""

@@ -28,6 +28,7 @@ from tests.dicom_node.encode.example import (
     recipe,
     save,
     source,
+    whole_maps,
 )
 
 WHEN = local_time(CREATED, Dataset())
@@ -92,13 +93,20 @@ def test_a_field_beyond_int16_is_reported_too() -> None:
     assert warning.endswith("voxels of Field lie outside -32768..32767 Hz and were clipped")
 
 
+def test_an_experimental_map_is_called_so_in_its_series() -> None:
+    made = {quantity.name: quantity.description for quantity in quantities(whole_maps(), ("chi_para", "chi_dia"))}
+    assert made["chi_para"] == "QSM paramagnetic, experimental (ppb)"
+    assert made["chi_dia"] == "QSM diamagnetic, experimental (ppb)"
+    assert "experimental" not in made["chi"]
+
+
 def test_what_cannot_be_made_is_told() -> None:
     single = maps(r2star=False)
     told = shortcomings(single, quantities(single, ("t2star", "chi_para")), ("t2star", "chi_para"))
     assert told == (
         "T2* (t2star) was asked for and could not be made: it takes several echoes and a recipe with [relaxation]",
-        "QSM paramagnetic (chi_para) was asked for and could not be made: it takes several echoes and a recipe with "
-        "[separation]",
+        "QSM paramagnetic, experimental (chi_para) was asked for and could not be made: it takes several echoes and a "
+        "recipe with [separation]",
     )
 
 
