@@ -11,8 +11,8 @@ from benchmarks.accuracy import ERROR_WINDOW_PPB, RECIPES, load_recipe, picture,
 from reconstruction import Maps, Reference, reconstruct
 from tests.simulation.scenes import small_head
 
-SLOW = ("default", "medi0")
-"""Recipes that other tests of the default run reconstruct with, or that take long."""
+SLOW = ("default", "fast", "medi0")
+"""Recipes that take long; `test_pipeline` runs the first in any case, and the second is the same methods with less."""
 
 
 def perfect() -> Maps:
