@@ -141,7 +141,7 @@ def reconstruct(
             "echoes": len(acquisition.echo_times),
             "mask.brain_ml": brain.sum() * acquisition.geometry.voxel_volume / 1000,
             "mask.covered": valid.sum() / brain.sum(),
-                "mask.excluded": (brain & ~trusted).sum() / brain.sum(),
+            "mask.excluded": (brain & ~trusted).sum() / brain.sum(),
         }
         | grade.extent(valid, acquisition.geometry)
     )
