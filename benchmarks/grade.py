@@ -1,43 +1,87 @@
 """What the quality figures of whole and of spoilt heads are, beside the error of each.
 
     python -m benchmarks.grade [--scene NAME …] [--recipe NAME_OR_FILE]
+    python -m benchmarks.grade --whole [--recipe NAME_OR_FILE]
 
-The bounds in `reconstruction/grade.py` were drawn between these.
+Of each scene the head as it is and spoilt one way at a time; --whole: heads of three fields and three sizes of voxels,
+every one of a seed of its own, and a head that is cut to slabs.  The bounds in `reconstruction/grade.py` were drawn
+between these.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
+from itertools import product
+from typing import Any
 
 from benchmarks.accuracy import load_recipe, score
-from reconstruction import NotReconstructible, reconstruct
+from reconstruction import Acquisition, NotReconstructible, Recipe, reconstruct
 from reconstruction.grade import BOUNDS
-from tests.simulation.scenes import SCENES, scene
+from tests.simulation.head import SimulatedHead, simulate_head
+from tests.simulation.scenes import FIVE_ECHOES, SCENES, SKYRA_3T, scene
 from tests.simulation.spoilt import SPOILT
+
+FIELDS: dict[str, dict[str, Any]] = {
+    "1.5T": {name: SCENES["1.5T"][name] for name in ("larmor_frequency", "echo_times", "snr")},
+    "3T": {"larmor_frequency": SKYRA_3T, "echo_times": FIVE_ECHOES, "sharpening": 2.5},
+    "3T-2-echoes": {"larmor_frequency": SKYRA_3T, "echo_times": (6e-3, 14e-3)},
+    "7T": {name: SCENES["7T"][name] for name in ("larmor_frequency", "echo_times")},
+}
+VOXELS: dict[str, dict[str, Any]] = {
+    "2 mm": {"shape": (96, 120, 80), "voxel_size": (2.0, 2.0, 2.0)},
+    "2.5 mm": {"shape": (80, 96, 64), "voxel_size": (2.5, 2.5, 2.5)},
+    "3 mm": {"shape": (64, 80, 52), "voxel_size": (3.0, 3.0, 3.0)},
+}
+SLABS_MM = (12, 16, 20, 24, 28, 32, 36, 40, 48, 56, 64)
+"""Heights, through the basal ganglia."""
+
+
+def heads() -> Iterator[tuple[str, SimulatedHead]]:
+    """Whole heads of every field and size of voxels."""
+    for seed, (field, voxel) in enumerate(product(FIELDS, VOXELS), start=21):
+        yield f"{field} {voxel}", simulate_head(**FIELDS[field], **VOXELS[voxel], seed=seed)
+
+
+def slabs() -> Iterator[tuple[str, SimulatedHead]]:
+    """A head of which so many millimetres were acquired."""
+    for height in SLABS_MM:
+        yield f"{height} mm slab", simulate_head((80, 96, height // 2), (2.4, 2.4, 2.0), centre_mm=(0.0, -18.0, 8.0))
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.grade", description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--scene", nargs="+", choices=tuple(SCENES), default=["quick"], metavar="NAME",
                         help=f"one or more of {', '.join(SCENES)} (default: quick)")  # fmt: skip
+    parser.add_argument("--whole", action="store_true", help="whole heads and slabs instead, some minutes")
     parser.add_argument("--recipe", default="default", help="a name in config/recipes or a TOML file")
     options = parser.parse_args(arguments)
     recipe = load_recipe(options.recipe)
-    columns = " ".join(f"{name:>15}" for name in BOUNDS)
-    print(f"{'scene':12} {'spoilt':20} {'grade':7} {'slope':>6} {'detr %':>7} {columns}")
+    columns = " ".join(f"{name:>17}" for name in BOUNDS)
+    print(f"{'head':18} {'spoilt':20} {'grade':7} {'slope':>6} {'worst':>5} {'detr %':>7} {columns}")
+    if options.whole:
+        for made in (heads(), slabs()):
+            for name, head in made:
+                _print(name, "whole", head, head.acquisition, recipe)
+        return 0
     for name in options.scene:
         head = scene(name)
         for how, spoil in SPOILT.items():
-            try:
-                maps = reconstruct(spoil(head), recipe)
-            except NotReconstructible as error:
-                print(f"{name:12} {how:20} refused: {error}", flush=True)
-                continue
-            found = score(head, maps)
-            figures = " ".join(f"{maps.quality.get(figure, float('nan')):15.3g}" for figure in BOUNDS)
-            print(f"{name:12} {how:20} {maps.grade:7} {found.slope:6.2f} {found.detrended:7.0f} {figures}", flush=True)
+            _print(name, how, head, spoil(head), recipe)
     return 0
+
+
+def _print(name: str, how: str, head: SimulatedHead, acquisition: Acquisition, recipe: Recipe) -> None:
+    try:
+        maps = reconstruct(acquisition, recipe)
+    except NotReconstructible as error:
+        print(f"{name:18} {how:20} refused: {error}", flush=True)
+        return
+    found = score(head, maps)
+    errors = f"{found.slope:6.2f} {found.worst_ppb:+5.0f} {found.detrended:7.0f}"
+    figures = " ".join(f"{maps.quality.get(figure, float('nan')):17.3g}" for figure in BOUNDS)
+    print(f"{name:18} {how:20} {maps.grade:7} {errors} {figures}", flush=True)
 
 
 if __name__ == "__main__":

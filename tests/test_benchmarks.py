@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as bench
-from benchmarks import accuracy, intake, memory, resident, speed
+from benchmarks import accuracy, grade, intake, memory, resident, speed
 from dicom_node import commands, recipes
 from reconstruction import fourier
-from tests.simulation import scenes
+from reconstruction.grade import BOUNDS
+from tests.simulation import scenes, spoilt
 
 
 def test_the_scenes_go_through_the_recipe(
@@ -39,6 +40,20 @@ def test_all_means_every_scene(
     assert bench.main(arguments) == 0
     assert tuple(asked[1 : asked.index("--recipe")]) == expected
     assert set(expected) <= scenes.SCENES.keys()
+
+
+def test_what_a_grade_is_made_of_is_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(grade, "scene", lambda name: scenes.small_head())
+    monkeypatch.setattr(grade, "SPOILT", {"of_one_echo": spoilt.of_one_echo})
+    assert grade.main(["--recipe", "fast"]) == 0
+    titles, row = capsys.readouterr().out.splitlines()
+    assert titles.split()[-len(BOUNDS) :] == list(BOUNDS)
+    figures = dict(zip(BOUNDS, map(float, row.split()[-len(BOUNDS) :]), strict=True))
+    assert row.split()[:3] == ["quick", "of_one_echo", "review"]
+    assert figures["echoes"] == 1
+    assert np.isnan(figures["iron.contrast"])
 
 
 def test_a_head_is_interpolated_without_moving() -> None:
