@@ -5,13 +5,13 @@ ROMEO (Dymerska et al. 2021, doi:10.1002/mrm.28563): every edge between two neig
 that tree does not depend on where it starts: one seed for each connected region is enough.  A fringe line that ends
 inside the object (a true phase singularity) has poor edges around it, so the tree goes round and never through it.
 
-An edge's weight is the product of the reference software's (ROMEO.jl) phase coherence, phase gradient coherence,
-magnitude coherence and the weight of its dark end, with the 99th percentile in the place of the largest magnitude, and
-of a phase linearity that is not the reference's.  There it is max(0, 1 − |b₁|/2) max(0, 1 − |b₂|/2), b the second
-difference of the wrapped phase in radian at either end of the edge, and 0.9 next to the border; here it is
-1 − (|b₁| + |b₂|)/2π, b the difference of the wrapped steps, and an end without a further voxel does not count.  The
-product is 0 for all bends beyond 2 rad, as noise makes them in dark voxels, and a turn of nearly 2π is no bend to it;
-the sum still tells the better of two poor edges, and an edge at the border is judged by the bend that it has.
+An edge's weight is the product of the reference software's (ROMEO.jl) phase coherence, phase gradient coherence and
+magnitude coherence, each w as 0.1 + 0.9 w; of its weight of the darker end, without that floor and with the 99th
+percentile in the place of the largest magnitude; and of a phase linearity that is not the reference's.  There it is
+max(0, 1 − |b₁|/2) max(0, 1 − |b₂|/2), b the wrapped second difference of the phase in radian at either end of the edge,
+and 0.9 next to the border.  Here it is 1 − (|b₁| + |b₂|)/2π, b the difference of the wrapped steps, and an end without
+a further voxel has no bend.  The product is 0 as soon as one bend is beyond 2 rad, as noise makes them in dark voxels,
+and to it steps of 3 and −3 rad lie straight; the sum still tells the better of two poor edges.
 """
 
 from __future__ import annotations
