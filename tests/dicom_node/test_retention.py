@@ -14,12 +14,14 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from dicom_node import cleanup
+from dicom_node.config import Config
 from dicom_node.holdings import Holdings, Image, Removal
 from dicom_node.index import LOST, Index
 from dicom_node.outbox import Outbox, Result
 from dicom_node.regroup import place
 from dicom_node.retention import ANNOUNCEMENT, DAY, EARLIEST, NOT_USED, NOTICE, STRAY, Judged, Sweeper, judge
 from dicom_node.room import RESUME
+from dicom_node.rules import contradictions
 from dicom_node.settings import Retention
 from dicom_node.spool import Kept, ReceivedObject, Spool
 from dicom_node.states import State
@@ -463,11 +465,9 @@ def test_what_was_told_of_objects_that_were_not_kept_has_an_age_and_foreign_file
 
 
 def test_room_must_be_made_up_to_where_senders_are_taken_again() -> None:
-    for free in (0, int(RESUME * 2**30)):
-        Retention(free_bytes=free, minimum_free_bytes=2**30)
-    for free in (1, 2**30):
-        with pytest.raises(ValueError, match="expected 0 or at least"):
-            Retention(free_bytes=free, minimum_free_bytes=2**30)
+    for free, wrong in ((0, False), (int(RESUME * 2**30), False), (1, True), (2**30, True)):
+        config = Config(retention=Retention(free_bytes=free, minimum_free_bytes=2**30))
+        assert ["expected 0 or at least" in words for _, words in contradictions(config)] == [True] * wrong
 
 
 def test_a_kill_between_row_and_file_loses_nothing_and_is_made_good(
