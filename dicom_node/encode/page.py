@@ -21,7 +21,7 @@ from dicom_node.encode.figures import Region
 from dicom_node.encode.planes import AXIAL, PLANES, Plane, View, cut, grey, outline
 from dicom_node.encode.quantity import QSM, values, zero
 from dicom_node.encode.ranges import Comparison
-from dicom_node.encode.statements import withheld
+from dicom_node.encode.statements import sentence, withheld
 from dicom_node.identity import RESEARCH_ONLY
 from dicom_node.regions import in_words, split
 from reconstruction import Maps, Recipe
@@ -56,7 +56,7 @@ GRADES: dict[str, tuple[str, Colour]] = {
 AXIS_PPB = (-50.0, 250.0)
 """Of the bars, unless a figure lies beyond."""
 AXIS_STEP = 50.0
-TICKS = (100, 200, 500, 1000, 2000, 5000)
+TICKS = tuple(digit * 10**power for power in range(2, 9) for digit in (1, 2, 5))
 TICK_GAP = 8
 """Between two labels at least; the smallest step is taken that leaves it."""
 
@@ -345,7 +345,7 @@ def _legend(sheet: Sheet, left_out: int, comparison: Comparison | None, base: fl
         if ranged:
             sheet.box((TABLE + 262, base - 12, TABLE + 280, base + 2), fill=sheet.theme.band)
             sheet.text((TABLE + 288, base), "95 % range", SMALL, colour=faint)
-        notes.append(f"Expected: {comparison.ranges.name}. {comparison.ranges.note}")
+        notes.append(f"Expected: {sentence(comparison.ranges.name)} {sentence(comparison.ranges.note)}")
     elif comparison is not None:
         notes.append(f"No expected values: {comparison.withheld or 'the table has none of these structures'}.")
     if left_out:

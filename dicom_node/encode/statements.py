@@ -56,11 +56,11 @@ def ageing(comparison: Comparison | None) -> tuple[str, ...]:
     return (
         f"Difference of the mean susceptibility from what {ranges.name} make expected at {comparison.age:.0f} years, "
         f"no diagnosis: {', '.join(told)}.",
-        " ".join(["Source of the expected values:", *map(_sentence, (ranges.source, ranges.note))]).strip(),
+        " ".join(["Source of the expected values:", *map(sentence, (ranges.source, ranges.note))]).strip(),
     )
 
 
-def _sentence(words: str) -> str:
+def sentence(words: str) -> str:
     """Ended, where it does not end itself."""
     words = " ".join(words.split())
     return words if not words or words.endswith((".", "!", "?")) else f"{words}."
