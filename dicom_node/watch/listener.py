@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
-from socketserver import TCPServer
+from socketserver import BaseRequestHandler, TCPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -96,7 +96,7 @@ class _Server(TCPServer):
         self.respond = respond
         self._room = threading.Semaphore(WORKERS + MOST_WAITING)
         self._workers = ThreadPoolExecutor(WORKERS, "watch")  # before the port, which may be taken: that closes it
-        super().__init__((host, port), _Handler)
+        super().__init__((host, port), BaseRequestHandler)  # in its place `_answer` makes a _Handler, with its deadline
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if not self._room.acquire(blocking=False):
