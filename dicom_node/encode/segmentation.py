@@ -31,6 +31,9 @@ from reconstruction import Recipe
 SEGMENTATION_NUMBER = 3
 """Its place among the outputs' series numbers."""
 
+LONGEST_LABEL = 64
+"""LO, PS3.5 table 6.2-1."""
+
 DEFORMED, THRESHOLDED = codes.cid7162.DeformableModels, codes.cid7162.MorphologicalOperations
 """Families of algorithms (CID 7162): an atlas deformed onto the brain, and masks; the recipe names every step."""
 
@@ -83,7 +86,7 @@ def _segment(region: Region, number: int, identity: Identity) -> hd.seg.SegmentD
     what = structure(region.name)
     segment = hd.seg.SegmentDescription(
         segment_number=number,
-        segment_label=plain(in_words(region.name)),
+        segment_label=plain(in_words(region.name))[:LONGEST_LABEL],
         segmented_property_category=what.category,
         segmented_property_type=what.kind,
         algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,

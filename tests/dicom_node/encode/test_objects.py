@@ -19,8 +19,12 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
 from dicom_node.encode import Encoded, encode
-from dicom_node.encode.quantity import INT16, SWI_LEVELS
+from dicom_node.encode.figures import regions
+from dicom_node.encode.identity import Identity, local_time
+from dicom_node.encode.quantity import INT16, QSM, SWI_LEVELS
 from dicom_node.encode.record import KINDS, names
+from dicom_node.encode.segmentation import encode_segmentation
+from dicom_node.encode.series import encode_series
 from tests.dicom_node.encode.example import (
     CREATED,
     EVERYTHING,
@@ -35,6 +39,8 @@ from tests.dicom_node.encode.example import (
     source,
     whole_maps,
 )
+
+WHEN = local_time(CREATED, Dataset())
 
 Files = Mapping[str, list[Path]]
 """By kind: "qsm", "seg", …"""
@@ -269,6 +275,22 @@ def test_withheld_regions_make_no_segment() -> None:
     assert [region.name for region in lost.regions] == ["whole_brain", "csf"]
     segmentation = next(d for d in lost.datasets if d.Modality == "SEG")
     assert len(segmentation.SegmentSequence) == 2
+
+
+def test_a_long_name_in_a_site_s_atlas_makes_a_valid_segment(tmp_path: Path, dciodvfy_command: Path) -> None:
+    given = whole_maps()
+    assert given.regions is not None
+    longer = (f"left_{'Höhle des Septum pellucidum ' * 4}", *given.regions.names[1:])
+    found = regions(dataclasses.replace(given, regions=dataclasses.replace(given.regions, names=longer)))
+    made_from = source()
+    images = encode_series(given, QSM, made_from, recipe(), WHEN)
+    segmentation = encode_segmentation(
+        found, images, made_from.headers[0], Identity.of(made_from, recipe()), recipe(), 703, WHEN
+    )
+    labels = {str(segment.SegmentLabel) for segment in segmentation.SegmentSequence}
+    assert "left Hohle des Septum pellucidum Hohle des Septum pellucidum Hoh" in labels
+    dcmwrite(tmp_path / "seg.dcm", segmentation, enforce_file_format=True)
+    assert dciodvfy_errors(dciodvfy_command, tmp_path / "seg.dcm") == []
 
 
 def test_a_map_of_one_echo_has_no_t2star() -> None:
