@@ -35,7 +35,7 @@ PASSES = 4
 PAIRS = 32
 """Of neighbouring voxels along an axis: a plane has four unknowns, and all voxels take as long as a stage does."""
 
-Places = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]
+Places = tuple[NDArray[np.intp], ...]
 """Voxels along x, y and z."""
 
 

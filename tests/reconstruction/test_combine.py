@@ -18,7 +18,7 @@ from tests.reconstruction.echoes import EVEN, UNEVEN, acquire, ball, steep_field
 Fit = Callable[..., tuple[FloatArray, FloatArray, FloatArray]]
 SHAPE = (24, 24, 20)
 EVERYWHERE = np.ones(SHAPE, bool)
-METHODS = [complex_fit, weighted_fit, partial(weighted_fit, least_squares=False)]
+METHODS: list[Fit] = [complex_fit, weighted_fit, partial(weighted_fit, least_squares=False)]
 
 
 def unwrapped_echoes(

@@ -162,7 +162,7 @@ def test_pairs_are_neighbours_within_the_axis(n: int) -> None:
 
 def test_one_slice_has_an_alternation_too() -> None:
     phase, magnitude = (np.ascontiguousarray(volume[..., 16:17]) for volume in acquired())
-    raw = read_both_ways(phase, np.float32(0.4))
+    raw = read_both_ways(phase, np.full(1, 0.4, np.float32))
     grid = geometry((*SHAPE[:2], 1))
     left = np.angle(np.exp(1j * (bipolar(raw, magnitude, TRAIN, grid) - phase)))
     assert np.abs(left[:, ball(SHAPE)[..., 16:17]]).max() < 0.02
