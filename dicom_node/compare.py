@@ -14,6 +14,11 @@ from dicom_node.errors import NodeError
 from dicom_node.finished import Finished
 from dicom_node.regions import in_words
 
+REPEATED = (
+    "What repeated scans of one person differ by is the scanner's and the protocol's: measure it there before a change "
+    "is read as one."
+)
+
 
 class NotComparable(NodeError):
     """Two results whose difference says nothing; the message says why."""
@@ -144,7 +149,7 @@ def _notes(before: Finished, after: Finished) -> list[str]:
     devices = [_device(result) for result in (before, after)]
     if devices[0] != devices[1]:
         notes.append("The scans are of different scanners or protocols; part of a change may be theirs.")
-    return [*notes, "For research, not for diagnosis."]
+    return [*notes, REPEATED, "For research, not for diagnosis."]
 
 
 def _device(result: Finished) -> tuple[object, ...]:

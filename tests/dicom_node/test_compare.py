@@ -69,6 +69,7 @@ def test_says_what_a_reader_must_know(results: tuple[Finished, Finished]) -> Non
     assert "+5.0" in said
     assert "365 days" in said
     assert "The earlier map is graded review: the field of the sinuses is weak" in said
+    assert "repeated scans of one person" in said
     assert "For research, not for diagnosis." in said
 
 
