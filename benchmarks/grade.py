@@ -1,7 +1,7 @@
 """What the quality figures of whole and of spoilt heads are, beside the error of each.
 
-    python -m benchmarks.grade [--scene NAME …] [--recipe NAME_OR_FILE]
-    python -m benchmarks.grade --whole [--recipe NAME_OR_FILE]
+    python -m benchmarks.grade [--scene NAME …] [--recipe NAME_OR_FILE …]
+    python -m benchmarks.grade --whole [--recipe NAME_OR_FILE …]
 
 Of each scene the head as it is and spoilt one way at a time; --whole: heads of three fields and three sizes of voxels,
 every one of a seed of its own, and a head that is cut to slabs.  The bounds in `reconstruction/grade.py` were drawn
@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
-from itertools import product
+from itertools import chain, product
 from typing import Any
 
 from benchmarks.accuracy import load_recipe, score
@@ -22,6 +22,9 @@ from reconstruction.grade import BOUNDS
 from tests.simulation.head import SimulatedHead, simulate_head
 from tests.simulation.scenes import FIVE_ECHOES, SCENES, SKYRA_3T, scene
 from tests.simulation.spoilt import SPOILT
+
+Spoilt = Iterator[tuple[str, SimulatedHead, list[tuple[str, Acquisition]]]]
+"""A head with its name, and what is made of it, each with how."""
 
 FIELDS: dict[str, dict[str, Any]] = {
     "1.5T": {name: SCENES["1.5T"][name] for name in ("larmor_frequency", "echo_times", "snr")},
@@ -55,33 +58,38 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--scene", nargs="+", choices=tuple(SCENES), default=["quick"], metavar="NAME",
                         help=f"one or more of {', '.join(SCENES)} (default: quick)")  # fmt: skip
     parser.add_argument("--whole", action="store_true", help="whole heads and slabs instead, some minutes")
-    parser.add_argument("--recipe", default="default", help="a name in config/recipes or a TOML file")
+    parser.add_argument("--recipe", nargs="+", default=["default"], help="names in config/recipes or TOML files")
     options = parser.parse_args(arguments)
-    recipe = load_recipe(options.recipe)
+    recipes = [load_recipe(recipe) for recipe in options.recipe]
     columns = " ".join(f"{name:>17}" for name in BOUNDS)
-    print(f"{'head':18} {'spoilt':20} {'grade':7} {'slope':>6} {'worst':>5} {'detr %':>7} {columns}")
-    if options.whole:
-        for made in (heads(), slabs()):
-            for name, head in made:
-                _print(name, "whole", head, head.acquisition, recipe)
-        return 0
-    for name in options.scene:
-        head = scene(name)
-        for how, spoil in SPOILT.items():
-            _print(name, how, head, spoil(head), recipe)
+    print(f"{'head':18} {'spoilt':20} {'recipe':10} {'grade':7} {'slope':>6} {'worst':>5} {'detr %':>7} {columns}")
+    for name, head, spoilt in _whole() if options.whole else _spoilt(options.scene):
+        for (how, acquisition), recipe in product(spoilt, recipes):
+            _print(f"{name:18} {how:20} {recipe.name:10}", head, acquisition, recipe)
     return 0
 
 
-def _print(name: str, how: str, head: SimulatedHead, acquisition: Acquisition, recipe: Recipe) -> None:
+def _whole() -> Spoilt:
+    for name, head in chain(heads(), slabs()):
+        yield name, head, [("whole", head.acquisition)]
+
+
+def _spoilt(names: list[str]) -> Spoilt:
+    for name in names:
+        head = scene(name)
+        yield name, head, [(how, spoil(head)) for how, spoil in SPOILT.items()]
+
+
+def _print(words: str, head: SimulatedHead, acquisition: Acquisition, recipe: Recipe) -> None:
     try:
         maps = reconstruct(acquisition, recipe)
     except NotReconstructible as error:
-        print(f"{name:18} {how:20} refused: {error}", flush=True)
+        print(f"{words} refused: {error}", flush=True)
         return
     found = score(head, maps)
     errors = f"{found.slope:6.2f} {found.worst_ppb:+5.0f} {found.detrended:7.0f}"
     figures = " ".join(f"{maps.quality.get(figure, float('nan')):17.3g}" for figure in BOUNDS)
-    print(f"{name:18} {how:20} {maps.grade:7} {errors} {figures}", flush=True)
+    print(f"{words} {maps.grade:7} {errors} {figures}", flush=True)
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ def test_what_a_grade_is_made_of_is_printed(
     titles, row = capsys.readouterr().out.splitlines()
     assert titles.split()[-len(BOUNDS) :] == list(BOUNDS)
     figures = dict(zip(BOUNDS, map(float, row.split()[-len(BOUNDS) :]), strict=True))
-    assert row.split()[:3] == ["quick", "of_one_echo", "review"]
+    assert row.split()[:4] == ["quick", "of_one_echo", "fast", "review"]
     assert figures["echoes"] == 1
     assert np.isnan(figures["iron.contrast"])
 
