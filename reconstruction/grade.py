@@ -1,8 +1,9 @@
 """What the figures of a reconstruction make of it: good, to be looked at, or failed.
 
-Each figure has two bounds.  `python -m benchmarks.grade` prints the figures of simulated heads, whole and spoilt one
-way at a time, beside the error that each came to: whole ones lie within the first bound, and what loses its nuclei's
-values lies beyond it; beyond the second the map shows something else than this brain.
+Each figure has two bounds.  `python -m benchmarks.grade` prints the figures of simulated heads, spoilt one way at a
+time, and with `--whole` those of whole ones of 1.5, 3 and 7 T and of slabs, beside the error that each came to: whole
+ones lie within the first bound, and what loses its nuclei's values lies beyond it; beyond the second the map shows
+something else than this brain.
 """
 
 from __future__ import annotations
