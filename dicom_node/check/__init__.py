@@ -77,6 +77,9 @@ def _recipe(config: Config) -> Iterator[Finding]:
                 )
     except (NodeError, OSError, ValueError) as error:
         yield Finding("FAILURE", "recipe", str(error), "mend it, or take another: [reconstruct] recipe")
+    except RuntimeError as error:  # of numba, which finds no place for what it compiles
+        remedy = "set NUMBA_CACHE_DIR to a folder that the node's user alone may write to"
+        yield Finding("FAILURE", "recipe", f"the methods of {name} cannot be loaded: {error}", remedy)
     try:
         check_device(config.reconstruct.device)
         yield Finding("good", "device", config.reconstruct.device)

@@ -129,6 +129,18 @@ def test_a_map_that_the_recipe_does_not_make_is_warned_of(tmp_path: Path, capsys
     assert "[separation]" in found["remedy"]
 
 
+def test_no_place_for_what_is_compiled(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(file: Path) -> None:
+        raise RuntimeError("cannot cache function 'f': no locator available")
+
+    monkeypatch.setattr("dicom_node.check.read_recipe", fails)
+    code, found = run(tmp_path, capsys)
+    assert (code, "cannot cache function" in found["recipe"]["found"]) == (FAILURE, True)
+    assert found["recipe"]["remedy"].startswith("set NUMBA_CACHE_DIR")
+
+
 def test_a_door_that_is_open_to_all_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, found = run(tmp_path, capsys, 'host = "0.0.0.0"')
     assert code == DONE
