@@ -113,12 +113,14 @@ def test_commands_about_a_node_are_about_the_service_of_this_machine(
     assert main(["status", "--config", str(config)]) == 1, "what is named goes before it"
 
 
-def test_at_a_desk_no_service_is_asked(installed: Path, tmp_path: Path) -> None:
+def test_at_a_desk_no_service_is_asked(installed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     installed.write_text("nonsense")
     (tmp_path / "in").mkdir()
     assert main(["inspect", str(tmp_path / "in")]) == 3
-    assert main(["reconstruct", str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 3
+    assert main(["reconstruct", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--recipe", "nonesuch"]) == 2
+    assert "recipe 'nonesuch'" in capsys.readouterr().err, "the configuration was none"
     assert main(["status"]) == 2
+    assert str(installed) in capsys.readouterr().err
 
 
 def test_who_may_not_read_the_service_s_configuration_is_told_how(
