@@ -47,7 +47,7 @@ def name_the_peer(logger: WrappedLogger, method: str, event: EventDict) -> Event
 
 
 def _is_told_by_nobody_else(record: logging.LogRecord) -> bool:
-    """What happens while we wait for an answer is told by whoever waits; the rest happens on the association's thread."""
+    """What happens while we wait for an answer is told by whoever waits; the rest on the association's own thread."""
     return hasattr(threading.current_thread(), "remote") and "while waiting" not in record.getMessage()
 
 
