@@ -5,11 +5,12 @@ This module loads neither, so that both begin at once.
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dicom_node import log
 from dicom_node.execute import ProcessPerJob
 from dicom_node.model import Instance
 
@@ -22,11 +23,11 @@ READERS = 2
 
 
 @contextmanager
-def read_ahead(folder: Path, log_style: str) -> Iterator[Callable[[], list[Instance]]]:
+def read_ahead(folder: Path) -> Iterator[Callable[[], list[Instance]]]:
     """Begins to read a folder; who calls what is given waits for it.  The call raises WorkerDied where a process
     was killed.
     """
-    with ProcessPerJob(READERS, 1, PATIENCE, initializer=log.configure, initargs=(log_style, "warning")) as executor:
+    with ProcessPerJob(READERS, 1, PATIENCE) as executor:
         readings = [executor.submit(_read, folder, part) for part in range(READERS)]
         try:
             yield lambda: sorted(
@@ -40,4 +41,8 @@ def read_ahead(folder: Path, log_style: str) -> Iterator[Callable[[], list[Insta
 def _read(folder: Path, part: int) -> list[Instance]:
     from dicom_node.folder import read
 
+    # pydicom quotes values where it warns and where it logs, and a value may be a name (as in `log`, which takes longer
+    # to load than a hundred headers to read).
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", module=r"pydicom\b")
     return read(folder, part, READERS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import gc
 
@@ -19,6 +20,7 @@ def keep() -> None:
     Where the C library has no mallopt(3), or knows better, all stays as it is.
     """
     gc.set_threshold(SELDOM)
+    atexit.register(gc.freeze)  # else the interpreter goes through all objects several times before it ends
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(M_MMAP_THRESHOLD, MOST)

@@ -12,59 +12,44 @@ import os
 import select
 import sqlite3
 import sys
+from collections.abc import Sequence
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
-from dicom_node.commands import (
-    backup,
-    cancel,
-    check,
-    compare,
-    export,
-    fetch,
-    inspect,
-    journal,
-    prioritise,
-    rebuild,
-    reconstruct,
-    reprocess,
-    resend,
-    retry,
-    serve,
-    status,
-    verify,
-)
 from dicom_node.commands._common import FAILURE, INSTALLED, WRONG_USAGE, installed
 from dicom_node.errors import InvalidConfiguration, NodeError
 
 COMMANDS = (
-    serve,
-    reconstruct,
-    inspect,
-    status,
-    journal,
-    retry,
-    cancel,
-    resend,
-    reprocess,
-    prioritise,
-    export,
-    compare,
-    fetch,
-    check,
-    verify,
-    backup,
-    rebuild,
+    "serve",
+    "reconstruct",
+    "inspect",
+    "status",
+    "journal",
+    "retry",
+    "cancel",
+    "resend",
+    "reprocess",
+    "prioritise",
+    "export",
+    "compare",
+    "fetch",
+    "check",
+    "verify",
+    "backup",
+    "rebuild",
 )
-"""In the order in which `qsm-node --help` lists them."""
-AT_A_DESK = (reconstruct, inspect)
+"""Modules here, in the order in which `qsm-node --help` lists them."""
+AT_A_DESK = ("reconstruct", "inspect")
 """Those that are about a folder of images and no node."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     try:
         try:
-            options = _parser().parse_args(arguments)
+            arguments = sys.argv[1:] if arguments is None else arguments
+            named = [command for command in COMMANDS if command in arguments[:1]]
+            options = _parser(named or COMMANDS).parse_args(arguments)
             code: int = options.command(options)
         finally:
             sys.stdout.flush()  # at the end of the process it is too late to say how that went
@@ -83,7 +68,8 @@ def main(arguments: list[str] | None = None) -> int:
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(names: Sequence[str]) -> argparse.ArgumentParser:
+    """What is not called is not loaded."""
     parser = argparse.ArgumentParser(
         prog="qsm-node",
         description="Multi-echo gradient echo in, quantitative susceptibility map and report out.  "
@@ -91,8 +77,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"qsm-node {version('qsm-node')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in COMMANDS:
-        registered = command.register(commands)
+    for command in names:
+        registered = import_module(f"{__name__}.{command}").register(commands)
         is_of_a_node = command not in AT_A_DESK
         else_ = f"{INSTALLED} where that can be read, else " if is_of_a_node else ""
         registered.add_argument(

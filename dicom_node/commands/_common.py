@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 from typing import TypeAlias
 
-from dicom_node import config as configuration
 from dicom_node.errors import NodeError
 
 DONE, FAILURE, WRONG_USAGE, NOTHING_RECONSTRUCTIBLE = 0, 1, 2, 3
@@ -33,6 +32,8 @@ def is_hidden() -> bool:
 
 def state_folder_of(config: Path | None) -> Path:
     """The state folder of a configuration.  Raises NodeError where no node was ever started in it."""
+    from dicom_node import config as configuration
+
     folder = configuration.load(config).node.state_folder
     try:
         has_served = (folder / "node.db").is_file()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from dicom_node import config as configuration
-from dicom_node import heap, log
 from dicom_node.ahead import read_ahead
 from dicom_node.commands._common import Subparsers
 from dicom_node.errors import InvalidConfiguration
@@ -34,11 +32,14 @@ def _run(options: argparse.Namespace) -> int:
         raise InvalidConfiguration(f"{options.input} is no folder; expected a folder of DICOM files")
     if options.mask is not None and not options.mask.is_file():
         raise InvalidConfiguration(f"{options.mask} is no file; expected a mask as NIfTI or DICOM Segmentation")
-    config = configuration.load(options.config)
-    recipe_file = configuration.recipe_file(options.recipe or config.reconstruct.recipe)
-    log.configure(config.log.style, "warning")
-    heap.keep()
-    with read_ahead(options.input, config.log.style) as instances:
+    with read_ahead(options.input) as instances:
+        from dicom_node import config as configuration
+        from dicom_node import heap, log
+
+        config = configuration.load(options.config)
+        recipe_file = configuration.recipe_file(options.recipe or config.reconstruct.recipe)
+        log.configure(config.log.style, "warning")
+        heap.keep()
         from dicom_node.desk import reconstruct_folder
         from dicom_node.recipes import check_device, load_compiler, read_recipe
 

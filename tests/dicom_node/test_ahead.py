@@ -19,7 +19,7 @@ def test_other_processes_read_what_this_one_would(tmp_path: Path, capfd: pytest.
     expected, said = read(tmp_path), capfd.readouterr().err
     assert len(expected) == len(paths) - 1
     assert "damaged" in said
-    with read_ahead(tmp_path, "console") as instances:
+    with read_ahead(tmp_path) as instances:
         assert instances() == expected
     assert capfd.readouterr().err == said
 
@@ -33,7 +33,7 @@ def test_who_does_not_wait_leaves_no_process_behind(tmp_path: Path, monkeypatch:
             return begun[-1]
 
     monkeypatch.setattr(ahead, "ProcessPerJob", Executor)
-    with pytest.raises(ValueError, match="no recipe"), read_ahead(tmp_path, "console"):
+    with pytest.raises(ValueError, match="no recipe"), read_ahead(tmp_path):
         raise ValueError("no recipe")
     assert len(begun) == ahead.READERS
     assert all(isinstance(reading.exception(), WorkerStopped) for reading in begun)
