@@ -41,8 +41,8 @@ def read_ahead(folder: Path) -> Iterator[Callable[[], list[Instance]]]:
 def _read(folder: Path, part: int) -> list[Instance]:
     from dicom_node.folder import read
 
-    # pydicom quotes values where it warns and where it logs, and a value may be a name (as in `log`, which takes longer
-    # to load than a hundred headers to read).
+    # pydicom quotes values where it warns and where it logs, and a value may be a name.  As in `log`, which takes long to
+    # load.
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module=r"pydicom\b")
     return read(folder, part, READERS)

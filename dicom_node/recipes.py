@@ -38,7 +38,7 @@ def read_recipe(file: Path) -> Recipe:
 
 
 def load_compiler() -> None:
-    """A third of a second that a recipe's first loop would take: for whoever waits for something else anyway."""
+    """What a recipe's first loop would wait for: for whoever waits for something else anyway."""
     from reconstruction import load_compiler
 
     load_compiler()

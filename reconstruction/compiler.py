@@ -8,5 +8,5 @@ from reconstruction.blocks import means
 
 
 def load_compiler() -> None:
-    """Loads it now: a third of a second, for whoever waits for something else anyway."""
+    """Loads it now: for whoever waits for something else anyway."""
     means(np.zeros((2, 2, 2), np.float32), (2, 2, 2))

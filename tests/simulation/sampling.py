@@ -39,7 +39,7 @@ def _cubic_weights(u):
 def cubic(spline, x, y, z):
     """The cubic spline with these coefficients at the voxel coordinate (x, y, z); 0 at its edges and beyond.
 
-    A field that is looked up along straight lines loses a tenth of what thin structures make of it, and then no map can
+    A field that is looked up along straight lines loses some of what thin structures make of it, and then no map can
     give their susceptibility back (Unser 1999, doi:10.1109/79.799930).
     """
     nx, ny, nz = spline.shape
