@@ -41,7 +41,7 @@ def read_ahead(folder: Path) -> Iterator[Callable[[], list[Instance]]]:
 def _read(folder: Path, part: int) -> list[Instance]:
     from dicom_node.folder import read
 
-    # pydicom quotes values where it warns and where it logs, and a value may be a name.  As in `log`, which takes long to
+    # pydicom quotes values where it warns and where it logs, and a value may be a name: as in `log`, which is slow to
     # load.
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module=r"pydicom\b")
