@@ -66,10 +66,15 @@ class Grid:
             + terms.rho_gradient * gradient.spectrum(window.shape, voxel_size, data)
             + terms.rho_outside
         )
-        self._threshold = xp.where(inside, edges * (terms.of_gradient / terms.rho_gradient), -1.0)
+        self.penalise(edges)
         self._strength_outside = xp.where(inside, xp.zeros_like(data), terms.of_outside)
         self.chi, self._field, self._u_field, self._u_outside = (xp.zeros_like(data) for _ in range(4))
         self._u_gradient = zeros_like(data, (3, *window.shape))
+
+    def penalise(self, edges: FloatArray) -> None:
+        """From now on with other w; the multipliers stay, and what of them is too long is cut at the next step."""
+        xp = array_namespace(edges)
+        self._threshold = xp.where(self.inside, edges * (self._terms.of_gradient / self._terms.rho_gradient), -1.0)
 
     def begin_with(self, coarse: Grid, spread: Callable[[FloatArray], FloatArray]) -> None:
         """Takes over what a coarser grid has found.  spread: from that grid to this one."""

@@ -11,6 +11,10 @@ field of sources outside the brain, instead of as an arbitrary harmonic function
 doi:10.1002/mrm.27483): since both are found together, local sources at the brain's edge are no longer given away to the
 background.
 
+Total variation takes off every edge what its penalty is worth: nuclei come out too weak, the more so the noisier the
+field is.  So w falls where an edge is known to be.  At first the magnitude says where; once χ has taken shape, χ does
+too, and the iteration goes on with the new weights (reweighted ℓ₁: Candès 2008, doi:10.1007/s00041-008-9045-x).
+
 Coarser grids come first, each the beginning of the next (nested iteration), with the multipliers too: what takes many
 iterations, the exchange between large parts of the brain and with what lies around them, is done where they cost
 little.
@@ -25,9 +29,9 @@ from functools import partial
 import numpy as np
 from array_api_compat import array_namespace
 
-from reconstruction import nested, quality
+from reconstruction import distance, nested, quality
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
-from reconstruction.arrays import to_numpy
+from reconstruction.arrays import like, to_numpy
 from reconstruction.fourier import Window, zeros_like
 from reconstruction.inversion._tv_grid import Grid, Terms
 from reconstruction.nested import Factors, VoxelSize
@@ -51,6 +55,15 @@ STEEP = 0.9
 doi:10.1016/j.neuroimage.2011.08.082) takes in noise where there are few edges, and leaves fine detail out where there
 are many."""
 
+SHAPED = 0.025
+"""Relative change of χ in one iteration below which its edges are where they will be."""
+
+STEEP_CHI = 6.0
+"""σ̃/h at which χ is so steep that w is half way.  A share of voxels would free noise where a map has few edges."""
+
+RIM_MM = 4.0
+"""From the brain's surface, within which an edge of χ may be what background removal has left, and is not believed."""
+
 TINY = float(np.finfo(np.float32).tiny)
 
 
@@ -61,7 +74,7 @@ def tv(
     magnitude: FloatArray,
     geometry: Geometry,
     *,
-    strength: float = 0.07,
+    strength: float = 0.1,
     edge_weight: float = 0.1,
     huber: Positive = 4.0,
     tolerance: float = 0.006,
@@ -70,9 +83,10 @@ def tv(
     """χ in ppm, float32 (x, y, z), 0 outside the mask.
 
     local_field, noise: ppm; noise may be inf where nothing is known.  mask: bool.  magnitude: arbitrary unit.
-    strength: τ; larger is smoother.  edge_weight: what w comes down to at the steepest edges of the magnitude
-    (1 ignores the magnitude).  huber: σ beyond which the misfit counts linearly.
-    tolerance: relative change of χ in one iteration at which to stop.  max_iterations: at most, on each grid.
+    strength: τ; larger is smoother.  edge_weight: what w comes down to at the steepest edges of the magnitude and of χ
+    (1 ignores both).  huber: σ beyond which the misfit counts linearly.
+    tolerance: relative change of χ in one iteration at which to stop.  max_iterations: at most, on each grid, with each
+    of two sets of weights.
     """
     xp = array_namespace(local_field)
     weight, sigma = weights(noise, mask)
@@ -81,6 +95,7 @@ def tv(
     known, brain = (mask & xp.isfinite(noise))[aligned], xp.astype(mask[aligned], xp.float32)
     field, weight, magnitude = xp.where(known, local_field[aligned], 0.0), weight[aligned], magnitude[aligned]
     edge = geometry.voxel_volume ** (1 / 3)
+    steep = STEEP_CHI * sigma / edge
     terms = Terms(strength * sigma * edge, (sigma / OUTSIDE_PPM) ** 2, huber * sigma, edge)
     coarse: Grid | None = None
     for factors, ratio, window in _grids(levels, brain, geometry):
@@ -89,10 +104,15 @@ def tv(
         data, share = (window.cut(volume) for volume in nested.weighted_means(field, weight, factors))
         of_brain, _ = nested.weighted_means(magnitude, brain, factors)
         w = edge_weights(window.cut(of_brain), inside, voxel_size, edge_weight)
+        deep = like(distance.depth(to_numpy(inside), voxel_size) > RIM_MM, inside)
         grid = Grid(window, voxel_size, geometry.b0_direction, inside, data, share, w, terms)
         if coarse is not None:
             grid.begin_with(coarse, partial(nested.between_blocks, factors=ratio))
-        outcome = grid.solve(tolerance, max_iterations)
+            grid.penalise(xp.minimum(w, edge_weights(grid.chi, deep, voxel_size, edge_weight, steep)))
+        if coarse is None or tolerance < SHAPED:
+            grid.solve(SHAPED, max_iterations)
+            grid.penalise(xp.minimum(w, edge_weights(grid.chi, deep, voxel_size, edge_weight, steep)))
+        outcome = grid.solve(tolerance if factors == levels[-1] else min(tolerance, SHAPED), max_iterations)
         if factors != levels[-1]:
             quality.figure("inversion.coarse_residual", outcome.residual)
         coarse = grid
@@ -136,16 +156,19 @@ def _grids(levels: list[Factors], brain: FloatArray, geometry: Geometry) -> Iter
         yield fine, (x, y, z), window
 
 
-def edge_weights(magnitude: FloatArray, inside: BoolArray, voxel_size: VoxelSize, edge_weight: float) -> FloatArray:
-    """w: near 1 in even tissue, and the lower the steeper the magnitude is; the brain's own edge is none.
+def edge_weights(
+    volume: FloatArray, inside: BoolArray, voxel_size: VoxelSize, edge_weight: float, steep: float | None = None
+) -> FloatArray:
+    """w: near 1 where the volume is even, and the lower the steeper it is; differences from or to outside are none.
 
-    1 / (1 + (g / g₀)²) of Perona & Malik 1990 (doi:10.1109/34.56205), from `edge_weight` upwards.
+    1 / (1 + (g / g₀)²) of Perona & Malik 1990 (doi:10.1109/34.56205), from `edge_weight` upwards.  steep: g₀ per mm;
+    None takes the quantile STEEP of g.
     """
-    xp = array_namespace(magnitude)
-    squares = xp.zeros_like(magnitude)
+    xp = array_namespace(volume)
+    squares = xp.zeros_like(volume)
     for axis, step in enumerate(voxel_size):
-        change = (xp.roll(magnitude, -1, axis=axis) - magnitude) / step
+        change = (xp.roll(volume, -1, axis=axis) - volume) / step
         squares = squares + xp.where(inside & xp.roll(inside, -1, axis=axis), change**2, 0.0)
-    steep = float(np.quantile(to_numpy(squares[inside]), STEEP))
-    weight: FloatArray = 1 - (1 - edge_weight) * squares / (squares + max(steep, TINY))
+    half_way = float(np.quantile(to_numpy(squares[inside]), STEEP)) if steep is None else steep**2
+    weight: FloatArray = 1 - (1 - edge_weight) * squares / (squares + max(half_way, TINY))
     return weight

@@ -42,3 +42,14 @@ def field_of_sphere(geometry: Geometry, radius: float, chi: float, centre: tuple
     cosine = np.tensordot(geometry.b0_direction, offset, 1) / r
     outside = chi / 3 * (radius / r) ** 3 * (3 * cosine**2 - 1)
     return np.where(r > radius, outside, 0).astype(np.float32)
+
+
+def mean_field_of_sphere(
+    geometry: Geometry, radius: float, chi: float, centre: tuple[float, float, float]
+) -> FloatArray:
+    """The mean of `field_of_sphere` over each voxel, as a scanner sees it, from 3³ points."""
+    total = np.zeros(geometry.shape, np.float32)
+    steps = (np.arange(3) - 1) / 3
+    for shift in np.stack(np.meshgrid(steps, steps, steps), -1).reshape(-1, 3):
+        total += field_of_sphere(geometry, radius, chi, tuple(np.array(centre) + shift * geometry.voxel_size))
+    return total / 27

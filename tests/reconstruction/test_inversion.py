@@ -10,11 +10,13 @@ import pytest
 
 from reconstruction import Geometry, gradient, quality
 from reconstruction.acquisition import BoolArray, FloatArray
+from reconstruction.fourier import Window
 from reconstruction.inversion import _proximal
+from reconstruction.inversion._tv_grid import Grid
 from reconstruction.inversion.tkd import tkd
-from reconstruction.inversion.tv import edge_weights, tv
+from reconstruction.inversion.tv import MARGIN_MM, RIM_MM, edge_weights, tv
 from tests.laws import assert_linear, random_volume
-from tests.reconstruction.sources import AXIAL, OBLIQUE, ball, field_of_sphere, softened_ball
+from tests.reconstruction.sources import AXIAL, OBLIQUE, ball, field_of_sphere, mean_field_of_sphere, softened_ball
 
 Method = Callable[..., FloatArray]
 ISOTROPIC = Geometry((44, 48, 40), (1.5, 1.5, 1.5), AXIAL)
@@ -33,7 +35,7 @@ NOISE = 0.001
 def scene(geometry: Geometry, seed: int = 0) -> tuple[FloatArray, FloatArray, BoolArray, FloatArray, FloatArray]:
     """Field by the formula of the sphere, with noise; noise map, mask, magnitude; χ."""
     mask = ball(geometry, 28.0)
-    field = sum(field_of_sphere(geometry, radius, chi, centre) for centre, radius, chi in SPHERES)
+    field = sum(mean_field_of_sphere(geometry, radius, chi, centre) for centre, radius, chi in SPHERES)
     truth = sum(np.float32(chi) * softened_ball(geometry, radius, centre) for centre, radius, chi in SPHERES)
     noise = np.full(geometry.shape, NOISE, np.float32)
     noisy = (field + noise * random_volume(geometry.shape, seed)).astype(np.float32)
@@ -56,11 +58,9 @@ def test_tv_finds_the_spheres(geometry: Geometry) -> None:
     assert chi.dtype == np.float32
     assert not chi[~mask].any()
     for i, (_, _, expected) in enumerate(SPHERES):
-        # The formula's field is that at the voxels' middles; slices of 3 mm would have its mean.
-        rel = 0.1 if geometry.voxel_size[2] < 2 else 0.15
-        assert contrast(chi, geometry, i) == pytest.approx(expected, rel=rel, abs=0.003)
+        assert contrast(chi, geometry, i) == pytest.approx(expected, rel=0.08, abs=0.003)
     error = (chi - truth)[mask] - (chi - truth)[mask].mean()
-    assert error.std() < 0.5 * truth[mask].std()
+    assert error.std() < 0.25 * truth[mask].std()
 
 
 def test_tkd_finds_the_spheres() -> None:
@@ -181,6 +181,44 @@ def test_the_penalty_falls_where_the_magnitude_is_steep(scale: float) -> None:
     assert np.median(w[22:36]) > 0.6
     assert w[3].min() == 1
     np.testing.assert_allclose(edge_weights(np.ones_like(magnitude), inside, (1.0, 1.0, 1.0), 0.1), 1)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_noise_costs_less_contrast_where_the_map_shows_an_edge(seed: int) -> None:
+    """The magnitude shows none here: without what χ shows, at three times the noise, spheres are 5 to 12 % too weak."""
+    field, noise, mask, magnitude, _ = scene(ISOTROPIC, seed)
+    noisier = np.where(mask, field + 3 * NOISE * random_volume(ISOTROPIC.shape, seed + 5), 0).astype(np.float32)
+    plain, reweighted = (
+        tv(noisier, np.float32(10**0.5) * noise, mask, magnitude, ISOTROPIC, edge_weight=edge_weight)
+        for edge_weight in (1.0, 0.1)
+    )
+    for i, (_, _, expected) in enumerate(SPHERES):
+        lost, left = (1 - contrast(chi, ISOTROPIC, i) / expected for chi in (plain, reweighted))
+        assert lost > 0.04
+        assert abs(left) < 0.6 * lost
+
+
+def test_an_edge_of_the_map_is_believed_where_it_is_deep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Near the brain's surface a steep χ may be what background removal left; there the penalty stays whole."""
+    field, noise, mask, magnitude, _ = scene(ISOTROPIC)
+    penalties, penalise = [], Grid.penalise
+
+    def noted(grid: Grid, w: FloatArray) -> None:
+        penalties.append(w)
+        penalise(grid, w)
+
+    monkeypatch.setattr(Grid, "penalise", noted)
+    window = Window.around(mask, ISOTROPIC.voxel_size, MARGIN_MM)
+    left_over = field_of_sphere(ISOTROPIC, 3.0, 1.0, (0.0, 0.0, 29.0))
+    tv(np.where(mask, field + left_over, 0), noise, mask, magnitude, ISOTROPIC)
+    first, last = (window.paste(w) for w in penalties)
+    inner = ball(ISOTROPIC, 28.0 - RIM_MM - 1.0)
+    assert (first[mask] == 1).all()
+    assert (last[mask & ~ball(ISOTROPIC, 28.0 - RIM_MM + 1.0)] == 1).all()
+    for centre, radius, _ in SPHERES:
+        surface = ball(ISOTROPIC, radius + 1.0, centre) & ~ball(ISOTROPIC, radius - 1.0, centre) & inner
+        assert np.median(last[surface]) < 0.5
+    assert np.median(last[inner]) > 0.95
 
 
 @pytest.mark.parametrize("setting", ["strength", "edge_weight"])
