@@ -29,7 +29,9 @@ def laplacian(
     """Unwraps every echo inside the mask, each in space on its own.
 
     phase, magnitude: float32 (echo, x, y, z), radian and arbitrary unit.  echo_times: s.  mask: bool (x, y, z).
-    Each echo's constant is the one nearest to its wrapped phase, and its multiple of 2π follows from the echo before.
+    The first echo's constant is the one nearest to its wrapped phase.  Those of the others follow from the echo time:
+    the harmonic function by which an echo differs from its phase grows with it and is many radian wide, so that the
+    phase of a later echo tells nothing of its constant.
     Returns float32 (echo, x, y, z), 0 outside the mask; not congruent with the phase modulo 2π.
     """
     unwrapped = np.zeros_like(phase)
@@ -44,10 +46,11 @@ def laplacian(
         slope = _wrapped_slope(window.cut(phase[echo]), geometry.voxel_size)
         sources = gradient.adjoint(np.where(pairs, slope, np.float32(0)), geometry.voxel_size)
         smooth = window.paste(fourier.apply(inverse, sources))
-        smooth += np.angle((magnitude[echo] * np.exp(1j * (phase[echo] - smooth)))[mask].sum())
         if echo:
-            predicted = unwrapped[echo - 1] * (time / echo_times[echo - 1])
-            smooth += TWO_PI * np.rint(np.median((predicted - smooth)[mask]) / TWO_PI)
+            predicted = unwrapped[echo - 1] * np.float32(time / echo_times[echo - 1])
+            smooth += np.median((predicted - smooth)[mask])
+        else:
+            smooth += np.angle((magnitude[echo] * np.exp(1j * (phase[echo] - smooth)))[mask].sum())
         unwrapped[echo] = np.where(mask, smooth, 0)
     return unwrapped
 
