@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 from reconstruction.region_growing import voxel_quality
@@ -24,6 +25,11 @@ def opened(mask: BoolArray, geometry: Geometry, radius_mm: float) -> BoolArray:
     ball = _ball(geometry, radius_mm)
     shrunk = ~_dilated(~mask, ball)
     return mask & _dilated(shrunk, ball)
+
+
+def eroded(mask: BoolArray, layers: int) -> BoolArray:
+    """Without so many layers of voxels that share a face with the outside; the edge of the volume is no outside."""
+    return np.asarray(ndimage.binary_erosion(mask, iterations=layers, border_value=1)) if layers else mask
 
 
 def _ball(geometry: Geometry, radius_mm: float) -> NDArray[np.int64]:

@@ -13,6 +13,7 @@ from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 from reconstruction.blocks import coarse, means
 from reconstruction.errors import NotReconstructible
 from reconstruction.intensity import even_intensity, percentile
+from reconstruction.mask._coherence import eroded
 from reconstruction.mask._surface import evolve, fill, icosphere, neighbours, subdivided
 from reconstruction.smoothing import smooth
 
@@ -54,6 +55,7 @@ def bet(
     geometry: Geometry,
     *,
     fraction: float = 0.7,
+    erosions: int = 0,
 ) -> BoolArray:
     """The brain by its surface alone.
 
@@ -61,9 +63,10 @@ def bet(
     fraction: where between dark and bright the edge lies (b_t); smaller values give a larger
     brain.  The paper's 0.5 lets the balloon out where a thin skull fills only part of a voxel; the authors' program
     takes 0.83 (0.5 to the power 0.275).
+    erosions: layers of voxels to take off what was found, as published chains do before removing the background.
     Returns bool (x, y, z).  Raises NotReconstructible when there is no brain.
     """
-    return surface_mask(even_intensity(magnitude, geometry), geometry, fraction)
+    return eroded(surface_mask(even_intensity(magnitude, geometry), geometry, fraction), erosions)
 
 
 def surface_mask(image: FloatArray, geometry: Geometry, fraction: float) -> BoolArray:

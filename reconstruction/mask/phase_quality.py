@@ -11,7 +11,7 @@ import numpy as np
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 from reconstruction.errors import NotReconstructible
 from reconstruction.intensity import even_intensity
-from reconstruction.mask._coherence import coherence, opened
+from reconstruction.mask._coherence import coherence, eroded, opened
 from reconstruction.mask.brain import INCOHERENT
 from reconstruction.pieces import largest_piece, without_holes
 
@@ -28,6 +28,7 @@ def phase_quality(
     quality: float = 0.45,
     opening_mm: float = 2.0,
     fill: bool = True,
+    erosions: int = 0,
 ) -> BoolArray:
     """The largest piece of coherent tissue, bool (x, y, z).  In a head that may hold scalp and muscle beside the brain.
 
@@ -35,6 +36,7 @@ def phase_quality(
     quality: part of the tissue's median ROMEO quality that a voxel must have: noise has 0.1, tissue above 0.6.
     opening_mm: what hangs on by less than twice this width is cut off, such as scalp by its vessels.
     fill: close the holes that bleeds and veins leave.
+    erosions: layers of voxels to take off in the end.
     Works where BET does not: phantoms, other organs, parts of a head.  Raises NotReconstructible when no phase is
     coherent.
     """
@@ -48,4 +50,4 @@ def phase_quality(
             "the phase is incoherent everywhere; expected coherent phase in tissue: check that the phase images belong "
             "to the magnitude and were not scaled or filtered"
         )
-    return without_holes(largest) if fill else largest
+    return eroded(without_holes(largest) if fill else largest, erosions)
