@@ -55,8 +55,8 @@ STEEP = 0.9
 doi:10.1016/j.neuroimage.2011.08.082) takes in noise where there are few edges, and leaves fine detail out where there
 are many."""
 
-SHAPED = 0.025
-"""Relative change of χ in one iteration below which its edges are where they will be."""
+SHAPED = 0.03
+"""Relative change of χ in one iteration below which its edges are where they will be, and nothing swings any more."""
 
 STEEP_CHI = 6.0
 """σ̃/h at which χ is so steep that w is half way.  A share of voxels would free noise where a map has few edges."""
@@ -112,7 +112,8 @@ def tv(
         if coarse is None or tolerance < SHAPED:
             grid.solve(SHAPED, max_iterations)
             grid.penalise(xp.minimum(w, edge_weights(grid.chi, deep, voxel_size, edge_weight, steep)))
-        outcome = grid.solve(tolerance if factors == levels[-1] else min(tolerance, SHAPED), max_iterations)
+        from_a_coarser = coarse is not None and factors == levels[-1]
+        outcome = grid.solve(tolerance if from_a_coarser else min(tolerance, SHAPED), max_iterations)
         if factors != levels[-1]:
             quality.figure("inversion.coarse_residual", outcome.residual)
         coarse = grid
@@ -167,8 +168,12 @@ def edge_weights(
     xp = array_namespace(volume)
     squares = xp.zeros_like(volume)
     for axis, step in enumerate(voxel_size):
-        change = (xp.roll(volume, -1, axis=axis) - volume) / step
-        squares = squares + xp.where(inside & xp.roll(inside, -1, axis=axis), change**2, 0.0)
+        here, next_one = (
+            tuple(part if other == axis else slice(None) for other in range(3))
+            for part in (slice(None, -1), slice(1, None))
+        )
+        change = (volume[next_one] - volume[here]) / step
+        squares[here] += xp.where(inside[here] & inside[next_one], change * change, 0.0)
     half_way = float(np.quantile(to_numpy(squares[inside]), STEEP)) if steep is None else steep**2
     weight: FloatArray = 1 - (1 - edge_weight) * squares / (squares + max(half_way, TINY))
     return weight
