@@ -37,8 +37,12 @@ VOXELS: dict[str, dict[str, Any]] = {
     "2.5 mm": {"shape": (80, 96, 64), "voxel_size": (2.5, 2.5, 2.5)},
     "3 mm": {"shape": (64, 80, 52), "voxel_size": (3.0, 3.0, 3.0)},
 }
-SLABS_MM = (12, 16, 20, 24, 28, 32, 36, 40, 48, 56, 64)
-"""Heights, through the basal ganglia."""
+SLABS_MM = (
+    *((height, 8.0) for height in (12, 16, 20, 24, 28, 32, 36, 40, 48, 56, 64, 80, 96, 112)),
+    *((height, -height / 2) for height in (64, 80, 96)),
+    *((height, height / 2 - 12) for height in (64, 80, 96)),
+)
+"""Heights, and where their middles lie: through the basal ganglia; and slabs that end in them, from below and above."""
 
 
 def heads() -> Iterator[tuple[str, SimulatedHead]]:
@@ -49,8 +53,9 @@ def heads() -> Iterator[tuple[str, SimulatedHead]]:
 
 def slabs() -> Iterator[tuple[str, SimulatedHead]]:
     """A head of which so many millimetres were acquired."""
-    for height in SLABS_MM:
-        yield f"{height} mm slab", simulate_head((80, 96, height // 2), (2.4, 2.4, 2.0), centre_mm=(0.0, -18.0, 8.0))
+    for height, middle in SLABS_MM:
+        shape, voxel = (80, 96, height // 2), (2.4, 2.4, 2.0)
+        yield f"{height} mm at {middle:+g}", simulate_head(shape, voxel, centre_mm=(0.0, -18.0, middle))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -96,6 +96,11 @@ def reconstruct(
         quality.figure("combine.noise_ppb", 1000 * float(np.median(noise[brain])))
         trusted = reliable(residual, noise, brain)
         r2star = run("relaxation", magnitude=magnitude, mask=brain, **shared)
+        if r2star is not None and not r2star[brain].any():
+            quality.warn(
+                "relaxation: R2* is 0 in the whole brain; the signal does not decay from echo to echo: check that the "
+                "echoes are different images and their times right"
+            )
         shared |= {"magnitude": combined, "r2star": r2star}
         first = run("passes", noise=noise, residual=residual, mask=brain, geometry=acquisition.geometry)
         weight_noise = noise * np.maximum(residual, 1)
@@ -146,7 +151,8 @@ def reconstruct(
         | grade.extent(valid, acquisition.geometry)
     )
     if valid.any():
-        figures |= grade.figures(chi, r2star, local_field, combined, valid, acquisition.geometry)
+        removed = None if recipe.steps["background"].method == "none" else local_field
+        figures |= grade.figures(chi, r2star, removed, combined, valid, acquisition.geometry)
     verdict, grounds = grade.judge(figures)
     return Maps(
         geometry=acquisition.geometry,

@@ -54,7 +54,7 @@ def tgv(
     strength: Positive = 0.05,
     smoothness: Positive = 3.0,
     tolerance: float = 1e-2,
-    max_iterations: Count = 500,
+    max_iterations: Count = 2000,
 ) -> tuple[FloatArray, BoolArray]:
     """χ in ppm, float32 (x, y, z), and the mask it is known in, 0 outside.
 
@@ -62,6 +62,8 @@ def tgv(
     strength: α₁ in median noise standard deviations, for differences per voxel edge: the paper's 0.001 for a noise of
     0.02 radian.  smoothness: α₀/α₁ in voxel edges; larger comes nearer to total variation.
     tolerance: relative change of χ in twenty iterations at which to stop.
+    max_iterations: far more than a field without background needs to reach the tolerance; a total field, whose strong
+    edges lie where the map ends, takes several times as many as that.
     """
     xp = array_namespace(local_field)
     reach = 3 * max(geometry.voxel_size)

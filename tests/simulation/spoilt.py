@@ -60,6 +60,11 @@ def moved(head: SimulatedHead) -> Acquisition:
     return _with(head.acquisition, np.fft.ifft(np.where(late[None, None, :, None], after, still), axis=axis))
 
 
+def without_phase(head: SimulatedHead) -> Acquisition:
+    """With a phase of 0 everywhere."""
+    return replace(head.acquisition, phase=np.zeros_like(head.acquisition.phase))
+
+
 def with_a_random_echo(head: SimulatedHead) -> Acquisition:
     """With no phase in the second echo."""
     phase = head.acquisition.phase.copy()
@@ -127,8 +132,8 @@ def of_one_echo(head: SimulatedHead) -> Acquisition:
 SPOILT: dict[str, Callable[[SimulatedHead], Acquisition]] = {
     function.__name__: function
     for function in (
-        whole, noisy, turned, ghosted, moved, with_a_random_echo, with_echoes_swapped, filtered, with_another_mask,
-        with_another_field, cut, with_a_small_mask, of_one_echo,
+        whole, noisy, turned, ghosted, moved, without_phase, with_a_random_echo, with_echoes_swapped, filtered,
+        with_another_mask, with_another_field, cut, with_a_small_mask, of_one_echo,
     )
 }  # fmt: skip
 """Three echoes at least."""
