@@ -7,7 +7,6 @@ import pytest
 from scipy import ndimage
 
 from reconstruction import Geometry, Recipe, quality, reconstruct
-from reconstruction.acquisition import FloatArray
 from reconstruction.combine.complex_fit import complex_fit
 from reconstruction.unwrap.laplacian import laplacian
 from tests.reconstruction.echoes import EVEN, acquire, ball, geometry, grid, steep_field
@@ -17,7 +16,7 @@ from tests.simulation.scenes import small_head
 SHAPE = (40, 40, 36)
 
 
-def second_differences(volume: FloatArray, voxel_size: tuple[float, float, float]) -> FloatArray:
+def second_differences(volume: np.ndarray, voxel_size: tuple[float, float, float]) -> np.ndarray:
     steps = (np.roll(volume, -1, a) + np.roll(volume, 1, a) - 2 * volume for a in range(3))
     return np.asarray(sum(step / size**2 for step, size in zip(steps, voxel_size, strict=True)))
 
