@@ -47,11 +47,15 @@ class Curve(_Table):
 
 
 class Ranges(_Table):
-    """name, source, note: for readers.  reference_regions: of the maps that it holds for.  ages: years, from and to."""
+    """name, source, note: for readers.  mark: what its value is called beside a measured one.
+
+    reference_regions: of the maps that it holds for.  ages: years, from and to.
+    """
 
     name: Text
     source: Text
     note: str = ""
+    mark: Text = "expected"
     reference_regions: Annotated[tuple[Text, ...], Field(min_length=1)]
     ages: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(le=OLDEST)]]
     ppb_per_unit: Annotated[float, Field(gt=0)] = 1.0

@@ -49,6 +49,7 @@ class Regions:
     names: "left_caudate", "right_caudate", …, by the patient's left and right.  labels: uint8 (x, y, z); i + 1 is
     names[i], 0 none.  match: named figures of how well the brain fits the atlas' template.  trusted: whether that is
     well enough to read figures from; if not, there are no names, all labels are 0, and reason says what was found.
+    cut: regions that the atlas has and the scan has not, or not wholly: nothing is said of them.
     """
 
     names: tuple[str, ...]
@@ -56,6 +57,7 @@ class Regions:
     match: Mapping[str, float]
     trusted: bool
     reason: str = ""
+    cut: tuple[str, ...] = ()
 
     def mask(self, name: str) -> BoolArray:
         """Bool (x, y, z): one region, or both sides of a structure ("caudate").  Raises KeyError for others."""

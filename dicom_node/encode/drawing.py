@@ -17,6 +17,11 @@ from dicom_node.encode.anatomy import Colour
 SIDE = 1024
 """Pixels of the page at scale 1; every length below is one of these."""
 
+TITLE, HEADING, BODY, SMALL = 30, 18, 16, 14
+"""Sizes of type."""
+TINY = 12
+"""Of single letters beside bars."""
+
 FONTS = {"regular": "SourceSansPro-Regular.ttf", "semibold": "SourceSansPro-Semibold.ttf"}
 
 

@@ -14,35 +14,44 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-MARGIN_MM = 6.0
+MARGIN_MM = 2.0
 """Shown around the brain."""
+
+OBLIQUE_DEGREES = 2.0
+"""Between an axis of the scan and the patient's: less is not worth a word."""
 
 
 @dataclass(frozen=True)
 class Plane:
-    """A plane of a volume in RAS axes: the axis across it, those along the picture's rows and columns, edge letters."""
+    """A plane of a volume in RAS axes: the axis across it, what that axis goes towards and away from, edge letters."""
 
     name: str
     across: int
+    towards: str
+    away: str
     left: str
     right: str
     top: str
     bottom: str
 
 
-AXIAL = Plane("axial", 2, "R", "L", "A", "P")
-CORONAL = Plane("coronal", 1, "R", "L", "S", "I")
-SAGITTAL = Plane("sagittal", 0, "A", "P", "S", "I")
+AXIAL = Plane("axial", 2, "S", "I", "R", "L", "A", "P")
+CORONAL = Plane("coronal", 1, "A", "P", "R", "L", "S", "I")
+SAGITTAL = Plane("sagittal", 0, "R", "L", "A", "P", "S", "I")
 PLANES = (AXIAL, CORONAL, SAGITTAL)
 
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """Turns arrays of one scan into RAS axes, cut to the brain.  size: mm of a voxel along R, A, S."""
+    """Turns arrays of one scan into RAS axes, cut to the brain.
+
+    size: mm of a voxel along R, A, S.  affine: 4×4, voxel of what was turned and cut → patient RAS in mm.
+    """
 
     axes: NDArray[np.float64]
     size: tuple[float, float, float]
     box: tuple[slice, ...]
+    affine: NDArray[np.float64]
 
     @classmethod
     def of(cls, brain: NDArray[np.bool_], voxel_size: Sequence[float], affine: NDArray[np.float64]) -> View:
@@ -63,7 +72,10 @@ class View:
         margin = np.ceil(MARGIN_MM / np.asarray(size)).astype(int)
         low, high = np.maximum(first - margin, 0), last + margin + 1
         box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
-        return cls(axes, (size[0], size[1], size[2]), box)
+        start = np.eye(4)
+        start[:3, 3] = low
+        ras = np.asarray(affine @ nib.orientations.inv_ornt_aff(axes, brain.shape) @ start, np.float64)
+        return cls(axes, (size[0], size[1], size[2]), box, ras)
 
     def turn(self, volume: NDArray[np.generic]) -> NDArray[np.generic]:
         """The volume in RAS axes, cut to the brain."""
@@ -76,6 +88,15 @@ class View:
             n * s for axis, (n, s) in enumerate(zip(shape, self.size, strict=True)) if axis != plane.across
         )
         return width, height
+
+    def position(self, plane: Plane, index: int, shape: Sequence[int]) -> float:
+        """Where the middle of a plane lies, in mm towards `plane.towards` from the scanner's origin.
+
+        shape: of a turned volume.
+        """
+        middle = [(n - 1) / 2 for n in shape]
+        middle[plane.across] = index
+        return float((self.affine @ [*middle, 1.0])[plane.across])
 
 
 def cut(volume: NDArray[np.generic], plane: Plane, index: int) -> NDArray[np.generic]:
@@ -99,3 +120,12 @@ def outline(plane: NDArray[np.bool_], size: tuple[int, int], width: int) -> NDAr
         padded = np.pad(core, 1)
         core = core & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
     return np.asarray(inside & ~core)
+
+
+def obliqueness(affine: NDArray[np.float64]) -> float:
+    """Degrees between the scan's axes and the patient's nearest ones, the largest of three.
+
+    affine: 4×4, voxel index → patient RAS in mm.
+    """
+    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    return float(np.degrees(np.arccos(np.clip(np.abs(axes).max(axis=0).min(), 0, 1))))

@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 
 from dicom_node.encode.figures import Region
 from dicom_node.ranges import Ranges
-from dicom_node.regions import split
+from dicom_node.regions import in_words, split
 
 SPREAD = 1.96
 """Standard deviations on either side of the mean that hold 95 % of a normal distribution."""
@@ -58,7 +58,7 @@ def compare(ranges: Ranges, regions: tuple[Region, ...], reference: str, header:
     elif not low <= age <= high:
         withheld = f"the table holds for ages from {low:g} to {high:g}"
     elif reference not in ranges.reference_regions:
-        withheld = f"the table holds for maps relative to {' or '.join(ranges.reference_regions)}"
+        withheld = f"the table holds for maps relative to {' or '.join(map(in_words, ranges.reference_regions))}"
     else:
         return Comparison(ranges, age, "", _expected(ranges, regions, age))
     return Comparison(ranges, age, withheld, {})

@@ -1,8 +1,9 @@
 """The nuclei by an atlas: the brain is laid over the atlas' template, and the template's regions come back.
 
 An affine map first, then a diffeomorphic warp, both over magnitude, χ, R2* and the brain's outline at once, against a
-template that is given this brain's own contrasts.  Then it is asked whether brain and template are alike; figures of
-regions that were put in the wrong place are worse than none.
+template that is given this brain's own contrasts (Avants et al. 2008, doi:10.1016/j.media.2007.06.004, for the warp and
+its measure; Roche 1998, doi:10.1007/BFb0056301, for contrasts that follow the other image).  Then it is asked whether
+brain and template are alike; figures of regions that were put in the wrong place are worse than none.
 """
 
 from __future__ import annotations
@@ -63,7 +64,8 @@ def atlas(
     names = whole(atlas.names, outlines, mask)
     if not names:
         return _withheld(mask, found.match, "no region of the atlas lies wholly inside the brain that was acquired")
-    return Regions(names, drawn(names, outlines, mask), found.match, True)
+    cut = tuple(name for name in atlas.names if name not in names)
+    return Regions(names, drawn(names, outlines, mask), found.match, True, cut=cut)
 
 
 def _withheld(mask: BoolArray, match: Mapping[str, float], reason: str) -> Regions:

@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from reconstruction import Acquisition, InvalidRecipe, Maps, NotReconstructible, Recipe, reconstruct, stage
+from reconstruction import Acquisition, Geometry, InvalidRecipe, Maps, NotReconstructible, Recipe, reconstruct, stage
 from reconstruction.acquisition import BoolArray
+from reconstruction.grade import BOUNDS
 from reconstruction.offset.mcpc3ds import mcpc3ds
+from reconstruction.steepness import CENTROID_SHIFT
 from tests.laws import random_volume
 from tests.simulation.scenes import small_head
 
@@ -147,13 +149,47 @@ def test_an_unknown_voxel_does_not_spoil_its_neighbours(monkeypatch: pytest.Monk
     assert (after[beside] < 3 * before[beside]).all()
 
 
+def test_noise_grows_with_misfit_and_with_the_steepness_of_the_background(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By hand: a noise of 0.01 ppm, a voxel whose fit misses by twice that, a background that steps by 2 ppm."""
+    shape, larmor = (6, 5, 4), 100e6
+    acquisition = Acquisition(
+        np.ones((2, *shape), np.float32), np.zeros((2, *shape), np.float32), (4e-3, 9e-3), larmor,
+        Geometry(shape, (1.0, 1.0, 1.0), (0.0, 0.0, 1.0)), np.ones(shape, bool),
+    )  # fmt: skip
+    background = np.zeros(shape, np.float32)
+    background[3:] = 2.0
+    residual = np.full(shape, 0.9, np.float32)
+    residual[0, 2, 2] = 2.0
+    missed = np.maximum(residual, 1) * np.float32(0.01)
+    seen: dict[str, Any] = {}
+
+    def played(name: str, method: str, settings: Mapping[str, object], data: Mapping[str, Any]) -> Any:
+        seen[name] = data
+        if name == "inversion":
+            raise InvalidRecipe("the end of the play")
+        made = {
+            "combine": (100 * background, np.full(shape, 1.0, np.float32), residual),
+            "background": (np.zeros(shape, np.float32), acquisition.mask),
+        }
+        return made.get(name, data.get("phase"))
+
+    monkeypatch.setattr(stage, "run", played)
+    with pytest.raises(InvalidRecipe, match="end of the play"):
+        reconstruct(acquisition, Recipe.from_mapping(default_recipe()))
+    np.testing.assert_allclose(seen["background"]["noise"], missed)
+    steep = np.zeros(shape, np.float32)
+    steep[2:4] = 2 * CENTROID_SHIFT
+    np.testing.assert_allclose(seen["inversion"]["noise"], np.hypot(missed, steep), rtol=1e-5)
+
+
 def test_what_a_method_takes_of_the_rim_is_no_fault_of_the_scan() -> None:
     head = small_head()
     acquisition = dataclasses.replace(head.acquisition, mask=head.brain_mask)
     maps = reconstruct(acquisition, eroding_recipe())
     assert maps.quality["mask.covered"] < 0.9
     assert maps.quality["mask.excluded"] < 0.1
-    assert not any(ground.startswith("mask.") for ground in maps.grounds)
+    of_the_mask = [bounds.meaning for name, bounds in BOUNDS.items() if name.startswith("mask.")]
+    assert not any(ground.startswith(tuple(of_the_mask)) for ground in maps.grounds)
 
 
 @pytest.mark.parametrize("method", stage.methods("background"))
@@ -190,6 +226,17 @@ def test_empty_mask_is_refused() -> None:
         reconstruct(empty, Recipe.from_mapping(default_recipe()))
 
 
+@pytest.mark.parametrize("place", ["anywhere", "in the brain"])
+def test_an_echo_without_signal_is_refused(place: str) -> None:
+    head = small_head()
+    magnitude = head.acquisition.magnitude.copy()
+    magnitude[1][np.ones_like(head.brain_mask) if place == "anywhere" else head.brain_mask] = 0
+    silent = dataclasses.replace(head.acquisition, magnitude=magnitude, mask=head.brain_mask)
+    recipe = Recipe.from_mapping(default_recipe() | {"offset": {"method": "none"}})
+    with pytest.raises(NotReconstructible, match=f"number 2 has no signal {place}: .* leave that echo out"):
+        reconstruct(silent, recipe)
+
+
 def test_single_echo() -> None:
     """Its phase offset cannot be known; a scan without one gives a map, but no R2* and no CSF."""
     head = small_head()
@@ -203,7 +250,7 @@ def test_single_echo() -> None:
     np.testing.assert_array_equal(phase, before)  # though it reaches unwrapping, which uses up what it is given
     assert maps.r2star is None
     assert maps.reference.name == "whole_brain"
-    assert (maps.grade, maps.grounds[0][:11]) == ("review", "echoes is 1")
+    assert (maps.grade, maps.grounds[0][:13]) == ("review", "A single echo")
     assert any("single echo" in warning for warning in maps.warnings)
     assert any(warning.startswith("offset: ") for warning in maps.warnings)
     assert np.corrcoef(head.chi[maps.mask], maps.chi[maps.mask])[0, 1] > 0.4

@@ -92,9 +92,9 @@ def test_no_words_of_the_page_touch_others(monkeypatch: pytest.MonkeyPatch, mean
         for region in regions(given)
     ]
     draw(given, affine(), recipe(), found, _comparison(given) if expected else None)
-    labels = [box for words, box in boxes if re.fullmatch(r"−?\d+00|0", words) and box[1] < 140]
+    labels = [box for words, box in boxes if re.fullmatch(r"−?\d*0", words) and box[0] > TABLE and box[3] < 156]
     assert len(labels) >= 2
-    assert all(left >= TABLE + 212 and right <= RIGHT for left, _, right, _ in labels)
+    assert all(left >= TABLE and right <= RIGHT for left, _, right, _ in labels)
     for (one, a), (other, b) in combinations(boxes, 2):
         apart = a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
         assert apart, (one, other)
@@ -110,16 +110,16 @@ def test_regions_without_nuclei_are_told_with_their_sides_and_in_the_site_s_own_
     of_the_site = dataclasses.replace(given, regions=dataclasses.replace(given.regions, names=names))
     found = regions(of_the_site)
     draw(of_the_site, affine(), recipe(), [*found, *found])
-    assert "The atlas has none of the nuclei that this page shows." in words
+    assert "The atlas has none of the nuclei that this page shows." in " ".join(words)
     assert {"Left white matter", "Right white matter", "Left GPi", "Right GPi", "Whole brain", "CSF"} <= set(words)
-    assert f"{2 * len(found) - 14} more in the report." in words
+    assert f"{2 * len(found) - 10} more in the report." in words
 
 
 def test_a_recipe_without_regions_is_told_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
     words = _words(monkeypatch)
     draw(maps(), affine(), recipe(), regions(maps()), tesla=2.8936)
     assert "This recipe outlines no structures." in words
-    assert any(line.endswith("·  2.9 T") for line in words)
+    assert any("  ·  2.9 T  ·  " in line for line in words)
 
 
 def test_paper_leaves_room_to_write_whose_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,6 +155,124 @@ def test_says_what_it_is_for_and_whose_it_is_not(monkeypatch: pytest.MonkeyPatch
     assert "For research, not for diagnosis." in said
     for private in (str(header().PatientName), header().PatientID, header().AccessionNumber):
         assert private not in said
+
+
+def test_each_ground_has_a_line_of_its_own_in_the_ink_of_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    colours: dict[str, object] = {}
+    original = ImageDraw.ImageDraw.text
+
+    def text(self: ImageDraw.ImageDraw, xy: object, text: str, fill: object, *args: object, **kwargs: object) -> None:
+        colours[text] = fill
+        original(self, xy, text, fill, *args, **kwargs)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", text)
+    grounds = ("One ground (SNR 5, at least 10)", "Another ground", "A third")
+    draw(dataclasses.replace(maps(), grade="failed", grounds=grounds), affine(), recipe())
+    assert [colours[ground] for ground in grounds] == [SCREEN.ink] * 3
+    many = tuple(f"Ground {number}" for number in range(6))
+    colours.clear()
+    draw(dataclasses.replace(maps(), grade="failed", grounds=many), affine(), recipe())
+    assert {*many[:3], "3 more grounds in the report"} <= set(colours)
+
+
+def test_warnings_that_a_reader_has_to_know_are_on_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = _words(monkeypatch)
+    told = (
+        "the brain mask is the site's own (NIfTI with SHA-256 00ff, 1736 ml); none was looked for",
+        "physics contradicts the scale of the phase; it was taken as configured for this scanner",
+        "regions: not wholly inside the brain that was acquired, and left out: left_caudate",
+        "inversion: stopped after 80 iterations",
+    )
+    draw(dataclasses.replace(maps(reference="whole_brain"), grade="review"), affine(), recipe(), (), None, told)
+    assert {
+        "Zero is the mean of the whole brain: not to be compared with maps that are relative to CSF",
+        "The brain mask is the site's own",
+        "Physics contradicts the scale of the phase",
+        "1 warning more in the report",
+    } <= set(words)
+    words.clear()
+    draw(dataclasses.replace(maps(), grade="good"), affine(), recipe())
+    assert "No ground for doubt was found." in words
+    assert not [line for line in words if "whole brain:" in line or "warning" in line]
+
+
+def test_a_map_without_its_nuclei_is_not_called_beyond_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = _words(monkeypatch)
+    lost = dataclasses.replace(whole_maps(trusted=False), grade="good", grounds=())
+    draw(lost, affine(), recipe(), regions(lost))
+    assert "No ground for doubt was found." not in words
+    assert any("the nuclei were not found in it" in line for line in words)
+
+
+def test_a_nucleus_that_the_scan_cuts_has_a_dash_and_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = _words(monkeypatch)
+    given = whole_maps()
+    assert given.regions is not None
+    cut = ("left_substantia_nigra", "right_substantia_nigra", "left_putamen", "left_white_matter")
+    given = dataclasses.replace(given, regions=dataclasses.replace(given.regions, cut=cut))
+    draw(given, affine(), recipe(), regions(given))
+    for name in ("Subst. nigra", "Putamen"):
+        at = words.index(name)
+        assert words[at + 1 : at + 4] == ["–", "–", "not wholly inside the brain that was acquired"]
+    assert "–  not wholly inside the brain that was acquired" in words
+    words.clear()
+    only = dataclasses.replace(given, regions=dataclasses.replace(given.regions, names=(), cut=cut))
+    draw(only, affine(), recipe())
+    assert "Each nucleus is not wholly inside the brain that was acquired." in " ".join(words)
+
+
+def test_figures_have_their_spread_and_their_sides(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = _words(monkeypatch)
+    given = whole_maps()
+    found = {region.name: region for region in regions(given)}
+    draw(given, affine(), recipe(), list(found.values()))
+    at = words.index("Caudate")
+    sides = [found["left_caudate"], found["right_caudate"]]
+    assert words[at + 1 : at + 3] == [f"{side.chi.mean:.0f} ± {side.chi.sd:.0f}".replace("-", "−") for side in sides]
+    assert words[at + 3] == " | ".join(f"{side.r2star.mean:.0f}" for side in sides if side.r2star)
+    assert {"left", "right", "L | R", "L", "R", "ppb, mean ± SD"} <= set(words)
+    assert "2 more in the report: white matter, a structure of the site's own." in " ".join(words)
+
+
+@pytest.mark.parametrize("spread", [12.0, None])
+def test_a_table_without_a_spread_does_not_say_what_is_expected(
+    monkeypatch: pytest.MonkeyPatch, spread: float | None
+) -> None:
+    words = _words(monkeypatch)
+    given = whole_maps()
+    table = Ranges(
+        name="A table",
+        source="Somebody 1958",
+        note="What it is.",
+        mark="expected" if spread else "iron alone",
+        reference_regions=("csf",),
+        ages=(0, 120),
+        curve=(Curve(structures=("caudate",), offset=40, sd_ppb=spread),),
+    )
+    draw(given, affine(), recipe(), regions(given), compare(table, regions(given), "csf", header()))
+    said = " ".join(words)
+    assert ("expected at 64 years" in words, "95 % of people" in words) == (spread is not None, spread is not None)
+    assert ("iron alone at 64 years" in words) == (spread is None)
+    assert ("xpected" in said) == (spread is not None)
+    assert "A table. What it is. Source: Somebody 1958." in said
+
+
+def test_planes_say_where_they_lie_and_how_they_are_turned(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = _words(monkeypatch)
+    given = whole_maps()
+    straight = np.diag([-1.0, -1.0, 1.0, 1.0]) @ np.diag([*given.geometry.voxel_size, 1.0])
+    draw(given, straight, recipe())
+    assert not any("oblique" in line for line in words)
+    assert {"Axial", "Coronal", "Sagittal, right"} <= set(words)  # where the right caudate is the larger one
+    for plane, letters in (("Axial", "SI"), ("Coronal", "AP"), ("Sagittal, right", "RL")):
+        assert re.fullmatch(rf"[{letters}] \d+ mm", words[words.index(plane) + 1])
+    assert given.regions is not None
+    swapped = tuple(name.replace("right_", "left-").replace("left_", "right_") for name in given.regions.names)
+    swapped = tuple(name.replace("left-", "left_") for name in swapped)
+    words.clear()
+    draw(dataclasses.replace(given, regions=dataclasses.replace(given.regions, names=swapped)), affine(), recipe())
+    assert "Sagittal, left" in words
+    assert any("oblique by 14°" in line for line in words)
 
 
 def test_an_empty_brain_and_a_vanished_signal_make_a_page_too() -> None:

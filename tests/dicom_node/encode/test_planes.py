@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from dicom_node.encode.planes import AXIAL, CORONAL, PLANES, SAGITTAL, View, cut, grey, outline
+from dicom_node.encode.planes import AXIAL, CORONAL, PLANES, SAGITTAL, View, cut, grey, obliqueness, outline
 
 SIZE = (1.0, 1.5, 2.0)
 """mm along the patient's right, anterior and head axes."""
@@ -58,7 +58,31 @@ def test_the_picture_is_cut_to_the_brain() -> None:
     brain = np.zeros((60, 60, 60), bool)
     brain[20:40, 25:35, 30:32] = True
     view = View.of(brain, (1, 1, 1), np.eye(4))
-    assert view.turn(brain).shape == (20 + 12, 10 + 12, 2 + 12)
+    assert view.turn(brain).shape == (20 + 4, 10 + 4, 2 + 4)
+
+
+@pytest.mark.parametrize("axes", list(itertools.permutations(range(3))), ids=str)
+@pytest.mark.parametrize("flips", [(1, 1, 1), (-1, 1, -1), (-1, -1, -1)], ids=str)
+def test_a_plane_knows_where_it_lies(axes: tuple[int, ...], flips: tuple[int, ...]) -> None:
+    """However the arrays run, and whatever of them is cut away."""
+    brain = np.zeros(RAS_SHAPE, np.float32)
+    brain[10:20, 5:30, 6:15] = 1
+    turned = _turned(brain, axes, flips)
+    held = np.asarray(turned.dataobj) > 0
+    view = View.of(held, turned.header.get_zooms(), turned.affine)
+    ras = view.turn(held)
+    for plane, first in ((SAGITTAL, 10), (CORONAL, 5), (AXIAL, 6)):
+        index = int(np.flatnonzero(ras.any(axis=tuple({0, 1, 2} - {plane.across})))[0])
+        assert view.position(plane, index, ras.shape) == pytest.approx(first * SIZE[plane.across])
+
+
+def test_an_oblique_scan_is_known_by_its_angle() -> None:
+    assert obliqueness(np.diag([-1.0, 2.0, 3.0, 1.0])) == 0
+    assert obliqueness(np.eye(4)[[1, 2, 0, 3]]) == 0
+    tilt = np.radians(25)
+    tilted = np.eye(4)
+    tilted[1:3, 1:3] = [[np.cos(tilt), -np.sin(tilt)], [np.sin(tilt), np.cos(tilt)]]
+    assert obliqueness(tilted @ np.diag([0.5, 1, 3, 1])) == pytest.approx(25)
 
 
 def test_grey_runs_from_black_to_white() -> None:

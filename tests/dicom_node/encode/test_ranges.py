@@ -20,7 +20,7 @@ PUBLISHED = config_folder() / "ranges" / "hallgren_sourander_1958.toml"
 COHORT = Ranges(
     name="a cohort",
     source="here",
-    reference_regions=("csf",),
+    reference_regions=("csf", "lateral_ventricle"),
     ages=(20, 90),
     curve=(Curve(structures=("caudate",), offset=40, slope=0.5, sd_ppb=10),),
 )
@@ -57,6 +57,11 @@ def test_without_a_spread_the_position_is_in_ppb() -> None:
     assert expectation.position == pytest.approx(60 - expectation.mean)
 
 
+def test_iron_post_mortem_is_not_called_what_is_expected_of_a_living_nucleus() -> None:
+    assert read_ranges(PUBLISHED).mark == "iron alone"
+    assert COHORT.mark == "expected"
+
+
 def test_nothing_is_said_where_the_table_does_not_hold() -> None:
     found = (_region("left_caudate", mean=50.0),)
     ageless, child = header(), header()
@@ -65,7 +70,7 @@ def test_nothing_is_said_where_the_table_does_not_hold() -> None:
     for who, reference, why in (
         (ageless, "csf", "age is not known"),
         (child, "csf", "ages from 20 to 90"),
-        (header(), "whole_brain", "relative to csf"),
+        (header(), "whole_brain", "relative to CSF or lateral ventricle"),
     ):
         comparison = compare(COHORT, found, reference, who)
         assert why in comparison.withheld

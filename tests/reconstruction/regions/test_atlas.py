@@ -165,6 +165,8 @@ def test_a_nucleus_that_was_cut_is_left_out_by_name() -> None:
         regions = regions_of({"mask": mask})
     assert "left_caudate" not in regions.names
     assert "right_caudate" in regions.names
+    assert "left_caudate" in regions.cut
+    assert not set(regions.cut) & set(regions.names)
     assert any("left_caudate" in warning for warning in ledger.warnings)
 
 
