@@ -10,7 +10,9 @@ Conventions, here and everywhere in this package:
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,8 @@ AFFINE_TOLERANCE = 0.01
 """Share by which an affine's steps may differ from the voxel size: a drifting stack is longer than its slices are
 apart, direction cosines are rounded."""
 
+SMALLEST_MM, LARGEST_MM = 0.01, 50.0
+"""A voxel's sides: smaller than microscopy's, or larger than any that still shows a brain, they are in another unit."""
 
 Affine = tuple[tuple[float, float, float, float], ...]
 """The four rows of a 4×4 matrix."""
@@ -48,14 +52,19 @@ class Geometry:
     affine: Affine | None = None
 
     def __post_init__(self) -> None:
-        if len(self.shape) != 3 or min(self.shape) < 1:
-            raise InvalidAcquisition(f"shape is {self.shape}; expected three positive numbers of voxels")
-        if len(self.voxel_size) != 3 or not all(0 < s < np.inf for s in self.voxel_size):
-            raise InvalidAcquisition(f"voxel_size is {self.voxel_size}; expected three positive lengths in mm")
-        norm = float(np.linalg.norm(self.b0_direction))
-        if len(self.b0_direction) != 3 or not abs(norm - 1) < 1e-3:
+        if not _are(Integral, self.shape, 3) or min(self.shape) < 1:
             raise InvalidAcquisition(
-                f"b0_direction is {self.b0_direction} of length {norm:.4g}; expected a unit vector in array axes"
+                f"shape is {self.shape}; expected three positive whole numbers: give the array's columns, rows, slices"
+            )
+        if not _are(Real, self.voxel_size, 3) or not all(SMALLEST_MM <= s <= LARGEST_MM for s in self.voxel_size):
+            raise InvalidAcquisition(
+                f"voxel_size is {self.voxel_size}; expected three lengths from {SMALLEST_MM:g} to {LARGEST_MM:g} mm: "
+                "give the distances between voxel centres in mm"
+            )
+        if not _are(Real, self.b0_direction, 3) or not abs(np.linalg.norm(self.b0_direction) - 1) < 1e-3:
+            raise InvalidAcquisition(
+                f"b0_direction is {self.b0_direction}; expected a unit vector in array axes: divide it by its length, "
+                "or give (0, 0, 1) for slices across the main field"
             )
         if self.affine is not None:
             _require_affine(np.array(self.affine), self.voxel_size)
@@ -70,7 +79,7 @@ class Geometry:
 class Acquisition:
     """A 3D multi-echo gradient echo, magnitude and phase.
 
-    magnitude, phase: float32 (echo, x, y, z), arbitrary unit and radian.  echo_times: s, ascending.
+    magnitude, phase: float32 (echo, x, y, z), arbitrary unit, never negative, and radian.  echo_times: s, ascending.
     larmor_frequency: proton frequency of the scan in Hz (ImagingFrequency × 10⁶).
     mask: bool (x, y, z) where the site supplies its own brain mask, else None.
     """
@@ -83,16 +92,28 @@ class Acquisition:
     mask: BoolArray | None = None
 
     def __post_init__(self) -> None:
-        expected = (len(self.echo_times), *self.geometry.shape)
+        times = self.echo_times
+        if not (
+            _are(Real, times) and times[0] > 0 and times[-1] < 1 and all(a < b for a, b in itertools.pairwise(times))
+        ):
+            raise InvalidAcquisition(
+                f"echo times are {times} s; expected ascending positive seconds below 1: sort the echoes by their time, "
+                "and divide milliseconds by 1000"
+            )
+        expected = (len(times), *self.geometry.shape)
         _require("magnitude", self.magnitude, np.dtype(np.float32), expected)
         _require("phase", self.phase, np.dtype(np.float32), expected)
         if self.mask is not None:
             _require("mask", self.mask, np.dtype(np.bool_), self.geometry.shape)
-        times = np.asarray(self.echo_times)
-        if not (times.size and np.all(times > 0) and np.all(np.diff(times) > 0) and times[-1] < 1):
-            raise InvalidAcquisition(f"echo times are {self.echo_times} s; expected ascending positive seconds below 1")
-        if not 1e6 < self.larmor_frequency < 1e9:
-            raise InvalidAcquisition(f"larmor_frequency is {self.larmor_frequency:g}; expected Hz (123.2e6 at 2.9 T)")
+        if self.magnitude.min() < 0:
+            raise InvalidAcquisition(
+                f"magnitude goes down to {self.magnitude.min():g}; expected 0 or more: give the absolute value of the "
+                "complex signal, with its sign in the phase"
+            )
+        if not _are(Real, (self.larmor_frequency,)) or not 1e6 < self.larmor_frequency < 1e9:
+            raise InvalidAcquisition(
+                f"larmor_frequency is {self.larmor_frequency}; expected Hz (123.2e6 at 2.9 T): multiply MHz by 1e6"
+            )
 
     @property
     def field_strength(self) -> float:
@@ -100,19 +121,36 @@ class Acquisition:
         return self.larmor_frequency / GYROMAGNETIC_RATIO
 
 
+def _are(kind: type, values: Any, count: int | None = None) -> bool:
+    """Whether these are so many numbers of a kind; one or more where no count is given."""
+    if not isinstance(values, tuple | list | np.ndarray) or len(values) != (count or max(1, len(values))):
+        return False
+    return all(isinstance(value, kind) and not isinstance(value, bool) for value in values)
+
+
 def _require_affine(affine: NDArray[Any], voxel_size: tuple[float, float, float]) -> None:
     if affine.shape != (4, 4) or not np.isfinite(affine).all() or tuple(affine[3]) != (0, 0, 0, 1):
-        raise InvalidAcquisition(f"affine is {affine.tolist()}; expected four rows of four, the last one 0, 0, 0, 1")
+        raise InvalidAcquisition(
+            f"affine is {affine.tolist()}; expected four rows of four, the last one 0, 0, 0, 1: give the image's "
+            "affine to RAS, or None"
+        )
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     if np.abs(lengths / voxel_size - 1).max() > AFFINE_TOLERANCE:
         raise InvalidAcquisition(
-            f"affine has steps of {lengths.round(4).tolist()} mm; expected the voxel size {voxel_size}"
+            f"affine has steps of {lengths.round(4).tolist()} mm; expected the voxel size {voxel_size}: give both of "
+            "the same image, or no affine"
         )
 
 
 def _require(name: str, array: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
-    if not isinstance(array, np.ndarray) or array.dtype != dtype or array.shape != shape:
-        found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
-        raise InvalidAcquisition(f"{name} is {found}; expected {dtype} {shape}")
-    if dtype.kind == "f" and array.size and not np.isfinite([array.min(), array.max()]).all():  # both keep a NaN
+    if not isinstance(array, np.ndarray):
+        raise InvalidAcquisition(f"{name} is {type(array).__name__}; expected a NumPy array: see numpy.asarray")
+    if array.dtype != dtype:
+        raise InvalidAcquisition(f"{name} is {array.dtype}; expected {dtype}: use {name}.astype(numpy.{dtype.name})")
+    if array.shape != shape:
+        raise InvalidAcquisition(
+            f"{name} has the shape {array.shape}; expected {shape}, of the echo times and the geometry: order its axes "
+            "as (echo, x, y, z), a mask's as (x, y, z)"
+        )
+    if dtype.kind == "f" and not np.isfinite([array.min(), array.max()]).all():  # both keep a NaN
         raise InvalidAcquisition(f"{name} holds NaN or infinity; expected finite numbers: set them to 0 first")

@@ -7,6 +7,7 @@ Threads have one setting, numba's (`numba.set_num_threads`, NUMBA_NUM_THREADS): 
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -33,6 +34,9 @@ def fast_shape(shape: Shape, margin: Shape = (0, 0, 0)) -> Shape:
 
 
 AXES = (0, 1, 2)
+
+MOST_VOXELS = 2**31
+"""Of a window: 8 GB for each volume, of which a method holds ten and more.  Images of a head have 2²⁹ at the most."""
 
 
 def forward(volume: FloatArray, shape: Shape) -> Spectrum:
@@ -92,7 +96,7 @@ class Window:
     def around(cls, mask: BoolArray, voxel_size: tuple[float, float, float], margin_mm: float) -> Window:
         """The window that keeps `margin_mm` of empty space between the mask and its periodic image.
 
-        Raises NotReconstructible when the mask is empty.
+        Raises NotReconstructible when the mask is empty, or the window larger than any memory.
         """
         inside = to_numpy(mask)
         if not inside.any():
@@ -104,6 +108,13 @@ class Window:
         x, y, z = corners
         size = (x.stop - x.start, y.stop - y.start, z.stop - z.start)
         mx, my, mz = (int(np.ceil(margin_mm / s)) for s in voxel_size)
+        needed = math.prod(n + m for n, m in zip(size, (mx, my, mz), strict=True))
+        if needed > MOST_VOXELS:
+            raise NotReconstructible(
+                f"the brain's box of {size} voxels of {voxel_size} mm with a margin of {margin_mm:g} mm has "
+                f"{needed:.2g} voxels; expected at most {MOST_VOXELS:.2g}: check the voxel size, and lower the method's "
+                "radius"
+            )
         return cls(_shape(mask), (x, y, z), fast_shape(size, (mx, my, mz)))
 
     def cut(self, volume: NDArray) -> NDArray:

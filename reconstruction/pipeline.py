@@ -72,6 +72,7 @@ def reconstruct(
     hz_per_ppm = np.float32(acquisition.larmor_frequency * 1e-6)
     combined = root_sum_of_squares(magnitude)
 
+    _require_signal(magnitude, np.ones(acquisition.geometry.shape, bool), "anywhere")
     with quality.ledger() as ledger:
         if len(acquisition.echo_times) == 1:
             quality.warn(
@@ -86,6 +87,7 @@ def reconstruct(
             brain = run("mask", phase=phase, magnitude=magnitude, **shared)
         if not brain.any():
             raise NotReconstructible("the brain mask is empty; expected a brain: check magnitude, or supply a mask")
+        _require_signal(magnitude, brain, "in the brain")
         if np.may_share_memory(phase, acquisition.phase):  # the caller's, which unwrapping would use up
             phase = phase.copy()
         unwrapped = run("unwrap", phase=phase, magnitude=magnitude, mask=brain, **shared)
@@ -184,6 +186,16 @@ def _of_order_one(magnitude: FloatArray) -> FloatArray:
         return magnitude
     scaled: FloatArray = np.ldexp(magnitude, -exponent)
     return scaled
+
+
+def _require_signal(magnitude: FloatArray, where: BoolArray, place: str) -> None:
+    """Raises NotReconstructible for an echo of zeros: its phase is none, and would be weighed as if it were."""
+    silent = [str(number) for number, echo in enumerate(magnitude, 1) if not echo.any(where=where)]
+    if silent:
+        raise NotReconstructible(
+            f"of {len(magnitude)} echoes number {', '.join(silent)} has no signal {place}: its magnitude is 0; "
+            "expected signal in every echo: check the magnitude images and the mask, or leave that echo out"
+        )
 
 
 def _without_open_holes(mask: BoolArray, trusted: BoolArray) -> BoolArray:

@@ -43,6 +43,10 @@ class Recipe:
     @classmethod
     def from_mapping(cls, content: Mapping[str, Any]) -> Recipe:
         """Reads what a TOML file holds.  Raises InvalidRecipe with every fault at once."""
+        if not isinstance(content, Mapping):
+            raise InvalidRecipe(
+                f"the recipe is {type(content).__name__}; expected a table of a name and stages: read it by tomllib"
+            )
         faults: list[str] = []
         steps: dict[str, Step] = {}
         for name in content:

@@ -27,16 +27,46 @@ import importlib
 import inspect
 import math
 import pkgutil
+import sys
 import typing
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from reconstruction.errors import InvalidRecipe
 
-Positive = Annotated[float, "above 0"]
-Count = Annotated[int, "above 0"]
-Signed = Annotated[float, "of either sign"]
-"""The types of settings that 0 makes no sense for, or that may be negative as no other may."""
+
+class Range(NamedTuple):
+    """The values that a setting makes sense with: from `least`, or only above it, to `most`."""
+
+    least: float = 0.0
+    most: float = math.inf
+    above: bool = False
+
+    def holds(self, value: float) -> bool:
+        finite = abs(value) <= sys.float_info.max
+        return finite and self.least <= value <= self.most and not (self.above and value == self.least)
+
+    def __str__(self) -> str:
+        if self.least == -math.inf:
+            return ""
+        if self.most == math.inf:
+            return f" above {self.least:g}" if self.above else f" of {self.least:g} or more"
+        return (
+            f" above {self.least:g} and up to {self.most:g}" if self.above else f" from {self.least:g} to {self.most:g}"
+        )
+
+
+Positive = Annotated[float, Range(above=True)]
+Signed = Annotated[float, Range(-math.inf)]
+Share = Annotated[float, Range(most=1)]
+Millimetres = Annotated[float, Range(most=100)]
+Count = Annotated[int, Range(1, 10_000)]
+Few = Annotated[int, Range(most=100)]
+"""The types of settings; a bare float or int is 0 or more.
+
+Millimetres: half a head; the memory that a larger sphere takes grows with its third power.  Few: what each one of takes
+memory or a pass over the volume of its own, and 0 goes without.  Count: what there must be one of, such as iterations.
+"""
 
 SUPPLIES: dict[str, tuple[str, ...]] = {
     "readout": ("phase", "magnitude", "echo_times", "geometry"),
@@ -126,11 +156,17 @@ def check(stage: str, method: str, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _in_words(hint: Any) -> str:
-    words = {
-        float: "a number of 0 or more", Positive: "a number above 0", int: "a whole number of 0 or more",
-        Count: "a whole number above 0", Signed: "a number", bool: "true or false", str: "a text",
-    }  # fmt: skip
-    return words.get(hint, "a list")
+    kind, allowed = _kind(hint)
+    words = {float: "a number", int: "a whole number", bool: "true or false", str: "a text"}
+    return words.get(kind, "a list") + (str(allowed) if kind in (float, int) else "")
+
+
+def _kind(hint: Any) -> tuple[Any, Range]:
+    """The bare type of a setting, and the range of its numbers."""
+    if typing.get_origin(hint) is Annotated:
+        kind, allowed = typing.get_args(hint)
+        return kind, allowed
+    return hint, Range()
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -141,11 +177,8 @@ def _fits(value: Any, hint: Any) -> bool:
         if len(items) == 2 and items[1] is Ellipsis:
             return all(_fits(v, items[0]) for v in value)
         return len(value) == len(items) and all(_fits(v, h) for v, h in zip(value, items, strict=True))
-    if hint in (Positive, Count):
-        return _fits(value, typing.get_args(hint)[0]) and value > 0
-    if hint in (float, Signed):
-        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        return number and (hint is Signed or value >= 0)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-    return isinstance(value, hint)
+    kind, allowed = _kind(hint)
+    if kind in (float, int):
+        number = isinstance(value, (int, float) if kind is float else int) and not isinstance(value, bool)
+        return number and allowed.holds(value)
+    return isinstance(value, kind)

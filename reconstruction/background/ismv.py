@@ -15,6 +15,7 @@ from reconstruction.background._closed import closed
 from reconstruction.fourier import Window
 from reconstruction.solvers import conjugate_gradient
 from reconstruction.sphere import eroded, mean_of_known, transfer_function
+from reconstruction.stage import Millimetres
 
 MAX_ITERATIONS = 500
 """Far more than the tolerance needs."""
@@ -26,7 +27,7 @@ def ismv(
     mask: BoolArray,
     geometry: Geometry,
     *,
-    radius_mm: float = 4.0,
+    radius_mm: Millimetres = 4.0,
     tolerance: float = 1e-4,
 ) -> tuple[FloatArray, BoolArray]:
     """field: ppm, float32 (x, y, z).  mask: bool.  noise (ppm) tells only, by being inf, where field is unknown:

@@ -15,7 +15,7 @@ from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 from reconstruction.background._closed import closed
 from reconstruction.fourier import Window
 from reconstruction.solvers import conjugate_gradient
-from reconstruction.stage import Positive
+from reconstruction.stage import Few, Positive
 
 MARGIN_MM = 10.0
 """Empty space around the brain, so that its periodic images do not touch."""
@@ -30,7 +30,7 @@ def lbv(
     mask: BoolArray,
     geometry: Geometry,
     *,
-    peel: int = 1,
+    peel: Few = 1,
     tolerance: Positive = 1e-4,
 ) -> tuple[FloatArray, BoolArray]:
     """field: ppm, float32 (x, y, z).  mask: bool.  noise (ppm) tells only, by being inf, where field is unknown: such

@@ -32,7 +32,7 @@ from reconstruction.intensity import even_intensity
 from reconstruction.nested import Factors
 from reconstruction.noise import weights
 from reconstruction.solvers import Convergence, conjugate_gradient
-from reconstruction.stage import Count
+from reconstruction.stage import Count, Few
 
 MARGIN_MM = 20.0
 """Empty space between the brain and its periodic image."""
@@ -61,14 +61,15 @@ def pdf(
     geometry: Geometry,
     magnitude: FloatArray | None = None,
     *,
-    coarse_iterations: int = 30,
+    coarse_iterations: Few = 30,
     iterations: Count = 12,
 ) -> tuple[FloatArray, BoolArray]:
     """field, noise: ppm, float32 (x, y, z); noise may be inf where nothing is known.  mask: bool.
 
     magnitude: root sum of squares, float32 (x, y, z), arbitrary unit; without it any voxel outside may be air.
-    coarse_iterations: of conjugate gradients on the coarse grid; 0 goes without.  iterations: on the image's own, where
-    it is finer; more follow the field nearer to the brain's surface, and its errors too.
+    coarse_iterations: of conjugate gradients on the coarse grid; 0 goes without, and the steps on the image's own grid,
+    which are many then, are made in float64.  iterations: on the image's own, where it is finer; more follow the field
+    nearer to the brain's surface, and its errors too.
     Returns the local field in ppm, 0 outside the mask, and the mask unchanged.  Raises NotReconstructible when
     nothing is known.
     """

@@ -14,6 +14,7 @@ from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 from reconstruction.fourier import Window
 from reconstruction.solvers import conjugate_gradient
 from reconstruction.sphere import eroded, mean_of_known, transfer_function
+from reconstruction.stage import Millimetres
 
 MAX_ITERATIONS = 500
 """Far more than the tolerance needs."""
@@ -25,7 +26,7 @@ def resharp(
     mask: BoolArray,
     geometry: Geometry,
     *,
-    radius_mm: float = 4.0,
+    radius_mm: Millimetres = 4.0,
     strength: float = 1e-3,
     tolerance: float = 1e-3,
 ) -> tuple[FloatArray, BoolArray]:

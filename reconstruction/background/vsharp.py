@@ -6,6 +6,8 @@ largest sphere that fits into the brain round it; voxels closer to the surface t
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
 from array_api_compat import array_namespace
 
@@ -14,7 +16,7 @@ from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 from reconstruction.arrays import like, to_numpy
 from reconstruction.fourier import Shape, Window
 from reconstruction.sphere import transfer_function
-from reconstruction.stage import Count
+from reconstruction.stage import Millimetres, Range, Share
 
 
 def vsharp(
@@ -23,10 +25,10 @@ def vsharp(
     mask: BoolArray,
     geometry: Geometry,
     *,
-    max_radius_mm: float = 12.0,
-    min_radius_mm: float = 2.0,
-    radii: Count = 6,
-    threshold: float = 0.05,
+    max_radius_mm: Millimetres = 12.0,
+    min_radius_mm: Millimetres = 2.0,
+    radii: Annotated[int, Range(1, 100)] = 6,
+    threshold: Share = 0.05,
 ) -> tuple[FloatArray, BoolArray]:
     """field: ppm, float32 (x, y, z).  mask: bool.  noise (ppm) tells only, by being inf, where field is unknown:
     such voxels are left out of the spheres (normalised convolution, Knutsson & Westin 1993,

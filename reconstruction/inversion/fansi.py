@@ -18,7 +18,7 @@ from reconstruction import fourier, gradient, quality
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 from reconstruction.inversion._problem import PHASE_NOISE, Problem, edge_weights, shrink
 from reconstruction.solvers import Values, alternating_directions
-from reconstruction.stage import Count, Positive
+from reconstruction.stage import Count, Positive, Share
 
 MU_FIELD, MU_GRADIENT, MU_HARMONIC = 1.0, 30.0, 1 / 50
 """Penalties of the splittings: of D χ + h; of ∇χ, times α; of ∇²h, times β.  They steer the speed, not the result.  The
@@ -38,7 +38,7 @@ def fansi(
     nonlinear: bool = True,
     strength: Positive = 5e-4,
     harmonic: float = 0.0,
-    edge_weight: float = 1.0,
+    edge_weight: Share = 1.0,
     tolerance: float = 5e-3,
     max_iterations: Count = 100,
 ) -> FloatArray:

@@ -17,7 +17,7 @@ from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 from reconstruction.inversion._least_squares import lsmr, lsqr
 from reconstruction.inversion._problem import Problem, quantile
 from reconstruction.sphere import transfer_function
-from reconstruction.stage import Count
+from reconstruction.stage import Count, Share
 
 SMOOTH, ROUGH = 0.6, 0.999
 """Quantiles of |∇²f| up to which a voxel counts fully, and beyond which not at all (7)."""
@@ -47,7 +47,7 @@ def ilsqr(
     mask: BoolArray,
     geometry: Geometry,
     *,
-    cone: float = 0.1,
+    cone: Share = 0.1,
     tolerance: float = 1e-2,
     max_iterations: Count = 100,
 ) -> FloatArray:

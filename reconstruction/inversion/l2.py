@@ -14,7 +14,7 @@ from reconstruction import fourier, gradient, quality
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 from reconstruction.inversion._problem import Problem, edge_weights
 from reconstruction.solvers import conjugate_gradient
-from reconstruction.stage import Count
+from reconstruction.stage import Count, Share
 
 
 def l2(
@@ -25,7 +25,7 @@ def l2(
     geometry: Geometry,
     *,
     strength: float = 0.01,
-    edge_weight: float = 1.0,
+    edge_weight: Share = 1.0,
     tolerance: float = 1e-2,
     max_iterations: Count = 30,
 ) -> FloatArray:

@@ -27,7 +27,7 @@ from reconstruction.inversion._medi_terms import even_tissue, excess, find_fluid
 from reconstruction.noise import LEAST_PPM
 from reconstruction.solvers import Convergence, conjugate_gradient
 from reconstruction.sphere import eroded, mean_of_known, transfer_function
-from reconstruction.stage import Count, Positive
+from reconstruction.stage import Count, Millimetres, Positive
 
 MARGIN_MM = 20.0
 """Empty space between the brain and its periodic image: room for the outside sources next to the brain."""
@@ -57,7 +57,7 @@ def medi(
     *,
     strength: Positive = 1000.0,
     fluid_strength: float = 100.0,
-    sphere_mm: float = 5.0,
+    sphere_mm: Millimetres = 5.0,
     edges: float = 0.9,
     merit: bool = True,
     max_iterations: Count = 10,

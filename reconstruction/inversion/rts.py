@@ -16,7 +16,7 @@ from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 from reconstruction.inversion._least_squares import lsmr
 from reconstruction.inversion._problem import Problem, shrink
 from reconstruction.solvers import Convergence
-from reconstruction.stage import Count, Positive
+from reconstruction.stage import Count, Positive, Share
 
 SUFFICIENT, GROWTH = 0.7, 5.0
 """ρ grows by the second factor when the gap does not shrink by the first (Chan 2011: 0.7 and 2; Kames' code: 5)."""
@@ -28,7 +28,7 @@ def rts(
     mask: BoolArray,
     geometry: Geometry,
     *,
-    delta: float = 0.15,
+    delta: Share = 0.15,
     mu: float = 1e5,
     rho: Positive = 10.0,
     steps: Count = 4,

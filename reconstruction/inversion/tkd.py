@@ -5,13 +5,15 @@ Shmueli 2009, doi:10.1002/mrm.22135; its underestimation corrected after Schwese
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
 from array_api_compat import array_namespace
 
 from reconstruction import dipole, fourier
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 from reconstruction.fourier import Shape, Window
-from reconstruction.stage import Positive
+from reconstruction.stage import Range
 
 MARGIN_MM = 20.0
 """Empty space between the brain and its periodic image."""
@@ -24,7 +26,7 @@ def tkd(
     magnitude: FloatArray,
     geometry: Geometry,
     *,
-    threshold: Positive = 0.19,
+    threshold: Annotated[float, Range(most=2 / 3, above=True)] = 0.19,
 ) -> FloatArray:
     """χ in ppm, float32 (x, y, z), 0 outside the mask.
 

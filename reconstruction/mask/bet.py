@@ -16,6 +16,7 @@ from reconstruction.intensity import even_intensity, percentile
 from reconstruction.mask._coherence import eroded
 from reconstruction.mask._surface import evolve, fill, icosphere, neighbours, subdivided
 from reconstruction.smoothing import smooth
+from reconstruction.stage import Few, Share
 
 SCHEDULE = ((3, 400), (4, 300))
 """(Divisions of the icosahedron, iterations.)  2562 vertices are the paper's choice, one every 25 mm² or so of brain
@@ -54,8 +55,8 @@ def bet(
     echo_times: tuple[float, ...],
     geometry: Geometry,
     *,
-    fraction: float = 0.7,
-    erosions: int = 0,
+    fraction: Share = 0.7,
+    erosions: Few = 0,
 ) -> BoolArray:
     """The brain by its surface alone.
 

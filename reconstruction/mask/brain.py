@@ -14,6 +14,7 @@ from reconstruction.intensity import even_intensity, percentile
 from reconstruction.mask._coherence import coherence, opened
 from reconstruction.mask.bet import MINIMUM_CM3, surface_mask
 from reconstruction.pieces import box_of, largest_piece, without_holes
+from reconstruction.stage import Millimetres, Share
 
 SIGNAL = 0.25
 """Part of the local mean below which a voxel at the rim is bone or air: compact bone gives 0.1, CSF 0.5 and more."""
@@ -28,9 +29,9 @@ def brain(
     echo_times: tuple[float, ...],
     geometry: Geometry,
     *,
-    fraction: float = 0.7,
-    quality: float = 0.45,
-    opening_mm: float = 2.0,
+    fraction: Share = 0.7,
+    quality: Share = 0.45,
+    opening_mm: Millimetres = 2.0,
 ) -> BoolArray:
     """The brain, with its ventricles, veins and lesions, without incoherent tissue at the rim.
 

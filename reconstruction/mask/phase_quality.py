@@ -14,6 +14,7 @@ from reconstruction.intensity import even_intensity
 from reconstruction.mask._coherence import coherence, eroded, opened
 from reconstruction.mask.brain import INCOHERENT
 from reconstruction.pieces import largest_piece, without_holes
+from reconstruction.stage import Few, Millimetres, Share
 
 TISSUE = 0.4
 """Part of the local mean above which a voxel is soft tissue: above bone, below CSF."""
@@ -25,10 +26,10 @@ def phase_quality(
     echo_times: tuple[float, ...],
     geometry: Geometry,
     *,
-    quality: float = 0.45,
-    opening_mm: float = 2.0,
+    quality: Share = 0.45,
+    opening_mm: Millimetres = 2.0,
     fill: bool = True,
-    erosions: int = 0,
+    erosions: Few = 0,
 ) -> BoolArray:
     """The largest piece of coherent tissue, bool (x, y, z).  In a head that may hold scalp and muscle beside the brain.
 

@@ -17,6 +17,7 @@ from reconstruction.blocks import Steps, between, coarse, steps_of
 from reconstruction.intensity import even_intensity, percentile
 from reconstruction.region_growing import settle_turns, unwrapped_in_space, wrap
 from reconstruction.smoothing import smooth
+from reconstruction.stage import Millimetres
 
 FOREGROUND = 0.05
 """Fraction of the bright signal (99th percentile) above which a voxel has a phase worth unwrapping: three to five
@@ -44,7 +45,7 @@ def mcpc3ds(
     echo_times: tuple[float, ...],
     geometry: Geometry,
     *,
-    smoothing_mm: float = 4.0,
+    smoothing_mm: Millimetres = 4.0,
 ) -> FloatArray:
     """Takes the receivers' phase offset φ₀ off every echo.
 

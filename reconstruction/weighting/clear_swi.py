@@ -12,7 +12,7 @@ from numba import njit, prange
 
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 from reconstruction.intensity import even_intensity, percentile
-from reconstruction.stage import Positive
+from reconstruction.stage import Millimetres, Positive
 from reconstruction.weighting._high_pass import high_pass
 
 BRIGHT = 0.8
@@ -31,7 +31,7 @@ def clear_swi(
     geometry: Geometry,
     *,
     strength: Positive = 4.0,
-    high_pass_mm: float = 4.0,
+    high_pass_mm: Millimetres = 4.0,
     softplus: bool = True,
 ) -> FloatArray:
     """The evened root sum of squares over the echoes times the phase mask, 1 is tissue, float32 (x, y, z).

@@ -10,6 +10,7 @@ import numpy as np
 
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 from reconstruction.region_growing import TWO_PI
+from reconstruction.stage import Millimetres
 from reconstruction.weighting._high_pass import high_pass
 
 
@@ -21,7 +22,7 @@ def swi(
     geometry: Geometry,
     *,
     power: float = 4.0,
-    high_pass_mm: float = 4.0,
+    high_pass_mm: Millimetres = 4.0,
     diamagnetic: bool = False,
 ) -> FloatArray:
     """Mean over the echoes of |S| times the phase mask to a power, unit of the magnitude, float32 (x, y, z).

@@ -139,6 +139,37 @@ def test_incoherent_rim_is_cut_back_but_a_bleed_inside_stays() -> None:
     assert mask[head & ~ndimage.binary_dilation(rim, iterations=2)].mean() > 0.95
 
 
+def test_what_hangs_on_the_brain_by_a_thread_is_cut_off() -> None:
+    """A coherent island in an incoherent rim, with a bar of three by three voxels to the brain."""
+    shape = (40, 40, 36)
+    head = ball(shape, 0.85)
+    x, y, z = grid(shape)
+    index = np.indices(shape)
+    island = (z > -0.8) & (z < -0.55) & (np.abs(x) < 0.25) & (np.abs(y) < 0.25)
+    bar = (np.abs(index[0] - 20) <= 1) & (np.abs(index[1] - 20) <= 1) & (z > -0.7) & (z < -0.15)
+    rim = head & (z < -0.25) & ~island & ~bar
+    field = np.where(rim, np.random.default_rng(3).uniform(-120, 120, shape), 0)
+    phase, magnitude = acquire(head, field, (4e-3, 10e-3), snr=60)
+    hanging, cut = (
+        brain(phase, magnitude, (4e-3, 10e-3), geometry(shape, (4.0, 4.0, 4.0)), opening_mm=mm) for mm in (0.0, 8.0)
+    )
+    core = ndimage.binary_erosion(island)
+    assert hanging[core].mean() > 0.8
+    assert cut[core].mean() < 0.2
+
+
+def test_a_smaller_fraction_gives_a_larger_brain() -> None:
+    """The edge of a head whose brightness falls off over some voxels lies where the fraction says."""
+    shape = (32, 32, 26)
+    x, y, z = grid(shape)
+    magnitude = np.clip(4 * (0.9 - np.sqrt(x**2 + y**2 + z**2)), 0, 1).astype(np.float32)[None]
+    sizes = [
+        bet_of(magnitude, magnitude, (4e-3,), geometry(shape, (5.0, 5.0, 5.0)), fraction=fraction).sum()
+        for fraction in (0.4, 0.8)
+    ]
+    assert sizes[0] > 1.3 * sizes[1]
+
+
 @pytest.mark.parametrize("content", ["nothing", "noise", "constant", "crumb"])
 def test_no_brain_is_said(content: str) -> None:
     shape = (40, 40, 32)

@@ -103,15 +103,32 @@ def test_every_fault_is_told_at_once() -> None:
     [
         ("inversion", "tgv", {"strength": 0.0}, "inversion.strength is 0.0; expected a number above 0"),
         ("inversion", "rts", {"rho": 0}, "inversion.rho is 0; expected a number above 0"),
-        ("background", "vsharp", {"radii": 0}, "background.radii is 0; expected a whole number above 0"),
+        ("background", "vsharp", {"radii": 0}, "background.radii is 0; expected a whole number from 1 to 100"),
         ("inversion", "tv", {"strength": -0.1}, "inversion.strength is -0.1; expected a number of 0 or more"),
         ("inversion", "tv", {"strength": float("nan")}, "inversion.strength is nan; expected a number of 0 or more"),
-        ("background", "lbv", {"peel": -1}, "background.peel is -1; expected a whole number of 0 or more"),
+        ("background", "lbv", {"peel": -1}, "background.peel is -1; expected a whole number from 0 to 100"),
+        ("background", "lbv", {"peel": 10**9}, "background.peel is 1000000000; expected a whole number from 0 to 100"),
+        ("background", "vsharp", {"radii": 10**9}, "background.radii is 1000000000; expected a whole number from 1"),
+        ("background", "pdf", {"coarse_iterations": 10**6}, "expected a whole number from 0 to 100, such as 30"),
+        ("background", "ismv", {"radius_mm": 1e5}, "background.radius_mm is 100000.0; expected a number from 0 to 100"),
+        ("offset", "mcpc3ds", {"smoothing_mm": 1e9}, "expected a number from 0 to 100, such as 4.0"),
+        ("inversion", "rts", {"delta": 5.0}, "inversion.delta is 5.0; expected a number from 0 to 1, such as 0.15"),
+        (
+            "inversion",
+            "tkd",
+            {"threshold": 5},
+            "inversion.threshold is 5; expected a number above 0 and up to 0.666667",
+        ),
+        ("inversion", "fansi", {"edge_weight": 7}, "inversion.edge_weight is 7; expected a number from 0 to 1"),
+        ("inversion", "fansi", {"max_iterations": 10**9}, "expected a whole number from 1 to 10000, such as 100"),
+        ("mask", "bet", {"fraction": 5}, "mask.fraction is 5; expected a number from 0 to 1, such as 0.7"),
+        ("mask", "brain", {"opening_mm": 1e5}, "mask.opening_mm is 100000.0; expected a number from 0 to 100"),
+        ("inversion", "l2", {"strength": 10**400}, "expected a number of 0 or more, such as 0.01"),
         (
             "weighting",
             "tswi",
             {"lower_ppm": float("inf")},
-            "weighting.lower_ppm is inf; expected a number, such",
+            "weighting.lower_ppm is inf; expected a number, such as 0.0",
         ),
     ],
 )
@@ -119,6 +136,12 @@ def test_a_value_out_of_range_is_refused(stage: str, method: str, settings: dict
     with pytest.raises(InvalidRecipe) as error:
         check(stage, method, settings)
     assert told in str(error.value)
+
+
+@pytest.mark.parametrize("content", [[], None, "default"])
+def test_what_is_no_table_is_no_recipe(content: Any) -> None:
+    with pytest.raises(InvalidRecipe, match="expected a table"):
+        Recipe.from_mapping(content)
 
 
 def test_a_threshold_may_be_negative() -> None:
