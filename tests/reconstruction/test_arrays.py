@@ -50,12 +50,25 @@ def scene() -> dict[str, Any]:
     }
 
 
-def asked(name: str, method: str, data: dict[str, Any]) -> Any:
-    """The method with default settings, but for no more iterations than tell its arithmetic."""
-    settings = stage.defaults(name, method)
+def asked(name: str, method: str, data: dict[str, Any], most: int = 40, **settings: Any) -> Any:
+    """The method with default settings but these, and no more iterations than tell its arithmetic."""
+    settings = stage.defaults(name, method) | settings
     if "max_iterations" in settings:
-        settings["max_iterations"] = min(settings["max_iterations"], 40)
+        settings["max_iterations"] = min(settings["max_iterations"], most)
     return stage.run(name, method, settings, data)
+
+
+OTHER_BRANCHES: list[tuple[str, str, dict[str, Any]]] = [
+    ("background", "pdf", {"coarse_iterations": 0}),
+    ("background", "lbv", {"peel": 0}),
+    ("inversion", "fansi", {"harmonic": 150.0}),
+    ("inversion", "fansi", {"nonlinear": False, "edge_weight": 0.1}),
+    ("inversion", "l2", {"edge_weight": 0.1}),
+    ("inversion", "medi", {"sphere_mm": 0.0, "merit": False}),
+    ("inversion", "medi", {"sphere_mm": 3.0}),
+    ("inversion", "tv", {"edge_weight": 1.0}),
+]
+"""Settings that take a method another way than its defaults do."""
 
 
 @in_another_namespace
@@ -79,6 +92,19 @@ def test_inversion_in_another_namespace(method: str, xp: Any) -> None:
         expected, chi = expected[0], chi[0]
     assert array_namespace(chi) is xp
     agree(to_numpy(chi), expected, scale=np.abs(expected).max())
+
+
+@in_another_namespace
+@pytest.mark.parametrize(("name", "method", "settings"), OTHER_BRANCHES)
+def test_other_settings_in_another_namespace(name: str, method: str, settings: dict[str, Any], xp: Any) -> None:
+    """Without R2*, as of a single echo, which is another way too."""
+    data = scene() | {"r2star": None}
+    expected, found = (asked(name, method, inputs, most=2, **settings) for inputs in (data, moved(data, xp)))
+    if isinstance(expected, tuple):
+        np.testing.assert_array_equal(to_numpy(found[1]), expected[1])
+        expected, found = expected[0], found[0]
+    assert array_namespace(found) is xp
+    agree(to_numpy(found), expected, scale=np.abs(expected).max())
 
 
 def agree(found: FloatArray, expected: FloatArray, scale: float) -> None:

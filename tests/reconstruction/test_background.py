@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from reconstruction import Geometry, quality
+from reconstruction import Geometry, fourier, quality
 from reconstruction.acquisition import BoolArray, FloatArray
 from reconstruction.background._harmonics import fit_harmonics, solid_harmonics
 from reconstruction.background.pdf import pdf
-from reconstruction.background.vsharp import vsharp
+from reconstruction.background.vsharp import _deconvolve, vsharp
 from reconstruction.steepness import CENTROID_SHIFT, steepness_noise
 from tests.laws import assert_linear, random_volume
 from tests.reconstruction.sources import AXIAL, OBLIQUE, ball, field_of_sphere, places
@@ -111,6 +111,21 @@ def test_voxels_of_which_nothing_is_known_have_no_say(method: Method) -> None:
     assert np.abs(clean - all_known)[around].max() < 0.1 * field[kept & ~spoilt].std()
 
 
+def test_pdf_believes_voxels_as_their_noise_says() -> None:
+    """One half is fifty times as noisy, and its noise map tells: the other half's background is not moved by it."""
+    geometry = GEOMETRIES[0]
+    field, mask, noise = outside_field(geometry), brain(geometry), even_noise(geometry)
+    noisy = places(geometry)[0] > 6
+    noise[noisy] *= 50
+    spoilt = field + np.where(noisy, noise * random_volume(geometry.shape, 1), 0).astype(np.float32)
+    (clean, _), (told, _), (untold, _) = (
+        pdf(volume, sigma, mask, geometry, iterations=4)
+        for volume, sigma in ((field, noise), (spoilt, noise), (spoilt, even_noise(geometry)))
+    )
+    quiet = mask & (places(geometry)[0] < 0)
+    assert (told - clean)[quiet].std() < 0.1 * (untold - clean)[quiet].std()
+
+
 def test_pdf_looks_for_sources_where_there_is_no_signal() -> None:
     """Signal all around tells nothing; a hole in it where the air is brings the field at the rim nearer."""
     geometry = Geometry((56, 56, 56), (2.0, 2.0, 2.0), AXIAL)
@@ -160,6 +175,27 @@ def test_pdf_reports_how_it_ended() -> None:
         pdf(outside_field(geometry), even_noise(geometry), brain(geometry), geometry, iterations=2)
     assert ledger.figures["background.iterations"] == 2
     assert ledger.figures["background.residual"] > 3e-3
+
+
+def test_vsharp_divides_by_what_is_above_its_threshold_and_by_nothing_else() -> None:
+    shape = (12, 10, 9)
+    transfer = np.abs(fourier.forward(random_volume(shape, 1), shape)).astype(np.float32)
+    transfer /= transfer.max()
+    truth = random_volume(shape, 2)
+    for threshold in (0.05, 0.3):
+        found = _deconvolve(fourier.apply(transfer, truth), transfer, threshold)
+        kept = (transfer > threshold).astype(np.float32)
+        np.testing.assert_allclose(found, fourier.apply(kept, truth), atol=1e-4)
+
+
+def test_vsharp_with_a_higher_threshold_keeps_less() -> None:
+    geometry = GEOMETRIES[0]
+    own = field_of_sphere(geometry, 6.0, 0.2, (4.0, -3.0, 2.0))
+    sizes = [
+        np.linalg.norm(vsharp(own, even_noise(geometry), brain(geometry), geometry, radii=1, threshold=threshold)[0])
+        for threshold in (0.05, 0.5)
+    ]
+    assert sizes[1] < 0.95 * sizes[0]
 
 
 def test_solid_harmonics_obey_laplace() -> None:

@@ -10,7 +10,7 @@ from reconstruction import NotReconstructible
 from reconstruction.acquisition import BoolArray, FloatArray
 from reconstruction.mask.phase_quality import phase_quality
 from reconstruction.offset.mcpc3ds import mcpc3ds
-from tests.reconstruction.echoes import EVEN, acquire, ball, geometry, steep_field
+from tests.reconstruction.echoes import EVEN, acquire, ball, geometry, grid, steep_field
 from tests.simulation.scenes import small_head
 
 SHAPE = (40, 40, 32)
@@ -45,6 +45,19 @@ def test_holes_are_filled_or_left() -> None:
     core = ball(SHAPE, 0.15)
     assert phase_quality(phase, magnitude, EVEN, GEOMETRY)[core].all()
     assert not phase_quality(phase, magnitude, EVEN, GEOMETRY, fill=False)[core].any()
+
+
+def test_what_hangs_on_by_a_thread_is_cut_off() -> None:
+    """As scalp does by a vessel: two balls with a bar of three by three voxels between them."""
+    x, y, z = grid(SHAPE)
+    large, small = x**2 + y**2 + (z + 0.2) ** 2 < 0.4, (x - 0.9) ** 2 + y**2 + (z + 0.2) ** 2 < 0.03
+    index = np.indices(SHAPE)
+    bar = (np.abs(index[1] - 20) <= 1) & (np.abs(index[2] - 12) <= 1) & (x > 0) & (x < 0.9)
+    phase, magnitude = phantom(large | small | bar)
+    hanging, cut = (phase_quality(phase, magnitude, EVEN, GEOMETRY, opening_mm=mm) for mm in (0.0, 4.0))
+    assert hanging[small].mean() > 0.6
+    assert not cut[small].any()
+    assert cut[large].mean() > 0.9
 
 
 def test_a_stricter_quality_gives_no_larger_mask() -> None:

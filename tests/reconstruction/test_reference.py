@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from reconstruction import Geometry, quality
 from reconstruction.acquisition import BoolArray, FloatArray
@@ -36,7 +37,7 @@ def test_ventricles_are_found() -> None:
     with quality.ledger() as ledger:
         reference = csf(chi, r2star, BRAIN, GEOMETRY)
     assert reference.name == "csf"
-    assert not (reference.mask & ~VENTRICLES).any()
+    assert not (reference.mask & ~ndimage.binary_erosion(VENTRICLES)).any()  # the rim holds some tissue
     assert reference.mask.sum() > 0.4 * VENTRICLES.sum()
     assert reference.mean == pytest.approx(CSF_PPM - chi[BRAIN].mean(), abs=5e-4)
     assert reference.sd == pytest.approx(0.002, rel=0.2)

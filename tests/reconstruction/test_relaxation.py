@@ -72,3 +72,16 @@ def test_scale_changes_nothing(fit: Fit) -> None:
     np.testing.assert_allclose(
         fit(magnitude * np.float32(1e-3), EVEN, EVERYWHERE), fit(magnitude, EVEN, EVERYWHERE), rtol=1e-4
     )
+
+
+@pytest.mark.parametrize("fit", [loglinear, nonlinear])
+def test_echoes_count_as_they_are_known(fit: Fit) -> None:
+    """The spread of R2* is the least that any unbiased fit can have (Cramér and Rao), where late echoes are dark."""
+    r2star, snr = 60.0, 100.0
+    times = np.array(EVEN)
+    found = fit(decay(r2star, EVEN, snr=snr / 300), EVEN, EVERYWHERE)
+    assert found is not None
+    decayed = np.exp(-times * r2star)
+    slopes = np.stack([decayed, -times * decayed])  # of the signal over amplitude and R2*
+    least = np.linalg.inv(slopes @ slopes.T)[1, 1] ** 0.5 / snr
+    assert found.std() == pytest.approx(least, rel=0.06)

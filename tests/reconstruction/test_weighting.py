@@ -9,9 +9,10 @@ import pytest
 
 from reconstruction import stage
 from reconstruction.acquisition import FloatArray
+from reconstruction.intensity import even_intensity
 from reconstruction.projection import minimum_projection
 from reconstruction.weighting._high_pass import high_pass
-from reconstruction.weighting.clear_swi import sigmoid_mask, softened
+from reconstruction.weighting.clear_swi import BEND, BRIGHT, sigmoid_mask, softened
 from reconstruction.weighting.swi import phase_mask, swi
 from reconstruction.weighting.tswi import susceptibility_mask, tswi
 from tests.laws import Array, assert_linear
@@ -98,6 +99,16 @@ def test_known_answer_of_classic_swi() -> None:
     np.testing.assert_allclose(found[~VEIN], 8)
 
 
+def test_each_echo_is_weighted_by_its_own_phase() -> None:
+    """An eighth of a turn at the first echo and a quarter at the second: masks of 0.75 and of 0.5."""
+    time = 1 / (8 * VEIN_HZ)
+    magnitude = np.stack([np.full(SHAPE, 8, np.float32), np.full(SHAPE, 6, np.float32)])
+    field = np.where(VEIN, VEIN_HZ, -3).astype(np.float32)
+    found = swi(magnitude, field, (time, 2 * time), EVERYWHERE, GEOMETRY, power=4, high_pass_mm=0)
+    np.testing.assert_allclose(found[VEIN], (8 * 0.75**4 + 6 * 0.5**4) / 2, rtol=1e-5)
+    np.testing.assert_allclose(found[~VEIN], 7)
+
+
 def test_diamagnetic_sources_are_darkened_when_asked_for() -> None:
     magnitude = np.ones((2, *SHAPE), np.float32)
     field = np.where(VEIN, CALCIFIED_HZ, 0).astype(np.float32)
@@ -162,6 +173,20 @@ def test_sigmoid_and_softplus_rise_as_they_should() -> None:
     assert (np.diff(soft) > 0).all()
     assert np.diff(soft)[-1] == pytest.approx(np.diff(image)[-1], rel=1e-3)
     assert np.diff(soft)[0] < 0.2 * np.diff(image)[0]
+
+
+def test_clear_swi_softens_what_is_dark_when_asked_to() -> None:
+    """Without a field the map is the evened magnitude, softened or not, times the mask of no field."""
+    image = even_intensity(scene()["magnitude"], GEOMETRY)
+    plain, soft = (
+        stage.run("weighting", "clear_swi", {"softplus": on}, scene() | {"local_field": np.zeros(SHAPE, np.float32)})
+        for on in (False, True)
+    )
+    of_no_field = sigmoid_mask(np.float32(0))
+    bend = BEND * np.quantile(image[BRAIN], BRIGHT)
+    np.testing.assert_allclose(plain, image * of_no_field, rtol=1e-5)
+    np.testing.assert_allclose(soft, softened(image, bend) * of_no_field, rtol=1e-2, atol=1e-3)
+    assert np.abs(soft - plain)[BRAIN].max() > 0.05
 
 
 def test_clear_swi_takes_the_shading_out() -> None:

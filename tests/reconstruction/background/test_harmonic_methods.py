@@ -77,6 +77,18 @@ def test_voxels_of_which_nothing_is_known_have_no_say(method: Method) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_a_hole_in_what_is_known_is_no_source(method: Method) -> None:
+    """A field that is the same everywhere is all background, also round voxels of which nothing is known."""
+    geometry = GEOMETRIES[0]
+    noise = even_noise(geometry)
+    noise[ball(geometry, 5.0, (10.0, 0.0, 0.0))] = np.inf
+    even = np.where(np.isfinite(noise), np.float32(1), np.float32(0))
+    local, kept = method(even, noise, brain(geometry), geometry)
+    assert kept.any()
+    assert np.abs(local).max() < 1e-3
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_neither_threads_nor_an_unpadded_image_change_the_result(method: Method) -> None:
     geometry = GEOMETRIES[1]
     field, mask, noise = outside_field(geometry) + inside_field(geometry), brain(geometry), even_noise(geometry)

@@ -7,8 +7,9 @@ import pytest
 
 from reconstruction.inversion.fansi import MU_FIELD, follow_signal
 from reconstruction.noise import BEST_WEIGHT
-from tests.reconstruction.inversion.spheres import COARSE, given, inverted
+from tests.reconstruction.inversion.spheres import COARSE, contrasts, given, inverted
 from tests.reconstruction.sources import ball, field_of_sphere
+from tests.reconstruction.test_inversion import SPHERES
 
 
 def test_the_voxelwise_step_finds_the_least_cost_however_much_a_voxel_is_trusted() -> None:
@@ -44,3 +45,12 @@ def test_what_the_background_left_is_put_into_the_harmonic_rest(nonlinear: bool)
         for settings in ({"nonlinear": nonlinear, "harmonic": beta} for beta in (0.0, 150.0))
     )
     assert with_room < 0.85 * without
+
+
+def test_edges_of_the_magnitude_are_kept() -> None:
+    """So strong a penalty takes away of the spheres' height, but where the magnitude shows their edge."""
+    data = given()
+    spheres = np.any([ball(COARSE, radius, centre) for centre, radius, _ in SPHERES], axis=0)
+    data["magnitude"] = np.where(spheres, np.float32(0.7), data["magnitude"])
+    flat, edged = (contrasts(inverted("fansi", data, strength=3e-2, edge_weight=w), COARSE) for w in (1.0, 0.1))
+    assert (edged > flat + 0.1).all()

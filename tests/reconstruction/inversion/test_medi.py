@@ -143,6 +143,18 @@ def test_voxels_of_which_nothing_is_known_have_no_say() -> None:
     assert contrast(chi, valid, data["geometry"], 0) == pytest.approx(SPHERES[0][2], rel=0.2)
 
 
+def test_a_quiet_voxel_is_known_no_better_than_the_sphere_round_it() -> None:
+    """What is inverted is a voxel's field less its neighbours', so that their noise is its own too."""
+    data = scene()
+    voxel = (13, 8, 12)
+    data["local_field"][voxel] += 0.02
+    even, valid = medi(**data, merit=False, fluid_strength=0.0, max_iterations=3)
+    data["noise"][voxel] = NOISE / 50
+    quiet, _ = medi(**data, merit=False, fluid_strength=0.0, max_iterations=3)
+    assert valid[voxel]
+    assert np.abs(quiet - even)[valid].max() < 0.02
+
+
 def test_result_does_not_depend_on_the_units_of_noise_and_magnitude() -> None:
     data = scene()
     chi, _ = usual()

@@ -9,7 +9,8 @@ import pytest
 
 from reconstruction import Geometry, dipole, fourier, quality, stage
 from reconstruction.acquisition import BoolArray, FloatArray
-from reconstruction.inversion.tgv import tgv
+from reconstruction.inversion.tgv import _strain, _strain_adjoint, tgv
+from tests.laws import assert_adjoint, random_volume
 from tests.reconstruction.inversion.spheres import COARSE, GEOMETRIES, contrasts, given
 from tests.reconstruction.sources import AXIAL, ball, places
 
@@ -80,3 +81,37 @@ def test_it_says_when_it_is_not_done() -> None:
         tgv(**{name: value for name, value in given().items() if name != "magnitude"}, max_iterations=20)
     assert ledger.figures["inversion.iterations"] == 20
     assert "inversion: stopped after 20 iterations" in ledger.warnings[0]
+
+
+STEPS = (0.8, 1.0, 1.25)
+"""Voxel edges along each axis."""
+
+
+def test_strain_is_what_stretches_and_shears_and_not_what_turns() -> None:
+    shape = (6, 7, 8)
+    x, y, z = np.meshgrid(*(np.arange(n) * h for n, h in zip(shape, STEPS, strict=True)), indexing="ij")
+    everywhere, nothing = [np.ones(shape, bool)] * 3, np.zeros(shape)
+    inner = (slice(None), *(slice(1, None),) * 3)
+
+    def strain(*w: np.ndarray) -> np.ndarray:
+        return _strain(np.stack(w).astype(np.float32), everywhere, STEPS)[inner].reshape(6, -1)
+
+    root = 0.5**0.5
+    for w, expected in (
+        ((x, 2 * y, 3 * z), (1, 2, 3, 0, 0, 0)),
+        ((y, x, nothing), (0, 0, 0, 2 * root, 0, 0)),
+        ((z, nothing, nothing), (0, 0, 0, 0, root, 0)),
+        ((nothing, z, y), (0, 0, 0, 0, 0, 2 * root)),
+        ((y, -x, nothing), (0, 0, 0, 0, 0, 0)),
+    ):
+        np.testing.assert_allclose(
+            strain(*w), np.broadcast_to(np.array(expected)[:, None], strain(*w).shape), atol=1e-5
+        )
+
+
+def test_strain_and_its_adjoint_belong_together() -> None:
+    shape = (6, 7, 8)
+    links = [random_volume(shape, axis) > -1 for axis in range(3)]
+    assert_adjoint(
+        lambda w: _strain(w, links, STEPS), lambda q: _strain_adjoint(q, links, STEPS), (3, *shape), (6, *shape)
+    )
