@@ -6,6 +6,7 @@ Refused where the difference would not be the patient's: other patients, or maps
 from __future__ import annotations
 
 import datetime
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -141,8 +142,15 @@ def _notes(before: Finished, after: Finished) -> list[str]:
         for which, result in (("earlier", before), ("later", after))
         if result.record["grade"]["grade"] != "good"
     ]
-    if before.record["source"]["sop_instance_uids"] == after.record["source"]["sop_instance_uids"]:
-        notes.append("Both are made of the same images in the same way: this is one result, and no time lies between.")
+    same_images = before.record["source"]["sop_instance_uids"] == after.record["source"]["sop_instance_uids"]
+    by_the_site = _by_the_site(before, after, same_images)
+    if same_images:
+        notes.append(
+            "Both are made of the same images, and no time lies between: a change is the making's."
+            if by_the_site
+            else "Both are made of the same images in the same way: this is one result, and no time lies between."
+        )
+    notes += by_the_site
     only = set(before.record["regions"]) ^ set(after.record["regions"])
     if only:
         notes.append(f"Found in one of them only: {', '.join(in_words(name) for name in sorted(only, key=place))}.")
@@ -150,6 +158,36 @@ def _notes(before: Finished, after: Finished) -> list[str]:
     if devices[0] != devices[1]:
         notes.append("The scans are of different scanners or protocols; part of a change may be theirs.")
     return [*notes, REPEATED, "For research, not for diagnosis."]
+
+
+def _by_the_site(before: Finished, after: Finished, same_images: bool) -> list[str]:
+    """What the site put in the place of a step, where it is not the same in both; the recipe knows nothing of it.
+
+    Of two scans the masks are two anyway: that both are the site's own is alike.
+    """
+    (old_mask, old_phase), (new_mask, new_phase) = (
+        (source.get("mask", ""), source.get("phase_override", {}))
+        for source in (before.record["source"], after.record["source"])
+    )
+    told = []
+    if bool(old_mask) != bool(new_mask):
+        which = "earlier" if old_mask else "later"
+        told.append(
+            f"The brain mask of the {which} map is the site's own, that of the other the recipe's: part of a change "
+            "may be theirs."
+        )
+    elif same_images and old_mask != new_mask:
+        told.append("The brain masks are two of the site's own.")
+    if old_phase != new_phase:
+        told.append(
+            f"The phase was read in two ways, as the site says: {_reading(old_phase)} for the earlier map, "
+            f"{_reading(new_phase)} for the later one; a wrong reading turns or scales the whole map."
+        )
+    return told
+
+
+def _reading(override: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in sorted(override.items())) or "as its header says"
 
 
 def _device(result: Finished) -> tuple[object, ...]:

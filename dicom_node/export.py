@@ -18,8 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_node.encode.anatomy import structure
+from dicom_node.encode.aside import first_number, is_aside
+from dicom_node.encode.identity import OWN_MASK, plain
 from dicom_node.encode.nifti import SCANNER
 from dicom_node.encode.ranges import age_in_years
+from dicom_node.encode.series import SERIES_NUMBERS_PER_SOURCE
 from dicom_node.errors import NodeError
 from dicom_node.finished import Finished
 from dicom_node.pseudonym import Pseudonyms
@@ -30,6 +33,8 @@ NATIVE = {"SpatialReference": "orig"}
 """The scan's own grid."""
 SOURCE = "SourceImages"
 """Key in a sidecar, of a pseudonym."""
+MASK, PHASE = "Mask", "PhaseReading"
+"""Keys in a sidecar, of what the site put in the place of a step; absent where it did not."""
 OLDEST_TOLD = 89
 """Years; BIDS asks to write higher ages as this one, for few people are older."""
 
@@ -44,6 +49,10 @@ class BidsMap:
     description: str
     desc: str = ""
 
+    @property
+    def name(self) -> str:
+        return f"desc-{self.desc}_{self.suffix}" if self.desc else self.suffix
+
 
 MAPS = {
     "qsm": BidsMap("Chimap", "ppm", 1e-3, "Magnetic susceptibility"),
@@ -52,6 +61,8 @@ MAPS = {
     "r2star": BidsMap("R2starmap", "1/s", 1.0, "Effective transverse relaxation rate R2*"),
     "t2star": BidsMap("T2starmap", "s", 1e-3, "Effective transverse relaxation time T2*"),
 }
+
+BRAIN, NUCLEI = "desc-brain_mask", "desc-nuclei_dseg"
 
 SUMMARIES = {"chi": "ppb", "r2star": "per_s"}
 COLUMNS = {
@@ -79,7 +90,7 @@ COLUMNS = {
 
 
 class SameName(NodeError):
-    """Two results that would have the same names in a dataset, and are of different images."""
+    """Two results that would have the same names in a dataset, of different images or made in different ways."""
 
 
 class NotOurs(NodeError):
@@ -90,45 +101,63 @@ class NotOurs(NodeError):
 class Label:
     """Whose a result is, in pseudonyms.  run: the source's series number, 0 where it has none.
 
-    source: stands for the images that the result was made from.
+    source: stands for the images that the result was made from.  mask: for the site's own brain mask, "" without one.
+    reconstruction: the recipe of a result that stands beside another of the same images, see `encode.aside`.
     """
 
     subject: str
     session: str
     run: int
     source: str
+    mask: str = ""
+    reconstruction: str = ""
 
     @classmethod
     def of(cls, result: Finished, pseudonyms: Pseudonyms, subject: str = "") -> Label:
         """subject: to use in place of the pseudonym."""
         header = result.header
-        number = int(header.get("SeriesNumber") or 0) // 100
-        source = pseudonyms.source(result.record["source"]["sop_instance_uids"])
-        return cls(subject or pseudonyms.subject(header), pseudonyms.session(header), number, source)
+        made_from, recipe = result.record["source"], result.record["recipe"]
+        return cls(
+            subject or pseudonyms.subject(header),
+            pseudonyms.session(header),
+            first_number(header) // SERIES_NUMBERS_PER_SOURCE,
+            pseudonyms.source(made_from["sop_instance_uids"]),
+            pseudonyms.source([mask]) if (mask := made_from.get("mask", "")) else "",
+            _alphanumeric(recipe["name"]) or recipe["digest"][:8] if is_aside(header) else "",
+        )
 
     @property
     def stem(self) -> str:
-        return "_".join([f"sub-{self.subject}", f"ses-{self.session}", *([f"run-{self.run}"] if self.run else [])])
+        entities = {
+            "sub": self.subject,
+            "ses": self.session,
+            "rec": self.reconstruction,
+            "run": str(self.run) if self.run else "",
+        }
+        return "_".join(f"{key}-{label}" for key, label in entities.items() if label)
 
 
 def export_bids(result: Finished, label: Label, folder: Path) -> list[Path]:
     """Adds one result to a BIDS derivative dataset, which is begun where `folder` is absent or empty.
 
     Writes maps and brain mask as NIfTI with a sidecar each, the nuclei as a segmentation whose table holds the regional
-    figures.  What was made from the same images is written over.  Raises NotOurs for a folder that holds something
-    else, and SameName, before anything is written, where a result of other images has the names already.
+    figures.  What was made of the same images in the same way is put in the place of what is there, whole.  Raises
+    NotOurs for a folder that holds something else, and SameName, before anything is written, where a result of other
+    images, or one that was made in another way, has the names already.
     """
     _begin(folder)
     anat = folder / f"sub-{label.subject}" / f"ses-{label.session}" / "anat"
     anat.mkdir(parents=True, exist_ok=True)
     stem = anat / label.stem
-    _keep_another(stem, label)
+    _keep_another(stem, result, label)
+    for path in _there(stem, ".nii.gz", ".json", ".tsv"):
+        path.unlink()
     written = []
     for kind, what in MAPS.items():
         if result.has(kind):
-            name = "_".join([stem.name, *([f"desc-{what.desc}"] if what.desc else []), what.suffix])
             volume = result.volume(kind) * np.float32(what.per_unit)
-            written += _volume(anat / name, volume, result.affine, _sidecar(result, what) | _provenance(result, label))
+            told = _sidecar(result, what) | _provenance(result, label)
+            written += _volume(anat / f"{stem.name}_{what.name}", volume, result.affine, told)
     regions = result.regions()
     if (brain := regions.get("whole_brain")) is not None:
         told = {
@@ -137,8 +166,8 @@ def export_bids(result: Finished, label: Label, folder: Path) -> list[Path]:
             **NATIVE,
             **_provenance(result, label),
         }
-        written += _volume(anat / f"{stem.name}_desc-brain_mask", brain.astype(np.uint8), result.affine, told)
-    written += _segmentation(result, label, regions, anat / f"{stem.name}_desc-nuclei_dseg")
+        written += _volume(anat / f"{stem.name}_{BRAIN}", brain.astype(np.uint8), result.affine, told)
+    written += _segmentation(result, label, regions, anat / f"{stem.name}_{NUCLEI}")
     header = result.header
     _add_row(
         folder / "participants.tsv", {"participant_id": f"sub-{label.subject}", "sex": _sex(header.get("PatientSex"))}
@@ -238,9 +267,7 @@ def _sidecar(result: Finished, what: BidsMap) -> dict[str, Any]:
         "Units": what.units,
         "SkullStripped": True,
         "EstimationReference": "doi:10.1002/mrm.30006",
-        "EstimationAlgorithm": ", ".join(
-            f"{stage} {step['method']}" for stage, step in record["recipe"].items() if isinstance(step, dict)
-        ),
+        "EstimationAlgorithm": ", ".join(f"{stage} {method}" for stage, method in _methods(record).items()),
     }
     if header.get("MagneticFieldStrength"):
         told["MagneticFieldStrength"] = float(header.MagneticFieldStrength)
@@ -252,22 +279,53 @@ def _sidecar(result: Finished, what: BidsMap) -> dict[str, Any]:
     return told | {"EchoTimes": record["acquisition"]["echo_times_s"]}
 
 
-def _keep_another(stem: Path, label: Label) -> None:
-    """Raises SameName where one of the names is taken by a result of other images."""
-    for sidecar in sorted(stem.parent.glob(f"{stem.name}_*.json")):
-        if not label.run and "_run-" in sidecar.name:
-            continue
-        source = json.loads(sidecar.read_text(encoding="utf-8")).get(SOURCE, label.source)
-        if source != label.source:
+def _methods(record: Mapping[str, Any]) -> dict[str, str]:
+    """As `encode.identity.methods`, of a record."""
+    steps = {stage: step["method"] for stage, step in record["recipe"].items() if isinstance(step, dict)}
+    return steps | ({"mask": OWN_MASK} if record["source"].get("mask") else {})
+
+
+def _keep_another(stem: Path, result: Finished, label: Label) -> None:
+    """Raises SameName where one of the names is taken by another result."""
+    ours = _way(_provenance(result, label))
+    for sidecar in _there(stem, ".json"):
+        theirs = json.loads(sidecar.read_text(encoding="utf-8"))
+        if theirs.get(SOURCE, label.source) != label.source:
             raise SameName(
                 f"{sidecar} is of other images of the same study, with the same series number; export this result to "
                 "another folder, or delete that one if it was replaced"
             )
+        if _way(theirs) != ours:
+            raise SameName(
+                f"{sidecar} was made of the same images in another way ({_in_words(_way(theirs))}) than this result "
+                f"({_in_words(ours)}); export this result to another folder, or delete that one's files if it was "
+                "replaced"
+            )
+
+
+def _there(stem: Path, *ends: str) -> list[Path]:
+    """The files of an earlier export of this name: those that a site put beside them are its own."""
+    names = [*(what.name for what in MAPS.values()), BRAIN, NUCLEI]
+    paths = [stem.with_name(f"{stem.name}_{name}{end}") for name in names for end in ends]
+    return [path for path in paths if path.is_file()]
+
+
+def _way(sidecar: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What decides on the maps beside the images: recipe and software, the site's own mask and reading of the phase."""
+    recipe = sidecar.get("Recipe", {})
+    mask = sidecar.get(MASK, {}).get("Name", "")
+    return recipe.get("name"), recipe.get("digest"), mask, sidecar.get(PHASE, {})
+
+
+def _in_words(way: tuple[Any, ...]) -> str:
+    name, digest, mask, phase = way
+    told = [f"recipe {name} {str(digest)[:12]}", *([f"mask {OWN_MASK}, {mask}"] if mask else [])]
+    return ", ".join([*told, *(f"phase {key} {value}" for key, value in sorted(phase.items()))])
 
 
 def _provenance(result: Finished, label: Label) -> dict[str, Any]:
     record = result.record
-    return {
+    told = {
         SOURCE: label.source,
         "Grade": record["grade"],
         "Purpose": record["purpose"],
@@ -275,6 +333,11 @@ def _provenance(result: Finished, label: Label) -> dict[str, Any]:
         "Recipe": record["recipe"],
         "Quality": record["quality"],
     }
+    if label.mask:
+        told[MASK] = {"Origin": f"{OWN_MASK}; the recipe's was not looked for", "Name": label.mask}
+    if phase := record["source"].get("phase_override", {}):
+        told[PHASE] = phase
+    return told
 
 
 def _volume(stem: Path, volume: NDArray[Any], affine: NDArray[np.float64], told: Mapping[str, Any]) -> list[Path]:
@@ -321,6 +384,11 @@ def _begin(folder: Path) -> None:
         "and sessions are pseudonyms under a key that the site keeps.\n",
         encoding="utf-8",
     )
+
+
+def _alphanumeric(name: str) -> str:
+    """All that a label in BIDS may hold."""
+    return "".join(letter for letter in plain(name) if letter.isalnum())
 
 
 def _sex(told: Any) -> str:

@@ -69,11 +69,14 @@ class Finished:
         return np.stack([dcmread(path).pixel_array.T for path in self._files(kind)], axis=-1).astype(np.float32)
 
     def regions(self) -> dict[str, NDArray[np.bool_]]:
-        """Every segment by its name, (x, y, z)."""
+        """Every segment by its name, (x, y, z).
+
+        They are numbered in the order of the record, which has the names that a character set may lack letters for.
+        """
         segmentation = hd.seg.segread(self._files("seg")[0])
-        names = [str(segmentation.get_segment_description(n).tracking_id) for n in segmentation.segment_numbers]
         slices = [str(dcmread(path, stop_before_pixels=True).SOPInstanceUID) for path in self._files("qsm")]
         found = segmentation.get_pixels_by_source_instance(slices, assert_missing_frames_are_empty=True)
+        names = self.record["regions"]
         return {name: found[..., place].transpose(2, 1, 0).astype(bool) for place, name in enumerate(names)}
 
     def _in_slice_order(self, held: Dataset) -> Volume:

@@ -3,7 +3,8 @@
 Codes: SNOMED CT as DICOM publishes it in PS3.16 (CID 7140, 7151, 7153).  What DICOM has no code for (red nucleus,
 subthalamic nucleus, the two segments of the globus pallidus, dentate nucleus) carries that of Uberon
 (doi:10.1186/gb-2012-13-1-r5), a published ontology that PS3.16 table 8-1 names among its coding schemes.  A structure
-of a site's own atlas that is not in the table is a "Tissue" that its label names, in a colour that follows from it.
+of a site's own atlas that is not in the table carries the code of CID 7140 of that name ("hippocampus"), else it is a
+"Tissue" that its label names; its colour follows from the name.
 """
 
 from __future__ import annotations
@@ -131,11 +132,23 @@ STRUCTURES = {
 """In the order in which they are listed to people."""
 
 
+PUBLISHED = {
+    code.meaning.casefold(): code
+    for code in (getattr(codes.cid7140, keyword) for keyword in codes.cid7140.dir())
+    if code.scheme_designator == codes.SCT.Brain.scheme_designator  # those of DCM are lesions and their like
+}
+"""Of the structures of a brain (CID 7140), by their published names."""
+
+
 def structure(name: str) -> Structure:
     """Of a region, with or without its side."""
     plain, _ = split(name)
+    if (known := STRUCTURES.get(plain)) is not None:
+        return known
     words = plain.replace("_", " ")
-    return STRUCTURES.get(plain) or Structure(title(name), words, TISSUE, codes.SCT.Tissue, _colour_of(plain))
+    published = PUBLISHED.get(words.casefold())
+    category, kind = (STRUCTURE, published) if published else (TISSUE, codes.SCT.Tissue)
+    return Structure(title(name), words, category, kind, _colour_of(plain))
 
 
 def _colour_of(name: str) -> Colour:

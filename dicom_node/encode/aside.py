@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
-from dicom_node.encode.identity import plain
+from dicom_node.encode.identity import written
 from reconstruction import Recipe
 
 STEP = 1_000_000
@@ -22,11 +22,25 @@ LONGEST_DESCRIPTION = 64
 """LO, PS3.5 table 6.2-1."""
 
 
+MARK = ", recipe "
+"""Before the recipe's name."""
+
+
+def first_number(dataset: Dataset) -> int:
+    """The series number that the dataset would have if it did not stand aside; 0 where it has none."""
+    number = int(dataset.get("SeriesNumber") or 0)
+    return number % STEP if is_aside(dataset) else number
+
+
+def is_aside(dataset: Dataset) -> bool:
+    return MARK in str(dataset.get("SeriesDescription") or "")
+
+
 def set_aside(datasets: Iterable[Dataset], recipe: Recipe, place: int) -> None:
     """Renumbers and renames the series.  place: 1 for the first other recipe, 2 for the next, …"""
     for dataset in datasets:
         number = int(dataset.SeriesNumber) % STEP + place * STEP
-        words = f"{dataset.SeriesDescription}, recipe {plain(recipe.name)}"[:LONGEST_DESCRIPTION]
+        words = f"{dataset.SeriesDescription}{MARK}{written(recipe.name, dataset)}"[:LONGEST_DESCRIPTION]
         # New elements: the images of a series share those they have.
         dataset["SeriesDescription"] = DataElement("SeriesDescription", "LO", words)
         if number <= LARGEST:

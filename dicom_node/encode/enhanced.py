@@ -89,7 +89,7 @@ def encode_enhanced(
     dataset.Modality = "MR"
     dataset.SeriesNumber = number
     dataset.InstanceNumber = 1
-    dataset.SeriesDescription = quantity.description
+    dataset.SeriesDescription = f"{quantity.description} multi-frame"  # beside the series of the same map
     dataset.AcquisitionNumber = header.get("AcquisitionNumber")
     dataset.ImageType = ["DERIVED", "PRIMARY", "VOLUME", "NONE"]
     dataset.ContentQualification = "RESEARCH"

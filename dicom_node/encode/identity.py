@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 from highdicom import ContributingEquipment
-from pydicom.charset import python_encoding
+from pydicom.charset import STAND_ALONE_ENCODINGS, custom_encoders, python_encoding
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import UID, generate_uid
@@ -35,12 +35,20 @@ LOCAL_SCHEME = "99QSMNODE"
 
 VERSION = version("qsm-node")
 
-ONE_BYTE = (100, 101, 109, 110, 126, 127, 138, 144, 148, 166)
-ENCODINGS = {
-    **{f"{kind} {one}": python_encoding[f"{kind} {one}"] for kind in ("ISO_IR", "ISO 2022 IR") for one in ONE_BYTE},
-    **{name: python_encoding[name] for name in ("ISO_IR 192", "GB18030", "GBK")},
+ONE_BYTE = (13, 100, 101, 109, 110, 126, 127, 138, 144, 148, 166)
+EXTENSIONS = {f"ISO 2022 IR {n}": python_encoding[f"ISO 2022 IR {n}"] for n in (*ONE_BYTE, 87, 149, 159)}
+"""Character sets (PS3.3 C.12.1.1.2) that may follow the first; of IR 58 pydicom 3.0 forgets the escape sequence."""
+FIRST: dict[str, list[str]] = {
+    **{f"{kind} {n}": [python_encoding[f"{kind} {n}"]] for kind in ("ISO_IR", "ISO 2022 IR") for n in ONE_BYTE},
+    **{ascii_alone: [] for ascii_alone in ("", "ISO_IR 6", "ISO 2022 IR 6")},  # pydicom takes them for Latin 1
 }
-"""Of character sets (PS3.3 C.12.1.1.2) that hold all their characters without escapes, where they stand first."""
+"""Those that may be the first, where others may follow."""
+KOREAN, TWO_BYTES = "euc_kr", 2
+"""Of any character of KS X 1001; Python's codec composes others of eight bytes, which few readers take apart."""
+
+OWN_MASK = "the site's own"
+"""In the place of a method, where none looked for the brain."""
+
 TYPED = str.maketrans(
     {
         "\\": "/",
@@ -187,12 +195,25 @@ def processing_equipment(recipe: Recipe, when: datetime.datetime) -> Contributin
     )
 
 
-def describe_recipe(recipe: Recipe) -> tuple[str, ...]:
-    """One line for each step, with every parameter: "background: vsharp, max_radius_mm=12.0"."""
-    return tuple(
-        plain(", ".join([f"{stage}: {step.method}", *(f"{k}={v}" for k, v in sorted(step.settings.items()))]))
+def methods(recipe: Recipe, mask: str) -> dict[str, str]:
+    """The method of each stage.  mask: the site's own, `Source.mask`, which stands in place of the recipe's."""
+    return {stage: step.method for stage, step in recipe.steps.items()} | ({"mask": OWN_MASK} if mask else {})
+
+
+def describe_recipe(recipe: Recipe, source: Source) -> tuple[str, ...]:
+    """One line for each step, with every parameter: "background: vsharp, max_radius_mm=12.0".
+
+    And what the site put in the place of a step: its own brain mask, its own reading of the phase.
+    """
+    steps = {
+        stage: ", ".join([step.method, *(f"{k}={v}" for k, v in sorted(step.settings.items()))])
         for stage, step in recipe.steps.items()
-    )
+    }
+    if source.mask:
+        steps["mask"] = f"{OWN_MASK}, {source.mask}"
+    if applied := source.override.applied():
+        steps["phase"] = ", ".join(["as the site says", *(f"{k}={v}" for k, v in sorted(applied.items()))])
+    return tuple(plain(f"{stage}: {words}") for stage, words in steps.items())
 
 
 def plain(text: str) -> str:
@@ -206,12 +227,34 @@ def plain(text: str) -> str:
 
 
 def written(text: str, header: Dataset) -> str:
-    """The words themselves where the source's character set, which objects inherit, has all of them; else `plain`."""
-    first = next(iter(values(header, "SpecificCharacterSet")), "")
-    encoding = ENCODINGS.get(str(first), "ascii")
-    words = unicodedata.normalize("NFC", text.replace("\\", "/"))
+    """The words themselves, in one line, as far as the source's character sets, which objects inherit, have them.
+
+    A letter that they lack is put as `plain` puts it.  All sets count: those behind the first are reached by code
+    extensions (PS3.5 6.1.2.5).  A backslash, which would part two values, becomes a slash.
+    """
+    encodings = _encodings(header)
+    words = unicodedata.normalize("NFC", " ".join(text.split()).replace("\\", "/"))
+    return "".join(letter if letter.isascii() or _has(letter, encodings) else plain(letter) for letter in words)
+
+
+def _encodings(header: Dataset) -> list[str]:
+    """Python's names of the character sets that the source declares and that hold more than ASCII."""
+    first, *behind = [str(value or "") for value in values(header, "SpecificCharacterSet")] or [""]
+    if first in STAND_ALONE_ENCODINGS:
+        return [python_encoding[first]]
+    if first not in FIRST:
+        return []
+    return [*FIRST[first], *(EXTENSIONS[name] for name in behind if name in EXTENSIONS)]
+
+
+def _has(letter: str, encodings: Iterable[str]) -> bool:
+    return any(_encodes(encoding, letter) for encoding in encodings)
+
+
+def _encodes(encoding: str, letter: str) -> bool:
+    """Whether a reader gets the letter back: some codecs put another one in its place."""
     try:
-        words.encode(encoding)
+        sent = custom_encoders[encoding](letter) if encoding in custom_encoders else letter.encode(encoding)
     except UnicodeEncodeError:
-        return plain(text)
-    return words
+        return False
+    return sent.decode(encoding) == letter and (encoding != KOREAN or len(sent) <= TWO_BYTES)

@@ -104,7 +104,17 @@ FIELD = Quantity(
     per_unit=1.0,
     window=(-100, 100),
 )
-LOCAL_FIELD = replace(FIELD, name="local_field", title="Local field", label="LOCALFIELD", number=10, window=(-10, 10))
+# In ppb of B0: whole Hz would leave some twenty steps of it in a brain at 3 T, and half of them at 1.5 T.
+LOCAL_FIELD = replace(
+    FIELD,
+    name="local_field",
+    title="Local field",
+    label="LOCALFIELD",
+    number=10,
+    unit=PPB,
+    per_unit=1000.0,
+    window=(-80, 80),
+)
 # Zero, which most of the brain has and all outside it, is grey, as in the map itself.
 CHI_PARA = replace(
     QSM, name="chi_para", title="QSM paramagnetic, experimental", label="CHIPARA", number=11, window=(-50, 150)
@@ -137,7 +147,7 @@ SWI_WHITE = 0.99
 def quantities(maps: Maps, chosen: Sequence[str] = (), larmor_frequency: float = 0.0) -> tuple[Quantity, ...]:
     """Those that these maps hold, in the order in which they are sent.
 
-    chosen: of CHOSEN.  larmor_frequency: Hz, for the fields, and for the windows of relaxation, which are those of 3 T
+    chosen: of CHOSEN.  larmor_frequency: Hz, for the field, and for the windows of relaxation, which are those of 3 T
     without it.
     """
     wanted = [*ALWAYS, *(quantity for name, quantity in CHOSEN.items() if name in chosen)]
@@ -147,7 +157,7 @@ def quantities(maps: Maps, chosen: Sequence[str] = (), larmor_frequency: float =
 
 def _scaled(maps: Maps, quantity: Quantity, larmor_frequency: float) -> Quantity:
     """With the factor and the window that follow from this scan."""
-    if quantity.name in (FIELD.name, LOCAL_FIELD.name):
+    if quantity.name == FIELD.name:
         return replace(quantity, per_unit=larmor_frequency * 1e-6)
     if quantity.name in (R2STAR.name, T2STAR.name) and larmor_frequency:
         white = R2STAR_WHITE + R2STAR_WHITE_PER_TESLA * larmor_frequency / GYROMAGNETIC_RATIO

@@ -31,12 +31,12 @@ from dicom_node.encode.identity import (
     Identity,
     describe_recipe,
     inherit_patient_and_study,
-    plain,
     processing_equipment,
     source_images,
     stamp,
     written,
 )
+from dicom_node.encode.quality import encode_quality
 from dicom_node.encode.quantity import PPB, QSM, R2STAR, Quantity
 from dicom_node.encode.ranges import Comparison, Expectation
 from dicom_node.encode.segmentation import anonymous
@@ -58,6 +58,7 @@ RELATIVE_SUSCEPTIBILITY = Code("1001", LOCAL_SCHEME, "Unreferenced susceptibilit
 LEFT_MINUS_RIGHT = Code("1002", LOCAL_SCHEME, "Left minus right difference of means")
 VOLUME_ASYMMETRY = Code("1003", LOCAL_SCHEME, "Left minus right volume relative to the mean of both")
 EXPECTED = Code("1004", LOCAL_SCHEME, "Mean expected at the age of the patient")
+TABULATED = Code("1006", LOCAL_SCHEME, "Value of a table at the age of the patient, without a range")
 GRADES = {
     "good": Code("2001", LOCAL_SCHEME, "Good: no ground for doubt was found"),
     "review": Code("2002", LOCAL_SCHEME, "Review: somebody should look before the figures are used"),
@@ -91,7 +92,7 @@ def encode_report(
     header = source.headers[0]
     identity = Identity.of(source, recipe)
     qsm_series = next(i.SeriesInstanceUID for i in images if i.ImageType[3] == QSM.label)
-    algorithm = _algorithm(recipe)
+    algorithm = _algorithm(recipe, source)
     content = hd.sr.MeasurementReport(
         observation_context=hd.sr.ObservationContext(observer_device_context=_observer()),
         procedure_reported=BRAIN_MRI,
@@ -101,7 +102,8 @@ def encode_report(
                 _group(maps, region, place, segmentation, qsm_series, identity, algorithm, comparison, header)
                 for place, region in enumerate(regions, 1)
             ),
-            *(_sides(asymmetry, identity) for asymmetry in asymmetries(regions)),
+            *(_sides(asymmetry, identity, header) for asymmetry in asymmetries(regions)),
+            *encode_quality(maps, identity),
         ],
         language_of_content_item_and_descendants=hd.sr.LanguageOfContentItemAndDescendants(
             CodedConcept.from_code(ENGLISH)
@@ -146,12 +148,12 @@ def _observer() -> hd.sr.ObserverContext:
     )
 
 
-def _algorithm(recipe: Recipe) -> hd.sr.AlgorithmIdentification:
+def _algorithm(recipe: Recipe, source: Source) -> hd.sr.AlgorithmIdentification:
     """TID 4019, the same items for every region."""
     return hd.sr.AlgorithmIdentification(
-        name=plain(f"qsm-node, recipe {recipe.name}"),
+        name=written(f"qsm-node, recipe {recipe.name}", source.headers[0]),
         version=VERSION,
-        parameters=[f"recipe SHA-256: {recipe.digest()}", *describe_recipe(recipe)],
+        parameters=[f"recipe SHA-256: {recipe.digest()}", *describe_recipe(recipe, source)],
     )
 
 
@@ -175,7 +177,7 @@ def _group(
         *([] if region.r2star is None else _measurements(R2STAR, region.r2star)),
     ]
     if expected is not None:
-        measurements.append(_measurement(QSM, expected.mean, EXPECTED))
+        measurements.append(_measurement(QSM, expected.mean, TABULATED if expected.low is None else EXPECTED))
     if region.name == maps.reference.name != WHOLE_BRAIN:
         relative = {"mean": maps.reference.mean, "sd": maps.reference.sd}
         measurements += [
@@ -189,7 +191,7 @@ def _group(
         ]
     return hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=hd.sr.TrackingIdentifier(
-            uid=identity.uid("region", region.name), identifier=plain(region.name)
+            uid=identity.uid("region", region.name), identifier=written(region.name, header)
         ),
         referenced_segment=hd.sr.ReferencedSegment(
             sop_class_uid=segmentation.SOPClassUID,
@@ -205,7 +207,7 @@ def _group(
     )
 
 
-def _sides(asymmetry: Asymmetry, identity: Identity) -> hd.sr.MeasurementsAndQualitativeEvaluations:
+def _sides(asymmetry: Asymmetry, identity: Identity, header: Dataset) -> hd.sr.MeasurementsAndQualitativeEvaluations:
     """TID 1501: left minus right of one structure."""
     what = structure(asymmetry.structure)
     measurements = [
@@ -216,7 +218,8 @@ def _sides(asymmetry: Asymmetry, identity: Identity) -> hd.sr.MeasurementsAndQua
         measurements.insert(1, _measurement(R2STAR, asymmetry.r2star, LEFT_MINUS_RIGHT))
     return hd.sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=hd.sr.TrackingIdentifier(
-            uid=identity.uid("asymmetry", asymmetry.structure), identifier=plain(f"{asymmetry.structure} asymmetry")
+            uid=identity.uid("asymmetry", asymmetry.structure),
+            identifier=written(f"{asymmetry.structure} asymmetry", header),
         ),
         finding_category=what.category,
         finding_type=what.kind,

@@ -13,19 +13,21 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
 from dicom_node.convert.header import tag
+from dicom_node.convert.source import Source
 from dicom_node.encode.anatomy import laterality, structure
 from dicom_node.encode.figures import Region
 from dicom_node.encode.identity import (
+    OWN_MASK,
     SOFTWARE,
     VERSION,
     Identity,
     inherit_patient_and_study,
-    plain,
     processing_equipment,
     stamp,
+    written,
 )
 from dicom_node.encode.series import PLANE, SPACE, code_item, file_meta
-from dicom_node.regions import in_words
+from dicom_node.regions import WHOLE_BRAIN, in_words
 from reconstruction import Recipe
 
 SEGMENTATION_NUMBER = 3
@@ -37,12 +39,14 @@ LONGEST_LABEL = 64
 DEFORMED, THRESHOLDED = codes.cid7162.DeformableModels, codes.cid7162.MorphologicalOperations
 """Families of algorithms (CID 7162): an atlas deformed onto the brain, and masks; the recipe names every step."""
 
+FOUND, GIVEN = hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC, hd.seg.SegmentAlgorithmTypeValues.SEMIAUTOMATIC
+"""A brain that is sought, and what is left of a mask that the site gave (0062,0008)."""
+
 
 def encode_segmentation(
     regions: Sequence[Region],
     images: Sequence[Dataset],
-    header: Dataset,
-    identity: Identity,
+    source: Source,
     recipe: Recipe,
     number: int,
     when: datetime.datetime,
@@ -51,11 +55,12 @@ def encode_segmentation(
 
     Both sides of a structure are segments of their own, of one code, one colour (CIELab) and each its laterality.
     """
+    header, identity = source.headers[0], Identity.of(source, recipe)
     # Each plane of each segment lies in one piece of memory, as highdicom takes them one by one.
     planes = np.zeros((len(regions), len(images), images[0].Rows, images[0].Columns), np.uint8)
     for region, plane in zip(regions, planes, strict=True):
         plane.T[region.box] = region.mask
-    segments = [_segment(region, place, identity) for place, region in enumerate(regions, 1)]
+    segments = [_segment(region, place, source, identity) for place, region in enumerate(regions, 1)]
     segmentation = hd.seg.Segmentation(
         source_images=[anonymous(image) for image in images],
         pixel_array=np.moveaxis(planes, 0, -1),
@@ -82,22 +87,24 @@ def encode_segmentation(
     return segmentation
 
 
-def _segment(region: Region, number: int, identity: Identity) -> hd.seg.SegmentDescription:
-    what = structure(region.name)
+def _segment(region: Region, number: int, source: Source, identity: Identity) -> hd.seg.SegmentDescription:
+    what, header = structure(region.name), source.headers[0]
+    given = source.mask if region.name == WHOLE_BRAIN else ""
     segment = hd.seg.SegmentDescription(
         segment_number=number,
-        segment_label=plain(in_words(region.name))[:LONGEST_LABEL],
+        segment_label=written(in_words(region.name), header)[:LONGEST_LABEL],
         segmented_property_category=what.category,
         segmented_property_type=what.kind,
-        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_type=GIVEN if given else FOUND,
         algorithm_identification=hd.AlgorithmIdentificationSequence(
             name="qsm-node",
             family=DEFORMED if laterality(region.name) else THRESHOLDED,
             version=VERSION,
             source=SOFTWARE,
+            parameters={"mask": f"{OWN_MASK}, {given}"} if given else None,
         ),
         tracking_uid=identity.uid("region", region.name),
-        tracking_id=plain(region.name),
+        tracking_id=written(region.name, header),
         display_color=hd.color.CIELabColor.from_rgb(*what.colour),
     )
     if (side := laterality(region.name)) is not None:

@@ -23,6 +23,7 @@ from dicom_node.encode.identity import (
     Identity,
     inherit,
     inherit_patient_and_study,
+    methods,
     plain,
     processing_equipment,
     stamp,
@@ -212,12 +213,12 @@ def _describe(
     dataset: Dataset, quantity: Quantity, source: Source, relative: str, recipe: Recipe, when: datetime.datetime
 ) -> None:
     unit = f" in {quantity.unit.meaning}" if quantity.unit else ", arbitrary unit"
-    methods = ", ".join(f"{stage} {step.method}" for stage, step in recipe.steps.items())
+    steps = ", ".join(f"{stage} {method}" for stage, method in methods(recipe, source.mask).items())
     dataset.ImageType = ["DERIVED", "PRIMARY", "OTHER", quantity.label]
     dataset.SeriesDescription = quantity.description
     dataset.DerivationDescription = plain(
         f"{quantity.title}: {quantity.concept.meaning}{unit}{relative}, 0 where it is not known; recipe {recipe.name}: "
-        f"{methods}"
+        f"{steps}"
     )[:1024]
     dataset.ContentQualification = "RESEARCH"
     dataset.BurnedInAnnotation = "NO"

@@ -41,21 +41,35 @@ def withheld(maps: Maps) -> tuple[str, ...]:
 
 
 def ageing(comparison: Comparison | None) -> tuple[str, ...]:
-    """Where the expected values are from and what they are not; why there are none."""
+    """Where the expected values are from and what they are not; why there are none.
+
+    A difference is told only where the table knows how far people differ.
+    """
     if comparison is None:
         return ()
     ranges = comparison.ranges
     if comparison.withheld:
         return (f"No comparison with {ranges.name}: {comparison.withheld}.",)
-    told = [
-        f"{in_words(name)} {position.position:+.1f} {'ppb' if position.low is None else 'SD'}"
-        for name, position in comparison.expected.items()
-    ]
-    if not told:
+    if not comparison.expected:
         return (f"No comparison with {ranges.name}: it has none of these structures.",)
+    placed = [
+        f"{in_words(name)} {found.position:+.1f} SD"
+        for name, found in comparison.expected.items()
+        if found.low is not None
+    ]
+    told = []
+    if placed:
+        told.append(
+            f"Difference of the mean susceptibility from what {ranges.name} make expected at {comparison.age:.0f} "
+            f"years, no diagnosis: {', '.join(placed)}."
+        )
+    if len(placed) < len(comparison.expected):
+        told.append(
+            f"{ranges.name} ({ranges.mark}) has one value for an age and no spread between people: a measured mean "
+            "that differs from it is no finding."
+        )
     return (
-        f"Difference of the mean susceptibility from what {ranges.name} make expected at {comparison.age:.0f} years, "
-        f"no diagnosis: {', '.join(told)}.",
+        *told,
         " ".join(["Source of the expected values:", *map(sentence, (ranges.source, ranges.note))]).strip(),
     )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dicom_node.encode import encode
+from dicom_node.encode.aside import set_aside
 from dicom_node.encode.record import names, record
 from dicom_node.finished import Finished
 from dicom_node.reconstruct import Outcome, write
@@ -18,15 +19,22 @@ from tests.dicom_node.encode.example import CREATED, PLAIN, SHAPE, header, recip
 
 
 def write_result(
-    folder: Path, maps: Maps | None = None, made_with: Recipe | None = None, output: Output = PLAIN, **attributes: str
+    folder: Path,
+    maps: Maps | None = None,
+    made_with: Recipe | None = None,
+    output: Output = PLAIN,
+    place: int = 0,
+    **attributes: str,
 ) -> Path:
-    """attributes: of patient and study, in place of the example's."""
+    """attributes: of patient and study, in place of the example's.  place: see `encode.aside`, 0 for a first result."""
     headers = tuple(header(i) for i in range(SHAPE[2]))
     for dataset in headers:
         for keyword, value in attributes.items():
             setattr(dataset, keyword, value)
     maps, made_with, made_from = maps or whole_maps(), made_with or recipe(), source(headers)
     encoded = encode(maps, made_from, made_with, CREATED, output)
+    if place:
+        set_aside(encoded.datasets, made_with, place)
     outputs = names(encoded.datasets)
     report = record(_acquisition(maps), maps, made_from, made_with, encoded, outputs, {})
     write(Outcome(maps, made_from, outputs, json.loads(json.dumps(report)), encoded.page), folder)

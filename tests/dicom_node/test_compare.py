@@ -53,6 +53,36 @@ def test_a_result_does_not_differ_from_itself(results: tuple[Finished, Finished]
     assert "one result" not in in_words_of(compare(results[0], other))
 
 
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"mask": "NIfTI with SHA-256 1"}, "The brain mask of the earlier map is the site's own"),
+        ({"phase_override": {"sign": "flip"}}, "sign flip for the earlier map, as its header says for the later one"),
+    ],
+)
+def test_what_the_site_put_in_a_step_s_place_is_told(
+    changed: dict[str, object], words: str, results: tuple[Finished, Finished]
+) -> None:
+    one, later = results
+    other = altered(one, {"source": one.record["source"] | changed})
+    assert words in in_words_of(compare(other, later))
+    of_same_images = in_words_of(compare(other, one))
+    assert words in of_same_images
+    assert "a change is the making's" in of_same_images
+    assert "one result" not in of_same_images
+    assert "one result" in in_words_of(compare(other, other))
+
+
+def test_two_masks_of_a_site_are_alike_for_two_scans_and_not_for_one(results: tuple[Finished, Finished]) -> None:
+    one, later = (
+        altered(result, {"source": result.record["source"] | {"mask": f"SHA-256 {scan}", "sop_instance_uids": [scan]}})
+        for scan, result in zip(("1.2.1", "1.2.2"), results, strict=True)
+    )
+    assert "mask" not in in_words_of(compare(one, later))
+    redrawn = altered(one, {"source": one.record["source"] | {"mask": "SHA-256 9"}})
+    assert "two of the site's own" in in_words_of(compare(one, redrawn))
+
+
 def test_no_figure_is_a_negative_zero(results: tuple[Finished, Finished]) -> None:
     regions = {
         name: figures | {"chi": figures["chi"] | {"mean": -1e-3}}

@@ -18,7 +18,7 @@ from dicom_node.export import Label, NotOurs, SameName, export_bids, export_csv
 from dicom_node.finished import NoResult, find_result, read_result
 from dicom_node.pseudonym import NoPseudonym, Pseudonyms, read_pseudonyms
 from dicom_node.settings import Output
-from tests.dicom_node.encode.example import NUCLEI, affine, header, maps, whole_maps
+from tests.dicom_node.encode.example import NUCLEI, affine, header, maps, recipe, whole_maps
 from tests.dicom_node.results import altered, write_result
 
 KEY = Pseudonyms(b"k" * 32)
@@ -111,6 +111,73 @@ def test_another_result_with_the_same_names_is_kept(result: Path, tmp_path: Path
     export_bids(again, Label.of(again, KEY), tmp_path)
     sidecar = json.loads(next(tmp_path.glob("sub-*/ses-*/anat/*_run-7_Chimap.json")).read_text())
     assert sidecar["Grade"]["grade"] == "good"
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"recipe": {"name": "fast", "digest": "1" * 64}}, "recipe default .* than this result .recipe fast 1111"),
+        ({"source": {"mask": "segmentation 1.2.3"}}, "mask the site's own"),
+        ({"source": {"phase_override": {"sign": "flip"}}}, "phase sign flip"),
+    ],
+)
+def test_what_was_made_in_another_way_is_neither_overwritten_nor_mixed(
+    changed: dict[str, dict[str, object]], words: str, result: Path, tmp_path: Path
+) -> None:
+    read = read_result(result)
+    export_bids(read, Label.of(read, KEY), tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    other = altered(read, {part: read.record[part] | values for part, values in changed.items()})
+    with pytest.raises(SameName, match=words):
+        export_bids(other, Label.of(other, KEY), tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    export_bids(other, Label.of(other, KEY), tmp_path / "other")
+    with pytest.raises(SameName):
+        export_bids(read, Label.of(read, KEY), tmp_path / "other")
+
+
+def test_what_an_earlier_export_left_goes_and_what_a_site_added_stays(result: Path, tmp_path: Path) -> None:
+    read = read_result(result)
+    export_bids(read, Label.of(read, KEY), tmp_path)
+    stem = next(tmp_path.rglob("*_Chimap.json")).with_suffix("").as_posix().removesuffix("_Chimap")
+    stale, added = Path(f"{stem}_T2starmap.nii.gz"), Path(f"{stem}_desc-lesions_mask.json")
+    stale.write_bytes(b"")
+    added.write_text("{}")
+    export_bids(read, Label.of(read, KEY), tmp_path)
+    assert not stale.exists()
+    assert added.exists()
+
+
+def test_a_mask_of_the_site_s_own_is_told_and_names_no_object(result: Path, tmp_path: Path) -> None:
+    read = read_result(result)
+    other = altered(read, {"source": read.record["source"] | {"mask": "segmentation 1.2.3.77"}})
+    export_bids(other, Label.of(other, KEY), tmp_path)
+    sidecar = next(tmp_path.rglob("*_Chimap.json")).read_text()
+    told = json.loads(sidecar)
+    assert told["EstimationAlgorithm"] == "mask the site's own, inversion tv"
+    assert told["Mask"]["Origin"].startswith("the site's own")
+    assert "1.2.3.77" not in sidecar
+
+
+def test_a_result_that_stands_aside_keeps_its_run_and_names_its_recipe(
+    result: Path, tmp_path: Path, bids_validator_command: Path
+) -> None:
+    """With a structure whose name the character set lacks letters for."""
+    given = whole_maps()
+    assert given.regions is not None
+    named = replace(given, regions=replace(given.regions, names=("left_東京", *given.regions.names[1:])))
+    beside = write_result(tmp_path / "in", named, replace(recipe(), name="fast 2"), place=1)
+    for made in (result, beside):
+        read = read_result(made)
+        export_bids(read, Label.of(read, KEY), tmp_path / "bids")
+    names = {path.name.split("_", 2)[2] for path in (tmp_path / "bids").rglob("*_Chimap.json")}
+    assert names == {"run-7_Chimap.json", "rec-fast2_run-7_Chimap.json"}
+    table = next((tmp_path / "bids").rglob("*_rec-fast2_run-7_desc-nuclei_dseg.tsv")).read_text(encoding="utf-8")
+    assert "left_東京" in table
+    command = [bids_validator_command, tmp_path / "bids", "--format", "json"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    issues = json.loads(found.stdout)["issues"]["issues"]
+    assert [issue for issue in issues if issue["severity"] == "error"] == []
 
 
 def test_a_sex_that_is_none_is_written_nowhere(result: Path, tmp_path: Path) -> None:

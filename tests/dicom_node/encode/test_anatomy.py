@@ -6,7 +6,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_node.atlas import read_atlas
-from dicom_node.encode.anatomy import BLUE, GREEN, ORANGE, PALE, PURPLE, SKY, STRUCTURES, VERMILION, YELLOW, structure
+from dicom_node.encode.anatomy import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    PALE,
+    PURPLE,
+    SKY,
+    STRUCTURE,
+    STRUCTURES,
+    TISSUE,
+    VERMILION,
+    YELLOW,
+    structure,
+)
 from dicom_node.regions import WHOLE_BRAIN, split
 
 VISION = {
@@ -58,6 +71,15 @@ def test_structures_of_a_site_have_colours_of_their_own_and_keep_them() -> None:
     names = [f"region_{number}" for number in range(60)]
     assert len({structure(name).colour for name in names}) == len(names)
     assert structure("left_hippocampus").colour == structure("right_hippocampus").colour == (75, 141, 70)
+
+
+def test_a_structure_of_a_site_carries_the_code_that_dicom_publishes_for_its_name() -> None:
+    for name, code in (("left_hippocampus", "5366008"), ("Amygdala", "4958002"), ("brain_stem", "119238007")):
+        found = structure(name)
+        assert (found.kind.value, found.kind.scheme_designator) == (code, "SCT")
+        assert found.category == STRUCTURE
+    assert structure("left_claustrum").category == TISSUE
+    assert structure("white matter t2 hyperintensity").category == TISSUE, "a lesion is no structure"
 
 
 def _lab(colour: tuple[int, int, int], vision: str) -> NDArray[np.float64]:

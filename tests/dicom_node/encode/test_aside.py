@@ -9,7 +9,7 @@ import pytest
 from pydicom.dataset import Dataset
 
 from dicom_node.encode import encode
-from dicom_node.encode.aside import LARGEST, LONGEST_DESCRIPTION, STEP, set_aside
+from dicom_node.encode.aside import LARGEST, LONGEST_DESCRIPTION, STEP, first_number, is_aside, set_aside
 from tests.dicom_node.encode.example import CREATED, EVERYTHING, dciodvfy_errors, maps, recipe, save, source
 
 
@@ -40,6 +40,16 @@ def test_a_number_and_a_name_stay_what_dicom_can_hold(number: int, place: int) -
     assert len(dataset.SeriesDescription) <= LONGEST_DESCRIPTION
     assert dataset.SeriesDescription.isascii()
     assert "\\" not in dataset.SeriesDescription
+
+
+@pytest.mark.parametrize(("number", "first"), [(701, 701), (1234501, 1234501), (None, 0)])
+def test_the_number_of_a_first_result_is_found_again(number: int | None, first: int) -> None:
+    dataset = a_series(701, "QSM (ppb)")
+    dataset.SeriesNumber = number
+    assert (first_number(dataset), is_aside(dataset)) == (first, False)
+    if number == 701:
+        set_aside([dataset], recipe(), 3)
+        assert (first_number(dataset), is_aside(dataset)) == (701, True)
 
 
 def test_every_object_is_set_aside_and_stays_valid(tmp_path: Path, dciodvfy_command: Path) -> None:

@@ -20,7 +20,7 @@ from pydicom.sr.codedict import codes
 
 from dicom_node.encode import Encoded, encode
 from dicom_node.encode.figures import regions
-from dicom_node.encode.identity import Identity, local_time
+from dicom_node.encode.identity import local_time
 from dicom_node.encode.quantity import INT16, QSM, SWI_LEVELS
 from dicom_node.encode.record import KINDS, names
 from dicom_node.encode.segmentation import encode_segmentation
@@ -150,7 +150,8 @@ def test_float32_maps_are_not_rounded(files: Files) -> None:
 def test_a_multi_frame_object_holds_what_the_series_holds(files: Files) -> None:
     slices = [dcmread(path) for path in files["qsm"]]
     whole = dcmread(files["enhanced"][0])
-    assert whole.SeriesDescription == slices[0].SeriesDescription
+    assert (whole.SeriesDescription, slices[0].SeriesDescription) == ("QSM (ppb) multi-frame", "QSM (ppb)")
+    assert whole.SeriesNumber != slices[0].SeriesNumber
     np.testing.assert_array_equal(whole.pixel_array, np.stack([slice_.pixel_array for slice_ in slices]))
     for frame, slice_ in zip(whole.PerFrameFunctionalGroupsSequence, slices, strict=True):
         position = frame.PlanePositionSequence[0]
@@ -184,6 +185,18 @@ def test_t2star_is_the_inverse_of_r2star_and_fields_are_in_hertz(files: Files) -
     assert (t2star[~inside] == 0).all()
     field = np.stack([dcmread(path).pixel_array.T for path in files["field"]], axis=-1)
     assert np.abs(field - np.where(maps.mask, maps.field * 123.2, 0)).max() <= 0.5 + 1e-3
+
+
+def test_the_local_field_is_in_ppb_of_the_field_strength(files: Files) -> None:
+    """An eighth of a Hz at 3 T: whole Hz would leave few steps of it."""
+    maps = whole_maps()
+    assert maps.local_field is not None
+    local = np.stack([dcmread(path).pixel_array.T for path in files["localfield"]], axis=-1)
+    assert np.abs(local - maps.local_field * 1000).max() <= 0.5 + 1e-3
+    first = dcmread(files["localfield"][0])
+    (mapping,) = first.RealWorldValueMappingSequence
+    assert mapping.MeasurementUnitsCodeSequence[0].CodeValue == "[ppb]"
+    assert (first.SeriesDescription, first.RescaleSlope) == ("Local field (ppb)", 1)
 
 
 def test_the_window_is_that_of_the_map_and_reaches_every_slice(files: Files) -> None:
@@ -248,8 +261,10 @@ def test_the_document_is_a_pdf_of_one_page_that_names_no_time_but_its_job_s(file
     content = dataset.EncapsulatedDocument[: dataset.EncapsulatedDocumentLength]
     assert content.startswith(b"%PDF-")
     assert content.rstrip().endswith(b"%%EOF")
-    assert content.count(b"/Type /Page\n") + content.count(b"/Type /Page ") == 1
-    assert b"20231114" in content
+    read = PdfReader(io.BytesIO(content))
+    assert len(read.pages) == 1
+    assert read.metadata is not None
+    assert (read.metadata.title, read.metadata.get("/CreationDate", "")[:10]) == ("QSM page", "D:20231114")
 
 
 def test_nothing_of_the_patient_is_in_pixels_or_document(files: Files) -> None:
@@ -284,11 +299,25 @@ def test_a_long_name_in_a_site_s_atlas_makes_a_valid_segment(tmp_path: Path, dci
     found = regions(dataclasses.replace(given, regions=dataclasses.replace(given.regions, names=longer)))
     made_from = source()
     images = encode_series(given, QSM, made_from, recipe(), WHEN)
-    segmentation = encode_segmentation(
-        found, images, made_from.headers[0], Identity.of(made_from, recipe()), recipe(), 703, WHEN
-    )
+    segmentation = encode_segmentation(found, images, made_from, recipe(), 703, WHEN)
     labels = {str(segment.SegmentLabel) for segment in segmentation.SegmentSequence}
-    assert "left Hohle des Septum pellucidum Hohle des Septum pellucidum Hoh" in labels
+    assert "left Höhle des Septum pellucidum Höhle des Septum pellucidum Höh" in labels
+    dcmwrite(tmp_path / "seg.dcm", segmentation, enforce_file_format=True)
+    assert dciodvfy_errors(dciodvfy_command, tmp_path / "seg.dcm") == []
+
+
+def test_a_segment_says_that_its_mask_was_the_site_s(tmp_path: Path, dciodvfy_command: Path) -> None:
+    made_from = dataclasses.replace(source(), mask="segmentation 1.2.3")
+    images = encode_series(whole_maps(), QSM, made_from, recipe(), WHEN)
+    assert "mask the site's own, inversion tv" in images[0].DerivationDescription
+    segmentation = encode_segmentation(regions(whole_maps()), images, made_from, recipe(), 703, WHEN)
+    told = {
+        str(s.TrackingID): (s.SegmentAlgorithmType, s.SegmentationAlgorithmIdentificationSequence[0])
+        for s in segmentation.SegmentSequence
+    }
+    kind, algorithm = told["whole_brain"]
+    assert (kind, algorithm.AlgorithmParameters) == ("SEMIAUTOMATIC", "mask=the site's own, segmentation 1.2.3")
+    assert {kind for name, (kind, _) in told.items() if name != "whole_brain"} == {"AUTOMATIC"}
     dcmwrite(tmp_path / "seg.dcm", segmentation, enforce_file_format=True)
     assert dciodvfy_errors(dciodvfy_command, tmp_path / "seg.dcm") == []
 

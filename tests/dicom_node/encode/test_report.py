@@ -1,17 +1,28 @@
 from __future__ import annotations
 
+import dataclasses
+import math
 import subprocess
+import warnings
 from pathlib import Path
 
 import highdicom as hd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydicom import dcmread
+from pydicom.charset import python_encoding
 from pydicom.dataset import Dataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filereader import read_dataset
+from pydicom.filewriter import write_dataset
 from pydicom.sr.codedict import codes
 
+from dicom_node.convert.override import Override
 from dicom_node.encode import encode
 from dicom_node.encode.figures import asymmetries, regions
 from dicom_node.encode.identity import written
+from dicom_node.encode.quality import GROUPS
 from tests.dicom_node.encode.example import (
     CREATED,
     PLAIN,
@@ -156,6 +167,8 @@ def test_left_minus_right_of_every_pair(whole: hd.sr.Comprehensive3DSR) -> None:
     assert isinstance(content, hd.sr.MeasurementReport)
     expected = {f"{pair.structure} asymmetry": pair for pair in asymmetries(regions(whole_maps()))}
     groups = {str(g.tracking_identifier): g for g in content.get_image_measurement_groups()}
+    for of_quality in GROUPS:
+        groups.pop(of_quality)
     assert groups.keys() == expected.keys()
     for name, group in groups.items():
         found = {(m.name.value, m.unit.value): float(m.value) for m in group.get_measurements()}
@@ -184,6 +197,36 @@ def test_the_grade_is_coded_and_its_grounds_are_said(whole: hd.sr.Comprehensive3
     assert "Ground of the grade: the field of the sinuses is weak" in texts
     assert "Match of the atlas, for engineers: correlation = 0.93." in texts
     assert texts.count("correlation = ") == 1
+
+
+def test_every_figure_of_quality_is_a_coded_number(
+    whole_file: Path, dciodvfy_command: Path, dsrdump_command: Path
+) -> None:
+    assert dciodvfy_errors(dciodvfy_command, whole_file) == []
+    said = subprocess.run([dsrdump_command, "+Pc", whole_file], capture_output=True, check=True)
+    assert said.stderr == b""
+    assert b'(background.coarse_residual,99QSMNODE,"Quality: background coarse residual")' in said.stdout
+    content = hd.sr.srread(whole_file).content
+    assert isinstance(content, hd.sr.MeasurementReport)
+    groups = {str(g.tracking_identifier): g.get_measurements() for g in content.get_image_measurement_groups()}
+    found = {m.name.value: (float(m.value), m.unit.value) for group in GROUPS for m in groups[group]}
+    assert found == {name: figure for name, figure in FIGURES.items() if not math.isnan(figure[0])}
+    assert {m.name.value for m in groups["match of the atlas"]} == {n for n in FIGURES if n.startswith("regions.")}
+
+
+def test_the_parameters_name_what_the_site_put_in_a_step_s_place(tmp_path: Path) -> None:
+    made_from = dataclasses.replace(source(), mask="segmentation 1.2.3", override=Override(sign="flip"))
+    texts = _texts(hd.sr.srread(save(encode(maps(), made_from, recipe(), CREATED, PLAIN).datasets, tmp_path)[-1]))
+    assert {"mask: the site's own, segmentation 1.2.3", "phase: as the site says, sign=flip"} <= set(texts)
+    assert "mask: magnitude, threshold=0.1" not in texts
+
+
+def test_a_table_without_spread_makes_no_one_look_deficient(whole: hd.sr.Comprehensive3DSR) -> None:
+    texts = "\n".join(_texts(whole))
+    assert "Difference" not in texts
+    assert texts.count("Hallgren and Sourander 1958 (iron alone) has one value for an age and no spread") == 1
+    derivations = [m.derivation for m in _groups(whole)["left_caudate"].get_measurements() if m.derivation]
+    assert {d.value for d in derivations if d.scheme_designator == "99QSMNODE"} == {"1006"}
 
 
 def test_a_lost_atlas_is_reported_and_its_figures_are_withheld(tmp_path: Path) -> None:
@@ -225,23 +268,67 @@ def test_a_range_stands_with_the_mean_it_is_of(tmp_path: Path, dciodvfy_command:
     ("characters", "expected"),
     [
         ("ISO_IR 192", "Universitätsklinik Köln, χ±/R2′ (東京)"),
-        ("ISO_IR 100", "Universitatsklinik Koln, chi+/-/R2' (??)"),
+        ("ISO_IR 100", "Universitätsklinik Köln, chi±/R2' (??)"),
         ("", "Universitatsklinik Koln, chi+/-/R2' (??)"),
-        (["", "ISO 2022 IR 87"], "Universitatsklinik Koln, chi+/-/R2' (??)"),
+        (["", "ISO 2022 IR 87"], "Universitatsklinik Koln, χ±/R2′ (東京)"),
+        (["ISO_IR 100", "ISO 2022 IR 87"], "Universitätsklinik Köln, χ±/R2′ (東京)"),
+        (["", "ISO 2022 IR 149"], "Universitatsklinik Koln, χ±/R2′ (東京)"),
+        (["", "ISO 2022 IR 58"], "Universitatsklinik Koln, chi+/-/R2' (??)"),
+        ("GB18030", "Universitätsklinik Köln, χ±/R2′ (東京)"),
     ],
 )
 def test_words_of_a_site_stay_as_far_as_the_character_set_has_them(characters: str | list[str], expected: str) -> None:
     dataset = header()
     dataset.SpecificCharacterSet = characters
     assert written("Universitätsklinik Köln, χ±\\R2′ (東京)", dataset) == expected
-    assert written("Köln", dataset) == ("Köln" if characters in ("ISO_IR 192", "ISO_IR 100") else "Koln")
+
+
+@given(
+    characters=st.lists(st.sampled_from(["", *python_encoding, "ISO_IR 999"]), min_size=1, max_size=3),
+    text=st.text(st.characters(exclude_categories=["Cs", "Cc"]) | st.sampled_from("ä東병ｱ¥~Ωж뷁"), max_size=12),
+)
+@settings(max_examples=60)
+def test_what_is_written_is_read_again(characters: list[str], text: str) -> None:
+    """In every character set, whatever it is declared with."""
+    dataset = Dataset()
+    dataset.SpecificCharacterSet = characters
+    dataset.SegmentDescription = sent = written(text, dataset)
+    stream = DicomBytesIO()
+    stream.is_little_endian, stream.is_implicit_VR = True, False
+    with warnings.catch_warnings(action="ignore"):  # pydicom's, of what is declared
+        write_dataset(stream, dataset)
+        stream.seek(0)
+        assert read_dataset(stream, is_implicit_VR=False, is_little_endian=True).SegmentDescription == sent.rstrip()
+
+
+FIGURES = {
+    "background.coarse_residual": (0.0056, "1"),
+    "mask.brain_ml": (1753.1, "mL"),
+    "mask.thinnest_mm": (128.0, "mm"),
+    "combine.noise_ppb": (0.74, "[ppb]"),
+    "readout.slope_mrad_per_mm": (1.5, "mrad/mm"),
+    "readout.alternation_rad": (0.25, "rad"),
+    "separation.r2": (13.0, "/s"),
+    "separation.relaxivity": (137.0, "/s/[ppm]"),
+    "iron.contrast": (-0.00448, "1"),
+    "streaks": (math.nan, "1"),
+    "regions.turn": (0.81, "deg"),
+    "regions.bend": (3.0, "mm"),
+    "regions.overlap": (0.985, "1"),
+}
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> hd.sr.Comprehensive3DSR:
+def whole_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of a result with nuclei."""
-    outputs = encode(whole_maps(), source(), recipe(), CREATED, PLAIN).datasets
-    document = hd.sr.srread(save(outputs, tmp_path_factory.mktemp("whole"))[-1])
+    made = dataclasses.replace(whole_maps(), quality={name: value for name, (value, _) in FIGURES.items()})
+    output = PLAIN.model_copy(update={"reference_ranges": "hallgren_sourander_1958"})
+    return save(encode(made, source(), recipe(), CREATED, output).datasets, tmp_path_factory.mktemp("whole"))[-1]
+
+
+@pytest.fixture(scope="module")
+def whole(whole_file: Path) -> hd.sr.Comprehensive3DSR:
+    document = hd.sr.srread(whole_file)
     assert isinstance(document, hd.sr.Comprehensive3DSR)
     return document
 
