@@ -223,7 +223,8 @@ def plain(text: str) -> str:
     """
     bare = unicodedata.normalize("NFKD", text.translate(TYPED))
     letters = "".join(character for character in bare if not unicodedata.combining(character))
-    return letters.encode("ascii", "replace").decode()
+    whole = unicodedata.normalize("NFC", letters)  # a Korean syllable is one letter again
+    return whole.encode("ascii", "replace").decode()
 
 
 def written(text: str, header: Dataset) -> str:

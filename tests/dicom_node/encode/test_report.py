@@ -283,6 +283,10 @@ def test_words_of_a_site_stay_as_far_as_the_character_set_has_them(characters: s
     assert written("Universitätsklinik Köln, χ±\\R2′ (東京)", dataset) == expected
 
 
+def test_a_letter_that_is_lacked_is_one_question_mark() -> None:
+    assert written("병원 ﬁ Ä", header()) == "?? fi Ä"
+
+
 @given(
     characters=st.lists(st.sampled_from(["", *python_encoding, "ISO_IR 999"]), min_size=1, max_size=3),
     text=st.text(st.characters(exclude_categories=["Cs", "Cc"]) | st.sampled_from("ä東병ｱ¥~Ωж뷁"), max_size=12),
