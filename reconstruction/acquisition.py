@@ -97,8 +97,8 @@ class Acquisition:
             _are(Real, times) and times[0] > 0 and times[-1] < 1 and all(a < b for a, b in itertools.pairwise(times))
         ):
             raise InvalidAcquisition(
-                f"echo times are {times} s; expected ascending positive seconds below 1: sort the echoes by their time, "
-                "and divide milliseconds by 1000"
+                f"echo times are {times} s; expected ascending positive seconds below 1: sort the echoes by their "
+                "time, and divide milliseconds by 1000"
             )
         expected = (len(times), *self.geometry.shape)
         _require("magnitude", self.magnitude, np.dtype(np.float32), expected)

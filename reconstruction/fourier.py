@@ -112,8 +112,8 @@ class Window:
         if needed > MOST_VOXELS:
             raise NotReconstructible(
                 f"the brain's box of {size} voxels of {voxel_size} mm with a margin of {margin_mm:g} mm has "
-                f"{needed:.2g} voxels; expected at most {MOST_VOXELS:.2g}: check the voxel size, and lower the method's "
-                "radius"
+                f"{needed:.2g} voxels; expected at most {MOST_VOXELS:.2g}: check the voxel size, and lower the "
+                "method's radius"
             )
         return cls(_shape(mask), (x, y, z), fast_shape(size, (mx, my, mz)))
 
