@@ -19,7 +19,7 @@ from reconstruction.grade import BOUNDS
 from reconstruction.offset.mcpc3ds import mcpc3ds
 from reconstruction.steepness import CENTROID_SHIFT
 from tests.laws import random_volume
-from tests.simulation.scenes import small_head
+from tests.simulation.scenes import small_head, thin_head
 
 DEFAULT = Path(__file__).parents[2] / "config" / "recipes" / "default.toml"
 
@@ -235,6 +235,19 @@ def test_an_echo_without_signal_is_refused(place: str) -> None:
     recipe = Recipe.from_mapping(default_recipe() | {"offset": {"method": "none"}})
     with pytest.raises(NotReconstructible, match=f"number 2 has no signal {place}: .* leave that echo out"):
         reconstruct(silent, recipe)
+
+
+def test_echoes_that_do_not_decay_are_told() -> None:
+    """The same image in every echo: no contrast of R2* to judge by, and a word on it in its place."""
+    head = thin_head()
+    same = np.repeat(head.acquisition.magnitude[:1], len(head.acquisition.echo_times), axis=0)
+    quick = {"background": {"method": "none"}, "inversion": {"method": "tkd"}, "regions": None, "weighting": None}
+    content = {name: table for name, table in (default_recipe() | quick).items() if table}
+    maps = reconstruct(
+        dataclasses.replace(head.acquisition, magnitude=same, mask=head.brain_mask), Recipe.from_mapping(content)
+    )
+    assert "iron.contrast" not in maps.quality
+    assert any(warning.startswith("relaxation: R2* is 0") for warning in maps.warnings), maps.warnings
 
 
 def test_single_echo() -> None:
