@@ -15,11 +15,10 @@ from dicom_node.convert.header import number
 from dicom_node.convert.larmor import larmor_frequency
 from dicom_node.convert.source import Source
 from dicom_node.encode.capture import DOCUMENT_NUMBER, PAGE_NUMBER, encode_document, encode_page
-from dicom_node.encode.drawing import PAPER
 from dicom_node.encode.enhanced import ENHANCED_NUMBER, encode_enhanced, is_enhanced
 from dicom_node.encode.figures import Region, regions
 from dicom_node.encode.identity import Identity, local_time
-from dicom_node.encode.page import draw
+from dicom_node.encode.page import document, draw
 from dicom_node.encode.parametric import PARAMETRIC_NUMBER, encode_parametric
 from dicom_node.encode.presentation import COLOUR_NUMBER, GREY_NUMBER, encode_presentation
 from dicom_node.encode.quantity import QSM, R2STAR, Quantity, quantities
@@ -34,8 +33,6 @@ from reconstruction import GYROMAGNETIC_RATIO, Maps, Recipe
 
 MEASURED = frozenset({QSM.name, R2STAR.name})
 """What the figures of the report are of."""
-
-PRINT_SCALE = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +68,7 @@ def encode(maps: Maps, source: Source, recipe: Recipe, created: float, output: O
         found = measuring.result()
         comparison = compare(table, found, maps.reference.name, header) if table else None
         told = warnings(maps, source, tuple(series), output.maps)
-        drawing = beside.submit(draw, maps, source.affine, recipe, found, comparison, tesla=_tesla(header))
+        drawing = beside.submit(draw, maps, source.affine, recipe, found, comparison, told, tesla=_tesla(header))
         segmentation = encode_segmentation(
             found, series[QSM], source, recipe, series_number(header, SEGMENTATION_NUMBER), when
         )
@@ -96,7 +93,7 @@ def encode(maps: Maps, source: Source, recipe: Recipe, created: float, output: O
             *_images(maps, source, recipe, identity, series, output, when),
             segmentation,
             report,
-            *_for_people(maps, source, recipe, identity, series[QSM], found, comparison, page, output, when),
+            *_for_people(maps, source, recipe, identity, series[QSM], found, comparison, told, page, output, when),
         ],
         page,
         found,
@@ -144,6 +141,7 @@ def _for_people(
     images: Sequence[Dataset],
     found: tuple[Region, ...],
     comparison: Comparison | None,
+    told: Sequence[str],
     page: Image.Image,
     output: Output,
     when: datetime.datetime,
@@ -153,9 +151,7 @@ def _for_people(
     if "page" in output.objects:
         yield encode_page(page, header, identity, recipe, series_number(header, PAGE_NUMBER), when, basis)
     if "pdf" in output.objects:
-        printed = draw(
-            maps, source.affine, recipe, found, comparison, tesla=_tesla(header), theme=PAPER, scale=PRINT_SCALE
-        )
+        printed = document(maps, source.affine, recipe, found, comparison, told, tesla=_tesla(header), when=when)
         yield encode_document(printed, header, identity, recipe, series_number(header, DOCUMENT_NUMBER), when, basis)
     for wanted, place, colour in (("presentation", GREY_NUMBER, False), ("colour", COLOUR_NUMBER, True)):
         if wanted in output.objects:

@@ -6,7 +6,6 @@ Neither holds a patient's name in its pixels: BurnedInAnnotation is NO.
 from __future__ import annotations
 
 import datetime
-import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -29,10 +28,6 @@ PAGE_NUMBER, DOCUMENT_NUMBER = 5, 16
 """Their places among the outputs' series numbers."""
 
 TITLE = "QSM page"
-PAGE_INCHES = 7.5
-"""Side of the square page in the document: fits A4 and letter paper."""
-PDF_QUALITY = 95
-"""Of JPEG inside the document, which Pillow writes; at twice the page's resolution type stays sharp."""
 
 
 def encode_page(
@@ -70,7 +65,7 @@ def encode_page(
 
 
 def encode_document(
-    page: Image.Image,
+    content: bytes,
     header: Dataset,
     identity: Identity,
     recipe: Recipe,
@@ -78,21 +73,7 @@ def encode_document(
     when: datetime.datetime,
     rests_on: Sequence[str],
 ) -> Dataset:
-    """The page on paper.  page: at the resolution that it is to be printed with."""
-    written = io.BytesIO()
-    at = when.timetuple()
-    page.save(
-        written,
-        "PDF",
-        resolution=page.width / PAGE_INCHES,
-        quality=PDF_QUALITY,
-        subsampling=0,
-        title=TITLE,
-        producer="qsm-node",
-        creationDate=at,
-        modDate=at,
-    )
-    content = written.getvalue()
+    """content: the page as a PDF."""
     dataset = Dataset()
     _make(dataset, header, recipe, number, when)
     dataset.SOPClassUID = EncapsulatedPDFStorage

@@ -5,6 +5,7 @@ No name and no number of a patient is on it, so that nothing is burnt in; the ob
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
@@ -14,7 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dicom_node.encode.anatomy import GREEN, ORANGE, VERMILION, Colour
-from dicom_node.encode.drawing import BODY, HEADING, PAPER, SCREEN, SIDE, SMALL, TITLE, Sheet, Theme
+from dicom_node.encode.document import Document
+from dicom_node.encode.drawing import BODY, HEADING, PAPER, SCREEN, SIDE, SMALL, TITLE, Raster, Sheet, Theme
 from dicom_node.encode.figures import Region
 from dicom_node.encode.pictures import COLUMN, GAP, LINE, Scene, detail, further, planes
 from dicom_node.encode.planes import OBLIQUE_DEGREES, obliqueness
@@ -37,6 +39,9 @@ BODY_BOTTOM = 864
 QUALITY = 892
 QUALITY_LINES = 4
 FOOTER = 1002
+
+LABEL = (460, 16, 850, 58)
+"""Where a label is stuck on paper."""
 
 GRADES: dict[str, tuple[str, Colour]] = {
     "good": ("Good", GREEN),
@@ -74,7 +79,38 @@ def draw(
 
     affine: voxel index → patient RAS mm.  regions, warnings: those of the report.  tesla: the scanner's field.
     """
-    sheet = Sheet(theme, scale)
+    sheet = Raster(theme, scale)
+    _fill(sheet, maps, affine, recipe, regions, comparison, warnings, tesla)
+    return sheet.image
+
+
+def document(
+    maps: Maps,
+    affine: NDArray[np.float64],
+    recipe: Recipe,
+    regions: Sequence[Region],
+    comparison: Comparison | None,
+    warnings: Sequence[str],
+    *,
+    tesla: float | None,
+    when: datetime.datetime,
+) -> bytes:
+    """The same as a PDF.  when: the job was made."""
+    sheet = Document("QSM page", when)
+    _fill(sheet, maps, affine, recipe, regions, comparison, warnings, tesla)
+    return sheet.finish()
+
+
+def _fill(
+    sheet: Sheet,
+    maps: Maps,
+    affine: NDArray[np.float64],
+    recipe: Recipe,
+    regions: Sequence[Region],
+    comparison: Comparison | None,
+    warnings: Sequence[str],
+    tesla: float | None,
+) -> None:
     scene = Scene.of(maps, affine)
     _header(sheet, maps, affine, tesla)
     planes(sheet, scene, MARGIN, TOP, BOTTOM)
@@ -93,7 +129,6 @@ def draw(
         further(sheet, scene, (TABLE, end + 24, RIGHT, BODY_BOTTOM))
     _quality(sheet, maps, warnings)
     _footer(sheet, recipe)
-    return sheet.image
 
 
 def _header(sheet: Sheet, maps: Maps, affine: NDArray[np.float64], tesla: float | None) -> None:
@@ -114,9 +149,8 @@ def _header(sheet: Sheet, maps: Maps, affine: NDArray[np.float64], tesla: float 
     sheet.text((RIGHT, 78), "Quality of the map", SMALL, colour=sheet.theme.faint, anchor="rs")
     sheet.line((MARGIN, HEADER, RIGHT, HEADER))
     if sheet.theme is PAPER:  # a sheet of paper names nobody, and leaves room to
-        for words, left, right in (("Patient", 460, 720), ("Date", 735, 870)):
-            sheet.text((left, 52), words, SMALL, colour=sheet.theme.faint)
-            sheet.line((left + sheet.width(words, SMALL) + 8, 55, right, 55), sheet.theme.faint)
+        sheet.box(LABEL, outline=sheet.theme.line)
+        sheet.text((LABEL[0] + 8, LABEL[1] + 17), "Patient's label", SMALL, colour=sheet.theme.faint)
 
 
 def _quality(sheet: Sheet, maps: Maps, warnings: Sequence[str]) -> None:

@@ -11,14 +11,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dicom_node.encode.anatomy import structure
-from dicom_node.encode.drawing import HEADING, SMALL, Sheet
+from dicom_node.encode.drawing import HEADING, SMALL, Box, Sheet
 from dicom_node.encode.planes import AXIAL, PLANES, SAGITTAL, Plane, View, cut, grey, outline
 from dicom_node.encode.quantity import QSM, values
 from dicom_node.regions import split
 from reconstruction import Maps
-
-Box = tuple[float, float, float, float]
-"""Left, top, right, bottom."""
 
 COLUMN, GAP = 290, 6
 LINE = 17

@@ -10,9 +10,9 @@ from itertools import pairwise
 import numpy as np
 
 from dicom_node.encode.anatomy import place, structure
-from dicom_node.encode.drawing import BODY, HEADING, SMALL, TINY, Sheet
+from dicom_node.encode.drawing import BODY, HEADING, SMALL, TINY, Box, Sheet
 from dicom_node.encode.figures import Region
-from dicom_node.encode.pictures import LINE, Box
+from dicom_node.encode.pictures import LINE
 from dicom_node.encode.ranges import Comparison, Expectation
 from dicom_node.encode.statements import sentence, withheld
 from dicom_node.regions import SIDES, in_words, split
