@@ -81,11 +81,9 @@ def _has(face: ImageFont.FreeTypeFont, letter: str) -> bool:
 @cache
 def fallbacks() -> tuple[Path, ...]:
     """Those of FALLBACKS that lie in `fonts` of the machine's data folders (XDG Base Directory Specification)."""
-    home = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    folders = [home, *(os.environ.get("XDG_DATA_DIRS") or "/usr/local/share:/usr/share").split(":")]
     found: dict[str, Path] = {}
-    for folder in folders:
-        for path in sorted((Path(folder).expanduser() / "fonts").rglob("*")):
+    for folder in (os.environ.get("XDG_DATA_DIRS") or "/usr/local/share:/usr/share").split(":"):
+        for path in sorted((Path(folder) / "fonts").rglob("*")):
             if path.name in FALLBACKS:
                 found.setdefault(path.name, path)
     return tuple(found[name] for name in FALLBACKS if name in found)

@@ -15,7 +15,6 @@ BLACK = Path(font(16).path).with_name("SourceSansPro-Black.ttf")
 @pytest.fixture(autouse=True)
 def _nothing_remembered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """A machine without fonts, whatever this one has."""
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_DATA_DIRS", str(tmp_path / "share"))
     for remembered in (fallbacks, letters._font_of):
         remembered.cache_clear()
