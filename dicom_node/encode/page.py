@@ -205,5 +205,5 @@ def _notes(maps: Maps, warnings: Sequence[str]) -> Iterator[str]:
 def _footer(sheet: Sheet, recipe: Recipe) -> None:
     sheet.line((MARGIN, FOOTER - 24, RIGHT, FOOTER - 24))
     sheet.text((MARGIN, FOOTER), RESEARCH_ONLY, HEADING, weight="semibold")
-    made_by = f"qsm-node {version('qsm-node')}  ·  recipe {recipe.name}  ·  SHA-256 {recipe.digest()[:12]}"
+    made_by = f"qsm-node {version('qsm-node')}  ·  SHA-256 {recipe.digest()[:12]}  ·  recipe {recipe.name}"
     sheet.text((RIGHT, FOOTER), sheet.fit(made_by, SMALL, 560), SMALL, colour=sheet.theme.faint, anchor="rs")

@@ -140,7 +140,8 @@ def _row(
     for side, region in known.items():
         y = upper + (bar + 2 if side == "right" else 0)
         ends = sorted((axis(0), axis(region.chi.mean)))
-        sheet.box((ends[0], y, ends[1], y + bar), fill=None if side == "right" else what.colour, outline=what.colour)
+        fill = sheet.theme.paper if side == "right" else what.colour
+        sheet.box((ends[0], y, ends[1], y + bar), fill=fill, outline=what.colour)
         if side:
             sheet.text((left + NAME, y + bar), side[0].upper(), TINY, colour=sheet.theme.faint)
     if expected:
