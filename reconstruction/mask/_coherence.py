@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
@@ -9,6 +11,10 @@ from scipy import ndimage
 
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 from reconstruction.region_growing import voxel_quality
+from reconstruction.stage import Range
+
+Opening = Annotated[float, Range(most=20)]
+"""mm; a ball's work grows with its third power, and 20 mm cut off more than hangs on a brain."""
 
 
 def coherence(phase: FloatArray, magnitude: FloatArray, echo_times: tuple[float, ...]) -> FloatArray:

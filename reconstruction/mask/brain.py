@@ -11,10 +11,10 @@ import numpy as np
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 from reconstruction.errors import NotReconstructible
 from reconstruction.intensity import even_intensity, percentile
-from reconstruction.mask._coherence import coherence, opened
+from reconstruction.mask._coherence import Opening, coherence, opened
 from reconstruction.mask.bet import MINIMUM_CM3, surface_mask
 from reconstruction.pieces import box_of, largest_piece, without_holes
-from reconstruction.stage import Millimetres, Share
+from reconstruction.stage import Share
 
 SIGNAL = 0.25
 """Part of the local mean below which a voxel at the rim is bone or air: compact bone gives 0.1, CSF 0.5 and more."""
@@ -31,7 +31,7 @@ def brain(
     *,
     fraction: Share = 0.7,
     quality: Share = 0.45,
-    opening_mm: Millimetres = 2.0,
+    opening_mm: Opening = 2.0,
 ) -> BoolArray:
     """The brain, with its ventricles, veins and lesions, without incoherent tissue at the rim.
 
@@ -48,11 +48,16 @@ def brain(
     coherent = coherence(phase[:, *box], magnitude[0][box], echo_times)
     typical = percentile(coherent, 50, surface)
     reliable = surface & (image[box] > SIGNAL) & (coherent > quality * typical)
-    largest = largest_piece(opened(reliable, geometry, opening_mm))
-    if typical < INCOHERENT or not largest.any():
+    if typical < INCOHERENT:
         raise NotReconstructible(
             "the phase inside the brain is incoherent everywhere; expected coherent phase: check that the phase images "
             "belong to the magnitude and were not scaled or filtered"
+        )
+    largest = largest_piece(opened(reliable, geometry, opening_mm))
+    if not largest.any():
+        raise NotReconstructible(
+            f"nothing of the brain is coherent (quality {quality:g}) and wider than twice {opening_mm:g} mm; expected "
+            "most of it: set a lower quality or opening_mm, or check the phase images"
         )
     filled = np.zeros(geometry.shape, bool)
     filled[box] = without_holes(largest)

@@ -11,10 +11,10 @@ import numpy as np
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 from reconstruction.errors import NotReconstructible
 from reconstruction.intensity import even_intensity
-from reconstruction.mask._coherence import coherence, eroded, opened
+from reconstruction.mask._coherence import Opening, coherence, eroded, opened
 from reconstruction.mask.brain import INCOHERENT
 from reconstruction.pieces import largest_piece, without_holes
-from reconstruction.stage import Few, Millimetres, Share
+from reconstruction.stage import Few, Share
 
 TISSUE = 0.4
 """Part of the local mean above which a voxel is soft tissue: above bone, below CSF."""
@@ -27,7 +27,7 @@ def phase_quality(
     geometry: Geometry,
     *,
     quality: Share = 0.45,
-    opening_mm: Millimetres = 2.0,
+    opening_mm: Opening = 2.0,
     fill: bool = True,
     erosions: Few = 0,
 ) -> BoolArray:
@@ -45,10 +45,15 @@ def phase_quality(
     coherent = coherence(phase, magnitude[0], echo_times)
     tissue = image > TISSUE
     typical = float(np.median(coherent[tissue])) if tissue.any() else 0.0
-    largest = largest_piece(opened(coherent > quality * typical, geometry, opening_mm))
-    if typical < INCOHERENT or not largest.any():
+    if typical < INCOHERENT:
         raise NotReconstructible(
             "the phase is incoherent everywhere; expected coherent phase in tissue: check that the phase images belong "
             "to the magnitude and were not scaled or filtered"
+        )
+    largest = largest_piece(opened(coherent > quality * typical, geometry, opening_mm))
+    if not largest.any():
+        raise NotReconstructible(
+            f"nothing is coherent (quality {quality:g}) and wider than twice {opening_mm:g} mm; expected tissue: set a "
+            "lower quality or opening_mm, or check the phase images"
         )
     return eroded(without_holes(largest) if fill else largest, erosions)

@@ -153,6 +153,8 @@ def test_what_hangs_on_the_brain_by_a_thread_is_cut_off() -> None:
     hanging, cut = (
         brain(phase, magnitude, (4e-3, 10e-3), geometry(shape, (4.0, 4.0, 4.0)), opening_mm=mm) for mm in (0.0, 8.0)
     )
+    with pytest.raises(NotReconstructible, match=r"wider than twice 60 mm.* set a lower quality or opening_mm"):
+        brain(phase, magnitude, (4e-3, 10e-3), geometry(shape, (4.0, 4.0, 4.0)), opening_mm=60.0)
     core = ndimage.binary_erosion(island)
     assert hanging[core].mean() > 0.8
     assert cut[core].mean() < 0.2

@@ -122,7 +122,7 @@ def test_every_fault_is_told_at_once() -> None:
         ("inversion", "fansi", {"edge_weight": 7}, "inversion.edge_weight is 7; expected a number from 0 to 1"),
         ("inversion", "fansi", {"max_iterations": 10**9}, "expected a whole number from 1 to 10000, such as 100"),
         ("mask", "bet", {"fraction": 5}, "mask.fraction is 5; expected a number from 0 to 1, such as 0.7"),
-        ("mask", "brain", {"opening_mm": 1e5}, "mask.opening_mm is 100000.0; expected a number from 0 to 100"),
+        ("mask", "brain", {"opening_mm": 1e5}, "mask.opening_mm is 100000.0; expected a number from 0 to 20"),
         ("inversion", "l2", {"strength": 10**400}, "expected a number of 0 or more, such as 0.01"),
         (
             "weighting",
