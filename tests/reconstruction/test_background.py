@@ -119,7 +119,7 @@ def test_pdf_believes_voxels_as_their_noise_says() -> None:
     noise[noisy] *= 50
     spoilt = field + np.where(noisy, noise * random_volume(geometry.shape, 1), 0).astype(np.float32)
     (clean, _), (told, _), (untold, _) = (
-        pdf(volume, sigma, mask, geometry, iterations=4)
+        pdf(volume, sigma, mask, geometry, coarse_iterations=5, iterations=2)
         for volume, sigma in ((field, noise), (spoilt, noise), (spoilt, even_noise(geometry)))
     )
     quiet = mask & (places(geometry)[0] < 0)

@@ -139,8 +139,9 @@ def test_incoherent_rim_is_cut_back_but_a_bleed_inside_stays() -> None:
     assert mask[head & ~ndimage.binary_dilation(rim, iterations=2)].mean() > 0.95
 
 
-def test_what_hangs_on_the_brain_by_a_thread_is_cut_off() -> None:
+def test_what_hangs_on_the_brain_by_a_thread_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """A coherent island in an incoherent rim, with a bar of three by three voxels to the brain."""
+    monkeypatch.setattr(bet, "SCHEDULE", ((3, 150),))  # a ball needs no more
     shape = (40, 40, 36)
     head = ball(shape, 0.85)
     x, y, z = grid(shape)
@@ -160,8 +161,9 @@ def test_what_hangs_on_the_brain_by_a_thread_is_cut_off() -> None:
     assert cut[core].mean() < 0.2
 
 
-def test_a_smaller_fraction_gives_a_larger_brain() -> None:
+def test_a_smaller_fraction_gives_a_larger_brain(monkeypatch: pytest.MonkeyPatch) -> None:
     """The edge of a head whose brightness falls off over some voxels lies where the fraction says."""
+    monkeypatch.setattr(bet, "SCHEDULE", ((3, 150),))
     shape = (32, 32, 26)
     x, y, z = grid(shape)
     magnitude = np.clip(4 * (0.9 - np.sqrt(x**2 + y**2 + z**2)), 0, 1).astype(np.float32)[None]

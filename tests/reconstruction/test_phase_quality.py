@@ -83,8 +83,8 @@ def test_random_phase_is_refused() -> None:
 
 def test_settings_that_leave_nothing_are_named() -> None:
     phase, magnitude = phantom(ball(SHAPE))
-    with pytest.raises(NotReconstructible, match=r"wider than twice 60 mm.* set a lower quality or opening_mm"):
-        phase_quality(phase, magnitude, EVEN, GEOMETRY, opening_mm=60.0)
+    with pytest.raises(NotReconstructible, match=r"wider than twice 40 mm.* set a lower quality or opening_mm"):
+        phase_quality(phase, magnitude, EVEN, GEOMETRY, opening_mm=40.0)
 
 
 def test_nothing_is_refused() -> None:

@@ -148,9 +148,9 @@ def test_a_quiet_voxel_is_known_no_better_than_the_sphere_round_it() -> None:
     data = scene()
     voxel = (13, 8, 12)
     data["local_field"][voxel] += 0.02
-    even, valid = medi(**data, merit=False, fluid_strength=0.0, max_iterations=3)
+    even, valid = medi(**data, merit=False, fluid_strength=0.0, max_iterations=2)
     data["noise"][voxel] = NOISE / 50
-    quiet, _ = medi(**data, merit=False, fluid_strength=0.0, max_iterations=3)
+    quiet, _ = medi(**data, merit=False, fluid_strength=0.0, max_iterations=2)
     assert valid[voxel]
     assert np.abs(quiet - even)[valid].max() < 0.02
 
