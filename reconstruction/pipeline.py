@@ -15,6 +15,7 @@ from reconstruction.atlas import Atlas
 from reconstruction.errors import NotReconstructible
 from reconstruction.intensity import root_sum_of_squares
 from reconstruction.maps import Maps
+from reconstruction.noise import roughness
 from reconstruction.passes.two_pass import filled
 from reconstruction.pieces import without_holes
 from reconstruction.projection import minimum_projection
@@ -117,6 +118,9 @@ def reconstruct(
             )  # fmt: skip
             known = mask & np.isfinite(weight_noise)  # elsewhere some methods leave no background to be steep
             noise = np.hypot(weight_noise, steepness_noise(field - local_field, known))
+            rough = roughness(local_field, noise, known)
+            quality.figure("background.roughness", rough)
+            noise *= np.float32(rough)
             chi = run("inversion", local_field=local_field, noise=noise, mask=mask, **shared)
             return (*chi, local_field, noise) if isinstance(chi, tuple) else (chi, mask, local_field, noise)
 

@@ -9,7 +9,8 @@ from reconstruction import Geometry, NotReconstructible
 from reconstruction.background.pdf import pdf
 from reconstruction.fourier import Window
 from reconstruction.inversion.tv import tv
-from reconstruction.noise import BEST_WEIGHT, weights
+from reconstruction.noise import BEST_WEIGHT, roughness, weights
+from tests.laws import random_volume
 from tests.reconstruction.sources import AXIAL, ball, field_of_sphere
 
 GEOMETRY = Geometry((32, 30, 28), (2.0, 2.0, 2.0), AXIAL)
@@ -53,3 +54,28 @@ def test_nothing_known_is_refused_in_words() -> None:
     for method in (pdf, lambda *a: tv(*a[:3], MASK.astype(np.float32), a[3])):
         with pytest.raises(NotReconstructible):
             method(unknown, unknown, np.zeros_like(MASK), GEOMETRY)
+
+
+@pytest.mark.parametrize(("told", "found"), [(1.0, 1.0), (0.25, 4.0), (3.0, 1.0)])
+def test_a_field_is_as_rough_as_its_noise(told: float, found: float) -> None:
+    """Whatever it holds, wherever its noise differs, and however wild a few voxels are; never less than 1."""
+    noise = np.full(GEOMETRY.shape, 1e-3, np.float32)
+    noise[:16] *= 5
+    field = field_of_sphere(GEOMETRY, 6.0, 0.05, (4.0, -3.0, 2.0)) + noise * random_volume(GEOMETRY.shape, 3)
+    noise[12:14], field[12:14] = np.inf, 7.0
+    field[20, 15, 14] = 9.0
+    assert roughness(field, np.float32(told) * noise, MASK) == pytest.approx(found, rel=0.15)
+
+
+def test_what_bends_along_one_axis_alone_is_no_noise() -> None:
+    noise = np.full(GEOMETRY.shape, 1e-3, np.float32)
+    stripes = noise * random_volume(GEOMETRY.shape, 4)
+    stripes[:, ::2] += 0.05
+    assert roughness(stripes, noise, MASK) == pytest.approx(1, abs=0.1)
+
+
+def test_of_nothing_nothing_is_rough() -> None:
+    none = np.zeros(GEOMETRY.shape, np.float32)
+    assert roughness(none, none, MASK) == 1
+    assert roughness(none, none, np.zeros_like(MASK)) == 1
+    assert roughness(none, none, ball(GEOMETRY, 1.8)) == 1

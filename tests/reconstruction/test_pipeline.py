@@ -16,6 +16,7 @@ from scipy import ndimage
 from reconstruction import Acquisition, Geometry, InvalidRecipe, Maps, NotReconstructible, Recipe, reconstruct, stage
 from reconstruction.acquisition import BoolArray
 from reconstruction.grade import BOUNDS
+from reconstruction.noise import roughness
 from reconstruction.offset.mcpc3ds import mcpc3ds
 from reconstruction.steepness import CENTROID_SHIFT
 from tests.laws import random_volume
@@ -149,8 +150,10 @@ def test_an_unknown_voxel_does_not_spoil_its_neighbours(monkeypatch: pytest.Monk
     assert (after[beside] < 3 * before[beside]).all()
 
 
-def test_noise_grows_with_misfit_and_with_the_steepness_of_the_background(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By hand: a noise of 0.01 ppm, a voxel whose fit misses by twice that, a background that steps by 2 ppm."""
+@pytest.mark.parametrize("ringing", [0.0, 0.1])
+def test_noise_grows_with_misfit_steepness_and_roughness(ringing: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By hand: a noise of 0.01 ppm, a voxel whose fit misses by twice that, a background that steps by 2 ppm, and a
+    local field that rings from voxel to voxel."""
     shape, larmor = (6, 5, 4), 100e6
     acquisition = Acquisition(
         np.ones((2, *shape), np.float32), np.zeros((2, *shape), np.float32), (4e-3, 9e-3), larmor,
@@ -161,6 +164,7 @@ def test_noise_grows_with_misfit_and_with_the_steepness_of_the_background(monkey
     residual = np.full(shape, 0.9, np.float32)
     residual[0, 2, 2] = 2.0
     missed = np.maximum(residual, 1) * np.float32(0.01)
+    local_field = np.float32(ringing) * (1 - 2 * (np.indices(shape).sum(0) % 2)).astype(np.float32)
     seen: dict[str, Any] = {}
 
     def played(name: str, method: str, settings: Mapping[str, object], data: Mapping[str, Any]) -> Any:
@@ -168,8 +172,8 @@ def test_noise_grows_with_misfit_and_with_the_steepness_of_the_background(monkey
         if name == "inversion":
             raise InvalidRecipe("the end of the play")
         made = {
-            "combine": (100 * background, np.full(shape, 1.0, np.float32), residual),
-            "background": (np.zeros(shape, np.float32), acquisition.mask),
+            "combine": (100 * (background + local_field), np.full(shape, 1.0, np.float32), residual),
+            "background": (local_field, acquisition.mask),
         }
         return made.get(name, data.get("phase"))
 
@@ -179,7 +183,10 @@ def test_noise_grows_with_misfit_and_with_the_steepness_of_the_background(monkey
     np.testing.assert_allclose(seen["background"]["noise"], missed)
     steep = np.zeros(shape, np.float32)
     steep[2:4] = 2 * CENTROID_SHIFT
-    np.testing.assert_allclose(seen["inversion"]["noise"], np.hypot(missed, steep), rtol=1e-5)
+    noise = np.hypot(missed, steep)
+    rough = roughness(local_field, noise, np.ones(shape, bool))
+    assert rough == 1 if ringing == 0 else rough > 5
+    np.testing.assert_allclose(seen["inversion"]["noise"], rough * noise, rtol=1e-3)
 
 
 def test_what_a_method_takes_of_the_rim_is_no_fault_of_the_scan() -> None:
