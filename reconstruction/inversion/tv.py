@@ -36,7 +36,7 @@ from reconstruction.fourier import Window, zeros_like
 from reconstruction.inversion._tv_grid import Grid, Terms
 from reconstruction.nested import Factors, VoxelSize
 from reconstruction.noise import weights
-from reconstruction.stage import Count, Positive
+from reconstruction.stage import Count, Positive, Share
 
 MARGIN_MM = 14.0
 """Empty space between the brain and its periodic image: room for the outside sources next to the brain."""
@@ -75,7 +75,7 @@ def tv(
     geometry: Geometry,
     *,
     strength: float = 0.1,
-    edge_weight: float = 0.1,
+    edge_weight: Share = 0.1,
     huber: Positive = 4.0,
     tolerance: float = 0.006,
     max_iterations: Count = 80,
