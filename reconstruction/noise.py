@@ -20,7 +20,7 @@ MAD = 0.6745
 BEST_WEIGHT = 4.0
 """A voxel counts for no more than this over the median: below half the median noise other errors take over."""
 
-EVERY = 2
+EVERY = 4
 """Of the lines along an axis, one in so many along each of the others tells how rough a field is."""
 
 LEAST_PPM = 1e-4

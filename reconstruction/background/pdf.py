@@ -32,7 +32,7 @@ from reconstruction.intensity import even_intensity
 from reconstruction.nested import Factors
 from reconstruction.noise import weights
 from reconstruction.solvers import Convergence, conjugate_gradient
-from reconstruction.stage import Count, Few
+from reconstruction.stage import Few
 
 MARGIN_MM = 20.0
 """Empty space between the brain and its periodic image."""
@@ -62,14 +62,14 @@ def pdf(
     magnitude: FloatArray | None = None,
     *,
     coarse_iterations: Few = 30,
-    iterations: Count = 12,
+    iterations: Few = 12,
 ) -> tuple[FloatArray, BoolArray]:
     """field, noise: ppm, float32 (x, y, z); noise may be inf where nothing is known.  mask: bool.
 
     magnitude: root sum of squares, float32 (x, y, z), arbitrary unit; without it any voxel outside may be air.
     coarse_iterations: of conjugate gradients on the coarse grid; 0 goes without, and the steps on the image's own grid,
     which are many then, are made in float64.  iterations: on the image's own, where it is finer; more follow the field
-    nearer to the brain's surface, and its errors too.
+    nearer to the brain's surface, and its errors too, and 0 leaves it at what the coarse grid has found.
     Returns the local field in ppm, 0 outside the mask, and the mask unchanged.  Raises NotReconstructible when
     nothing is known.
     """
@@ -87,7 +87,8 @@ def pdf(
     coarse = Window.around(some_of_it, nested.times(geometry.voxel_size, factors), MARGIN_MM)
     nx, ny, nz = inside.shape
     window = coarse.refined(factors, (nx, ny, nz))
-    start, precision = None, xp.float64
+    # Many steps whose directions nobody keeps orthogonal are those without a coarse grid.
+    start, precision = None, xp.float32 if coarse_iterations > 0 else xp.float64
     if coarse_iterations > 0:
         mean, share = nested.weighted_means(data, weight, factors)
         size = nested.mean_of_blocks(expected, factors, beyond=1.0)  # behind the image's end may be air
@@ -97,15 +98,14 @@ def pdf(
             keep=True,
         )  # fmt: skip
         quality.figure("background.coarse_residual", outcome.residual)
-        precision = xp.float32
-        start = nested.between_blocks(xp.astype(found, precision), factors)
-    if start is None or max(factors) > 1:
+        start = nested.between_blocks(found, factors)
+    if start is None or (max(factors) > 1 and iterations > 0):
         sources, outcome = _sources(
             (xp.astype(data, precision), xp.astype(weight, precision), xp.astype(expected, precision)),
             inside, window, geometry.voxel_size, geometry.b0_direction, iterations, start,
         )  # fmt: skip
-    else:  # the image is as coarse as that itself
-        sources = start
+    else:
+        sources = xp.where(window.cut(inside), 0.0, start)
     quality.figure("background.iterations", outcome.iterations)
     quality.figure("background.residual", outcome.residual)
     D = dipole.sampled(window.shape, geometry.voxel_size, geometry.b0_direction, field)

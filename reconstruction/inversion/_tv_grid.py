@@ -80,7 +80,7 @@ class Grid:
         """Takes over what a coarser grid has found.  spread: from that grid to this one."""
         xp = array_namespace(self._data)
         self.chi = spread(coarse.chi)
-        self._field = fourier.apply(self._D, self.chi)
+        self._field = spread(coarse._field)
         self._u_field = spread(coarse._u_field)
         self._u_outside = xp.where(self.inside, 0.0, spread(coarse._u_outside))
         # In the brain u is at most the threshold long, which is another where w is another: its part of that is kept.
@@ -96,7 +96,8 @@ class Grid:
         xp = array_namespace(self._data)
         shape, terms, voxel_size = self.window.shape, self._terms, self._voxel_size
         handed_field, handed_outside = self._field - self._u_field, self.chi - self._u_outside
-        handed_gradient = gradient.forward(self.chi, voxel_size) - self._u_gradient
+        handed_gradient = gradient.forward(self.chi, voxel_size)
+        handed_gradient -= self._u_gradient
         right_side = xp.zeros_like(self._data)
 
         def proximal(values: Values) -> Values:

@@ -29,7 +29,7 @@ from functools import partial
 import numpy as np
 from array_api_compat import array_namespace
 
-from reconstruction import distance, nested, quality
+from reconstruction import distance, gradient, nested, quality
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 from reconstruction.arrays import like, to_numpy
 from reconstruction.fourier import Window, zeros_like
@@ -165,15 +165,7 @@ def edge_weights(
     1 / (1 + (g / g₀)²) of Perona & Malik 1990 (doi:10.1109/34.56205), from `edge_weight` upwards.  steep: g₀ per mm;
     None takes the quantile STEEP of g.
     """
-    xp = array_namespace(volume)
-    squares = xp.zeros_like(volume)
-    for axis, step in enumerate(voxel_size):
-        here, next_one = (
-            tuple(part if other == axis else slice(None) for other in range(3))
-            for part in (slice(None, -1), slice(1, None))
-        )
-        change = (volume[next_one] - volume[here]) / step
-        squares[here] += xp.where(inside[here] & inside[next_one], change * change, 0.0)
+    squares = gradient.squares_within(inside, volume, voxel_size)
     half_way = float(np.quantile(to_numpy(squares[inside]), STEEP)) if steep is None else steep**2
     weight: FloatArray = 1 - (1 - edge_weight) * squares / (squares + max(half_way, TINY))
     return weight

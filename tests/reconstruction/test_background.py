@@ -169,6 +169,19 @@ def test_pdf_moves_with_the_head() -> None:
     np.testing.assert_allclose(there[5:, 3:, 7:], here[:-5, :-3, :-7], atol=1e-4 * float(field[mask].std()))
 
 
+def test_pdf_may_stay_on_its_coarse_grid() -> None:
+    """What is far from the brain is gone then; what is near to its surface is left to steps on the image's own grid."""
+    geometry = Geometry((60, 60, 60), (1.0, 1.0, 1.0), AXIAL)
+    mask, noise = ball(geometry, 20.0), even_noise(geometry)
+    own = 0.02 * random_volume(geometry.shape, 5)
+    far, near = (field_of_sphere(geometry, 2.0, 9.4, (0.0, 0.0, z)) for z in (28.0, 22.5))
+    assert pdf(far, noise, mask, geometry, iterations=0)[0][mask].std() < 0.2 * far[mask].std()
+    left, less = (pdf(near, noise, mask, geometry, iterations=steps)[0][mask].std() for steps in (0, 12))
+    assert less < 0.7 * left < 0.7 * near[mask].std()
+    local, _ = pdf(own, noise, mask, geometry, iterations=0)
+    assert local[mask].std() == pytest.approx(own[mask].std(), rel=0.1)
+
+
 def test_pdf_reports_how_it_ended() -> None:
     geometry = GEOMETRIES[0]
     with quality.ledger() as ledger:

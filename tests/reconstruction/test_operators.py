@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import array_api_strict
 import numba
 import numpy as np
 import pytest
@@ -41,6 +44,30 @@ def test_gradient_and_its_adjoint(shape: tuple[int, int, int]) -> None:
     assert_adjoint(
         lambda x: gradient.forward(x, size), lambda v: gradient.adjoint(v, size), shape, (3, *shape)
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("xp", [np, array_api_strict])
+def test_squares_are_of_differences_between_voxels_inside(xp: Any) -> None:
+    """By hand, and by the periodic differences where nothing is outside but the last plane of each axis."""
+    size = (1.0, 2.0, 0.5)
+    x, inside = random_volume((5, 4, 6), seed=3), np.ones((5, 4, 6), bool)
+    inside[-1], inside[:, -1], inside[..., -1] = False, False, False
+    expected = np.zeros_like(x)
+    for axis, change in enumerate(gradient.forward(x, size)):
+        expected += np.where(inside & np.roll(inside, -1, axis=axis), change**2, 0)
+    found = gradient.squares_within(xp.asarray(inside), xp.asarray(x), size)
+    np.testing.assert_allclose(np.asarray(found), expected, rtol=1e-5)
+    line = np.array([0.0, 3.0, 4.0, 9.0], np.float32).reshape(1, 4, 1)
+    whole = gradient.squares_within(xp.asarray(line < 9), xp.asarray(line), size)
+    np.testing.assert_allclose(np.asarray(whole).ravel(), [2.25, 0.25, 0, 0])
+
+
+@pytest.mark.parametrize("xp", [np, array_api_strict])
+def test_differences_go_to_the_next_voxel_and_round_the_end(xp: Any) -> None:
+    x = random_volume((3, 4, 5), seed=4)
+    found = np.asarray(gradient.forward(xp.asarray(x), (1.0, 2.0, 0.5)))
+    for axis, step in enumerate((1.0, 2.0, 0.5)):
+        np.testing.assert_allclose(found[axis], (np.roll(x, -1, axis=axis) - x) / step, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
