@@ -95,9 +95,10 @@ def test_every_recipe_finds_the_iron_of_the_nuclei(recipe: str) -> None:
     head = small_head()
     maps = reconstruct(head.acquisition, load_recipe(recipe))
     scores = score(head, maps)
-    assert 0.6 < scores.slope < 1.2
+    least = 0.6 if recipe == "qsmxt" else 0.7  # three layers of 3 mm are a third of such a brain
+    assert least < scores.slope < 1.2
     assert abs(scores.worst_ppb) < 60
-    assert scores.valid > 0.6
+    assert scores.valid > least
     assert scores.outside < 0.01
     inside = maps.mask & head.brain_mask
     assert np.corrcoef(head.chi[inside], maps.chi[inside])[0, 1] > 0.5

@@ -55,7 +55,7 @@ def encode_quality(maps: Maps, identity: Identity) -> Iterator[hd.sr.Measurement
 
 
 def code_of(name: str) -> Code:
-    """ "mask.thinnest_mm" → (mask.thinnest_mm, 99QSMNODE, "Quality: mask thinnest mm")."""
+    """ "mask.slab_mm" → (mask.slab_mm, 99QSMNODE, "Quality: mask slab mm")."""
     return Code(name, LOCAL_SCHEME, f"Quality: {name.replace('.', ' ').replace('_', ' ')}"[:LONGEST_MEANING])
 
 

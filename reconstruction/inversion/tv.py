@@ -85,8 +85,8 @@ def tv(
     local_field, noise: ppm; noise may be inf where nothing is known.  mask: bool.  magnitude: arbitrary unit.
     strength: τ; larger is smoother.  edge_weight: what w comes down to at the steepest edges of the magnitude and of χ
     (1 ignores both).  huber: σ beyond which the misfit counts linearly.
-    tolerance: relative change of χ in one iteration at which to stop.  max_iterations: at most, on each grid, with each
-    of two sets of weights.
+    tolerance: relative change of χ in one iteration at which to stop; where no coarser grid comes first, no more than
+    SHAPED.  max_iterations: at most, on each grid, with each of two sets of weights.
     """
     xp = array_namespace(local_field)
     weight, sigma = weights(noise, mask)
@@ -108,12 +108,14 @@ def tv(
         grid = Grid(window, voxel_size, geometry.b0_direction, inside, data, share, w, terms)
         if coarse is not None:
             grid.begin_with(coarse, partial(nested.between_blocks, factors=ratio))
-            grid.penalise(xp.minimum(w, edge_weights(grid.chi, deep, voxel_size, edge_weight, steep)))
-        if coarse is None or tolerance < SHAPED:
-            grid.solve(SHAPED, max_iterations)
-            grid.penalise(xp.minimum(w, edge_weights(grid.chi, deep, voxel_size, edge_weight, steep)))
-        from_a_coarser = coarse is not None and factors == levels[-1]
-        outcome = grid.solve(tolerance if from_a_coarser else min(tolerance, SHAPED), max_iterations)
+        # From nothing, nothing is told by χ at first, and whoever stops early would stop in mid-swing.
+        shaped = coarse is not None
+        last = tolerance if shaped and factors == levels[-1] else min(tolerance, SHAPED)
+        for stop in (last,) if shaped and last >= SHAPED else (SHAPED, last):
+            if shaped:
+                grid.penalise(xp.minimum(w, edge_weights(grid.chi, deep, voxel_size, edge_weight, steep)))
+            outcome = grid.solve(stop, max_iterations)
+            shaped = True
         if factors != levels[-1]:
             quality.figure("inversion.coarse_residual", outcome.residual)
         coarse = grid

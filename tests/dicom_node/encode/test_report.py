@@ -308,7 +308,7 @@ def test_what_is_written_is_read_again(characters: list[str], text: str) -> None
 FIGURES = {
     "background.coarse_residual": (0.0056, "1"),
     "mask.brain_ml": (1753.1, "mL"),
-    "mask.thinnest_mm": (128.0, "mm"),
+    "mask.slab_mm": (128.0, "mm"),
     "combine.noise_ppb": (0.74, "[ppb]"),
     "readout.slope_mrad_per_mm": (1.5, "mrad/mm"),
     "readout.alternation_rad": (0.25, "rad"),
