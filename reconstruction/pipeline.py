@@ -73,7 +73,7 @@ def reconstruct(
     hz_per_ppm = np.float32(acquisition.larmor_frequency * 1e-6)
     combined = root_sum_of_squares(magnitude)
 
-    _require_signal(magnitude, np.ones(acquisition.geometry.shape, bool), "anywhere")
+    _require_signal(magnitude, True, "anywhere")
     with quality.ledger() as ledger:
         if len(acquisition.echo_times) == 1:
             quality.warn(
@@ -192,9 +192,9 @@ def _of_order_one(magnitude: FloatArray) -> FloatArray:
     return scaled
 
 
-def _require_signal(magnitude: FloatArray, where: BoolArray, place: str) -> None:
+def _require_signal(magnitude: FloatArray, where: BoolArray | bool, place: str) -> None:
     """Raises NotReconstructible for an echo of zeros: its phase is none, and would be weighed as if it were."""
-    silent = [str(number) for number, echo in enumerate(magnitude, 1) if not echo.any(where=where)]
+    silent = [str(number) for number, echo in enumerate(magnitude, 1) if not echo.max(where=where, initial=0)]
     if silent:
         raise NotReconstructible(
             f"of {len(magnitude)} echoes number {', '.join(silent)} has no signal {place}: its magnitude is 0; "

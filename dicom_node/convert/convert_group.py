@@ -38,6 +38,10 @@ _NOTHING = Override()
 _SLAB = 32
 """Planes that go into a volume together: neighbours along z share cache lines, so one plane at a time costs more."""
 
+_SKEW = 16
+"""Pixels (a cache line) between a row and the next: without them the same pixel of all planes that wait would fall to
+one place of the cache, as their distance is a power of two."""
+
 
 def convert(group: Group, override: Override | None = None) -> tuple[Acquisition, Source]:
     """Reads the pixels of a complete group.
@@ -136,7 +140,7 @@ class _Content:
 
     def __post_init__(self) -> None:
         _, columns, rows, slices = next(iter(self.volumes.values())).shape
-        self.slab, self.other = np.empty((2, min(_SLAB, slices), rows, columns), np.float32)
+        self.slab, self.other = np.empty((2, min(_SLAB, slices), rows, columns + _SKEW), np.float32)[..., :columns]
 
     def plane(self, cell: Cell) -> NDArray[np.float32]:
         """(row, column), to be filled at once: it waits for its neighbours."""

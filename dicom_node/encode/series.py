@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import numpy as np
 from pydicom.dataelem import DataElement
@@ -255,8 +256,9 @@ def _references(references: Iterable[Reference], purpose: Dataset) -> tuple[Data
     return refers["SourceImageSequence"], refers["ReferencedSeriesSequence"]
 
 
+@lru_cache(maxsize=1 << 14)
 def reference(sop_class_uid: str, sop_instance_uid: str) -> Dataset:
-    """An item that refers to one object (PS3.3 table 10-11)."""
+    """An item that refers to one object (PS3.3 table 10-11), the same wherever it is referred to: not to be changed."""
     uids = {"ReferencedSOPClassUID": sop_class_uid, "ReferencedSOPInstanceUID": sop_instance_uid}
     return Dataset({tag(keyword): DataElement(tag(keyword), "UI", uid) for keyword, uid in uids.items()})
 

@@ -68,13 +68,17 @@ class Grid:
         )
         self.penalise(edges)
         self._strength_outside = xp.where(inside, xp.zeros_like(data), terms.of_outside)
-        self.chi, self._field, self._u_field, self._u_outside = (xp.zeros_like(data) for _ in range(4))
-        self._u_gradient = zeros_like(data, (3, *window.shape))
 
     def penalise(self, edges: FloatArray) -> None:
         """From now on with other w; the multipliers stay, and what of them is too long is cut at the next step."""
         xp = array_namespace(edges)
         self._threshold = xp.where(self.inside, edges * (self._terms.of_gradient / self._terms.rho_gradient), -1.0)
+
+    def begin(self) -> None:
+        """From nothing."""
+        xp = array_namespace(self._data)
+        self.chi, self._field, self._u_field, self._u_outside = (xp.zeros_like(self._data) for _ in range(4))
+        self._u_gradient = zeros_like(self._data, (3, *self.window.shape))
 
     def begin_with(self, coarse: Grid, spread: Callable[[FloatArray], FloatArray]) -> None:
         """Takes over what a coarser grid has found.  spread: from that grid to this one."""
@@ -83,6 +87,7 @@ class Grid:
         self._field = spread(coarse._field)
         self._u_field = spread(coarse._u_field)
         self._u_outside = xp.where(self.inside, 0.0, spread(coarse._u_outside))
+        self._u_gradient = zeros_like(self._data, (3, *self.window.shape))
         # In the brain u is at most the threshold long, which is another where w is another: its part of that is kept.
         limited = coarse._threshold > 0
         longest = xp.where(limited, coarse._threshold, 1.0)

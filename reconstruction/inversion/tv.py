@@ -33,6 +33,7 @@ from reconstruction import distance, gradient, nested, quality
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 from reconstruction.arrays import like, to_numpy
 from reconstruction.fourier import Window, zeros_like
+from reconstruction.intensity import percentile
 from reconstruction.inversion._tv_grid import Grid, Terms
 from reconstruction.nested import Factors, VoxelSize
 from reconstruction.noise import weights
@@ -50,8 +51,8 @@ MOSTLY = 0.5
 OUTSIDE_PPM = 1.0
 """c: sources outside, after background removal, are expected to be smaller than bone against tissue (some ppm)."""
 
-STEEP = 0.9
-"""Quantile of the magnitude's gradient at which w is half way.  A share of voxels that all count as edges (Liu 2012,
+STEEP = 90.0
+"""Percentile of the magnitude's gradient at which w is half way.  A share of voxels that all count as edges (Liu 2012,
 doi:10.1016/j.neuroimage.2011.08.082) takes in noise where there are few edges, and leaves fine detail out where there
 are many."""
 
@@ -106,7 +107,9 @@ def tv(
         w = edge_weights(window.cut(of_brain), inside, voxel_size, edge_weight)
         deep = like(distance.depth(to_numpy(inside), voxel_size) > RIM_MM, inside)
         grid = Grid(window, voxel_size, geometry.b0_direction, inside, data, share, w, terms)
-        if coarse is not None:
+        if coarse is None:
+            grid.begin()
+        else:
             grid.begin_with(coarse, partial(nested.between_blocks, factors=ratio))
         # From nothing, nothing is told by χ at first, and whoever stops early would stop in mid-swing.
         shaped = coarse is not None
@@ -165,9 +168,9 @@ def edge_weights(
     """w: near 1 where the volume is even, and the lower the steeper it is; differences from or to outside are none.
 
     1 / (1 + (g / g₀)²) of Perona & Malik 1990 (doi:10.1109/34.56205), from `edge_weight` upwards.  steep: g₀ per mm;
-    None takes the quantile STEEP of g.
+    None takes the percentile STEEP of g.
     """
     squares = gradient.squares_within(inside, volume, voxel_size)
-    half_way = float(np.quantile(to_numpy(squares[inside]), STEEP)) if steep is None else steep**2
+    half_way = percentile(to_numpy(squares), STEEP, to_numpy(inside)) if steep is None else steep**2
     weight: FloatArray = 1 - (1 - edge_weight) * squares / (squares + max(half_way, TINY))
     return weight
