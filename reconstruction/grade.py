@@ -99,7 +99,9 @@ BOUNDS: dict[str, Bounds] = {
         0.1, 0.5, "Much of the brain has no field that can be believed: look for motion and metal", "left out", "%"
     ),
     "magnitude.snr": Bounds(20.0, 10.0, "The signal is lost in noise: look at coil and resolution", "SNR"),
-    "echoes": Bounds(2, 0, "A single echo: the receivers' phase is in the map, and nothing checks it", "echoes"),
+    "echoes": Bounds(
+        2, 0, "A single echo: some of the receivers' phase is in the map, and nothing checks it", "echoes"
+    ),
     "combine.misfit": Bounds(
         1.6,
         5.0,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from reconstruction.noise import roughness
 from reconstruction.passes.two_pass import filled
 from reconstruction.pieces import without_holes
 from reconstruction.projection import minimum_projection
+from reconstruction.receive_phase import turn_of_ppm, without_curvature
 from reconstruction.recipe import Recipe
 from reconstruction.reliability import reliable
 from reconstruction.steepness import steepness_noise
@@ -75,10 +77,15 @@ def reconstruct(
 
     _require_signal(magnitude, True, "anywhere")
     with quality.ledger() as ledger:
+        curved = (
+            len(acquisition.echo_times) == 1
+            and recipe.steps["offset"].method != "none"
+            and recipe.steps["background"].method != "none"
+        )
         if len(acquisition.echo_times) == 1:
             quality.warn(
-                "offset: a single echo cannot tell the receivers' phase offset from the field; it was left in, and χ "
-                "holds what of it was not taken for background"
+                "offset: a single echo cannot tell the receivers' phase offset from the field; of what is no "
+                f"background {'its even curvature' if curved else 'nothing'} was taken off, and χ holds the rest"
             )
         if "readout" in recipe.steps:
             phase = run("readout", phase=phase, magnitude=magnitude, **shared)
@@ -112,10 +119,13 @@ def reconstruct(
 
         def sources_within(mask: BoolArray) -> tuple[FloatArray, BoolArray, FloatArray, FloatArray]:
             """χ, the mask that it holds in, local field and noise, of the field within a mask."""
-            local_field, mask = run(
-                "background", field=field, noise=weight_noise, mask=mask, magnitude=combined,
-                geometry=acquisition.geometry,
-            )  # fmt: skip
+            whole: dict[str, Any] = {"noise": weight_noise, "mask": mask, "geometry": acquisition.geometry}
+            removed = partial(run, "background", magnitude=combined, **whole)
+            if curved:
+                turn = turn_of_ppm(acquisition.larmor_frequency, acquisition.echo_times[0])
+                local_field, mask = without_curvature(field, removed=removed, turn=turn, **whole)
+            else:
+                local_field, mask = removed(field=field)
             known = mask & np.isfinite(weight_noise)  # elsewhere some methods leave no background to be steep
             noise = np.hypot(weight_noise, steepness_noise(field - local_field, known))
             rough = roughness(local_field, noise, known)

@@ -53,7 +53,7 @@ def mcpc3ds(
     smoothing_mm: standard deviation of the Gaussian that smooths exp(iφ₀); the paper takes 7 mm once, here it is
     applied three times over.
     Returns float32 (echo, x, y, z), wrapped to [−π, π).  A single echo comes back unchanged: its offset cannot be
-    told from its field.
+    told from its field here (see `receive_phase`).
     """
     if len(echo_times) < 2:
         return phase
