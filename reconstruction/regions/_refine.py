@@ -27,10 +27,18 @@ SURROUNDINGS = (-3.5, -1.0)
 """Depths of what a nucleus is compared with."""
 
 FEWEST = 12
-"""Voxels of core and of surroundings below which their medians mean nothing."""
+"""Voxels of core and of surroundings below which what is typical of them is not known."""
+
+OWN = 65.0
+"""Percentile of χ in the core that is the nucleus' own, counted away from its surroundings: where a nucleus is smaller
+than the atlas', half of what the atlas takes for its core may be surroundings."""
 
 CLEAR = 1.5
-"""Difference of the medians over the robust standard deviation within both from which a nucleus is clearly shown."""
+"""Difference of the two over the robust standard deviation within the core's further half and the surroundings from
+which a nucleus is clearly shown."""
+
+BLUR = 1.5
+"""Width of an edge in the map over that of one whose voxels are cut: without it small nuclei shrink."""
 
 SMOOTHING_VOXELS = 0.7
 """SD of the Gaussian over what the voxels say: an outline is smoother than the map's noise."""
@@ -45,7 +53,7 @@ def refined(
     bound_mm: float,
 ) -> dict[str, tuple[Box, FloatArray]]:
     """The depths of all regions, those of `names` shifted by up to `bound_mm` where χ shows the region clearly."""
-    across = float(np.hypot(EDGE, np.cbrt(geometry.voxel_volume)))
+    across = BLUR * float(np.hypot(EDGE, np.cbrt(geometry.voxel_volume)))
     inside = np.zeros(mask.shape, bool)
     for name in names:
         if name in outlines:
@@ -72,8 +80,10 @@ def _more(chi: FloatArray, depth: FloatArray, mask: BoolArray, nuclei: BoolArray
     around = mask & ~nuclei & (depth > low) & (depth < high)
     if min(core.sum(), around.sum()) < FEWEST:
         return np.zeros_like(depth)
-    own, other = np.median(chi[core]), np.median(chi[around])
-    spread = np.sqrt((_deviation(chi[core]) ** 2 + _deviation(chi[around]) ** 2) / 2)
+    middle, other = np.median(chi[core]), np.median(chi[around])
+    further = chi[core] >= middle if middle >= other else chi[core] <= middle
+    own = np.percentile(chi[core], OWN if middle >= other else 100 - OWN)
+    spread = np.sqrt((_deviation(chi[core][further]) ** 2 + _deviation(chi[around]) ** 2) / 2)
     if abs(own - other) < CLEAR * spread:
         return np.zeros_like(depth)
     # Both: −1 in the surroundings, 0 halfway, 1 in the nucleus.

@@ -34,7 +34,7 @@ def atlas(
     geometry: Geometry,
     *,
     name: str = "icbm152",
-    refine_mm: float = 0.5,
+    refine_mm: float = 0.75,
     chi_weight: float = 1.0,
 ) -> Regions:
     """The atlas' regions in this brain.
