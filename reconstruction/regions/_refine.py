@@ -83,7 +83,7 @@ def _more(chi: FloatArray, depth: FloatArray, mask: BoolArray, nuclei: BoolArray
     middle, other = np.median(chi[core]), np.median(chi[around])
     further = chi[core] >= middle if middle >= other else chi[core] <= middle
     own = np.percentile(chi[core], OWN if middle >= other else 100 - OWN)
-    spread = np.sqrt((_deviation(chi[core][further]) ** 2 + _deviation(chi[around]) ** 2) / 2)
+    spread = np.sqrt((deviation(chi[core][further]) ** 2 + deviation(chi[around]) ** 2) / 2)
     if abs(own - other) < CLEAR * spread:
         return np.zeros_like(depth)
     # Both: −1 in the surroundings, 0 halfway, 1 in the nucleus.
@@ -94,6 +94,6 @@ def _more(chi: FloatArray, depth: FloatArray, mask: BoolArray, nuclei: BoolArray
     return ndimage.gaussian_filter(more, SMOOTHING_VOXELS, output=np.float32, mode="nearest")
 
 
-def _deviation(values: FloatArray) -> float:
+def deviation(values: FloatArray) -> float:
     """Robust standard deviation."""
     return 1.4826 * float(np.median(np.abs(values - np.median(values))))

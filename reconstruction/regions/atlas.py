@@ -20,6 +20,7 @@ from reconstruction.maps import Regions
 from reconstruction.regions import _judge as doubts
 from reconstruction.regions._images import images_of
 from reconstruction.regions._outline import depths, drawn, whole
+from reconstruction.regions._place import placed
 from reconstruction.regions._refine import refined
 from reconstruction.regions._register import register
 from reconstruction.regions._template import template_of
@@ -41,7 +42,8 @@ def atlas(
 
     atlas: the one that `name` calls.  magnitude: root sum of squares.  chi: ppm, 0 where it is not known.  r2star: 1/s
     (None for a single echo).  mask: bool, the brain.  All (x, y, z).  geometry: with its affine.
-    refine_mm: how far the outline of a nucleus may move from the atlas' to where the map shows it; 0 leaves it.
+    refine_mm: how far the outline of a nucleus may move from the atlas' to where the map shows it; 0 leaves it, and a
+    nucleus that plainly lies beside its place too.
     chi_weight: of the map in the registration, against 1 for magnitude and R2* each.
     Raises InvalidAtlas when the atlas is another one than the recipe names.
     """
@@ -60,7 +62,9 @@ def atlas(
         return _withheld(mask, found.match, unlike)
     outlines = depths(atlas, found.places, images.grid, mask, geometry)
     if refine_mm > 0:
-        outlines = refined(outlines, tuple(atlas.mixtures), chi, mask, geometry, refine_mm)
+        nuclei = tuple(atlas.mixtures)
+        outlines = placed(outlines, nuclei, chi, mask, geometry)
+        outlines = refined(outlines, nuclei, chi, mask, geometry, refine_mm)
     names = whole(atlas.names, outlines, mask)
     if not names:
         return _withheld(mask, found.match, "no region of the atlas lies wholly inside the brain that was acquired")

@@ -41,6 +41,12 @@ def test_the_outline_moves_to_what_the_map_shows(radius: float) -> None:
     assert dice(found) > 0.9 > dice(prior) + 0.02
 
 
+def test_an_atlas_whose_core_is_mostly_surroundings_shrinks() -> None:
+    prior = depth_of_ball(6.0)
+    before, after = np.count_nonzero(prior > 0), np.count_nonzero(outline(prior, chi_of(depth_of_ball(4.0)), 1.0) > 0)
+    assert after < 0.7 * before
+
+
 def test_it_moves_no_further_than_its_bound() -> None:
     prior = depth_of_ball(8.0)
     found = outline(prior, chi_of(depth_of_ball(12.0)), 1.0)
