@@ -12,7 +12,7 @@ from scipy import ndimage
 from reconstruction import quality
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 from reconstruction.maps import Reference
-from reconstruction.pieces import box_of, centroid
+from reconstruction.pieces import centroid
 from reconstruction.reference.whole_brain import whole_brain
 
 CENTRAL_RADIUS_MM = 30.0
@@ -24,6 +24,9 @@ REGIONS = 3
 SHARE_OF_TISSUE = 0.25
 """Of the brain's median R2*: fluid lies below it at any field.  At 3 T it is the paper's 5/s over tissue's 20/s,
 which at 7 T is 30 to 37/s (T2* of 33 and 27 ms: Peters 2007, doi:10.1016/j.mri.2007.02.014)."""
+
+QUIET_MM = 3.0
+"""Width over which R2* is averaged first: where SNR is low its noise else leaves holes in fluid."""
 
 STEADY = 3.0
 """Voxels further from the region's median χ than this many robust standard deviations are plexus, vein or wall."""
@@ -72,13 +75,16 @@ def ventricles(r2star: FloatArray, mask: BoolArray, geometry: Geometry, max_r2st
     if not mask.any():
         return region
     limit = max(max_r2star, SHARE_OF_TISSUE * float(np.median(r2star[mask])))
-    box = box_of(mask)
-    offsets = [
-        ((np.arange(n)[part] - c) * s) ** 2
-        for n, part, c, s in zip(mask.shape, box, centroid(mask), geometry.voxel_size, strict=True)
-    ]
-    distance_squared = offsets[0][:, None, None] + offsets[1][None, :, None] + offsets[2][None, None, :]
-    slow = mask[box] & (r2star[box] < limit) & (distance_squared < CENTRAL_RADIUS_MM**2)
+    offsets = [(np.arange(n) - c) * s for n, c, s in zip(mask.shape, centroid(mask), geometry.voxel_size, strict=True)]
+    central = [np.flatnonzero(np.abs(offset) < CENTRAL_RADIUS_MM) for offset in offsets]
+    if not all(part.size for part in central):
+        return region
+    box = tuple(slice(int(part[0]), int(part[-1]) + 1) for part in central)
+    x, y, z = (offset[part] ** 2 for offset, part in zip(offsets, box, strict=True))
+    near = x[:, None, None] + y[None, :, None] + z[None, None, :] < CENTRAL_RADIUS_MM**2
+    widths = [2 * round((QUIET_MM / size - 1) / 2) + 1 for size in geometry.voxel_size]
+    quiet = ndimage.uniform_filter(r2star[box], [max(1, width) for width in widths])
+    slow = mask[box] & near & (quiet < limit)
     labels, count = ndimage.label(slow)
     if count == 0:
         return region

@@ -55,6 +55,18 @@ def test_ventricles_are_found_at_any_field_strength(field_strength: int) -> None
     assert not (reference.mask & ~VENTRICLES).any()
 
 
+def test_ventricles_are_found_in_noise() -> None:
+    geometry = Geometry((90, 96, 80), (1.0, 1.0, 1.0), AXIAL)
+    brain, fluid = ball(geometry, 38.0), ball(geometry, 8.0)
+    noise = 5 * random_volume(geometry.shape, 3)
+    r2star = np.where(brain, np.maximum(0, np.where(fluid, 2, 18) + noise), 0).astype(np.float32)
+    chi = np.where(brain, 0.002 * random_volume(geometry.shape, 4), 0).astype(np.float32)
+    reference = csf(chi, r2star, brain, geometry)
+    assert reference.name == "csf"
+    assert not (reference.mask & ~fluid).any()
+    assert reference.mask.sum() > 0.4 * fluid.sum()
+
+
 def test_vein_in_a_ventricle_is_left_out() -> None:
     chi, r2star = maps()
     vein = ball(GEOMETRY, 3.0, (9.0, 0.0, 4.0))
