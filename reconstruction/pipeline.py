@@ -23,6 +23,7 @@ from reconstruction.projection import minimum_projection
 from reconstruction.receive_phase import turn_of_ppm, without_curvature
 from reconstruction.recipe import Recipe
 from reconstruction.reliability import reliable
+from reconstruction.rim import without_bone
 from reconstruction.steepness import steepness_noise
 
 EXPONENT = 20
@@ -146,6 +147,8 @@ def reconstruct(
         reference = run("reference", chi=chi, mask=valid & trusted, regions=regions, **shared)
         if reference.mask.any():
             chi = chi - chi[reference.mask].mean()
+        if acquisition.mask is None:  # else the site has said what is brain
+            valid = without_bone(valid, chi, acquisition.geometry)
         swi = run(
             "weighting",
             **shared | {"magnitude": magnitude, "local_field": local_field * hz_per_ppm, "chi": chi, "mask": valid},

@@ -13,7 +13,17 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from reconstruction import Acquisition, Geometry, InvalidRecipe, Maps, NotReconstructible, Recipe, reconstruct, stage
+from reconstruction import (
+    Acquisition,
+    Geometry,
+    InvalidRecipe,
+    Maps,
+    NotReconstructible,
+    Recipe,
+    reconstruct,
+    rim,
+    stage,
+)
 from reconstruction.acquisition import BoolArray
 from reconstruction.grade import BOUNDS
 from reconstruction.noise import roughness
@@ -289,3 +299,12 @@ def test_wrong_recipe_is_refused(stage_name: str, change: dict[str, object], mes
     content[stage_name] |= change
     with pytest.raises(InvalidRecipe, match=message):
         Recipe.from_mapping(content)
+
+
+def test_a_mask_of_the_site_keeps_every_voxel(monkeypatch: pytest.MonkeyPatch) -> None:
+    head = small_head()
+    monkeypatch.setattr(rim, "BONE_PPM", 1.0)  # all is bone, then
+    recipe = Recipe.from_mapping(default_recipe())
+    known = reconstruct(dataclasses.replace(head.acquisition, mask=head.brain_mask), recipe)
+    found = reconstruct(head.acquisition, recipe)
+    assert known.quality["mask.covered"] > 0.95 > 0.9 > found.quality["mask.covered"]
