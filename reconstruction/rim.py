@@ -9,7 +9,7 @@ from __future__ import annotations
 from reconstruction import distance
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 
-BONE_PPM = -0.1
+BONE_PPM = -0.06
 """χ below which a voxel of the rim is bone: white matter is not below −0.05 ppm."""
 
 RIM_MM = 1.5

@@ -21,7 +21,7 @@ def test_dark_voxels_of_the_rim_are_no_brain(size: float) -> None:
     kept = without_bone(mask, chi, geometry)
     gone = np.argwhere(mask & ~kept)
     layers = 3 if size == 0.5 else 1
-    assert (kept | (chi < -0.1))[mask].all()
+    assert (kept | (chi < -0.06))[mask].all()
     assert not kept[5, 10:20, :30].any()
     assert kept[20:26, 20:26, : 30 - layers].all()
     assert not kept[20:26, 20:26, 30 - layers : 30].any()
