@@ -118,7 +118,7 @@ def whole(folder: Path, out: Path, recipe: str, nifti: bool, threads: int | None
 
 
 def _run(module: list[str], folder: Path, out: Path, recipe: str, nifti: bool, threads: int | None) -> None:
-    environment = dict(os.environ)
+    environment = os.environ | {"NUMPY_MADVISE_HUGEPAGE": "0"}  # as `heap.keep`, before which the meter loads NumPy
     if threads is not None:
         environment |= {"NUMBA_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
     words = ["reconstruct", str(folder), "--out", str(out / "result"), "--recipe", recipe, *["--nifti"] * nifti]
