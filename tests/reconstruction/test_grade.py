@@ -196,6 +196,32 @@ def test_iron_contrast_turns_with_the_sign() -> None:
     assert iron_contrast(np.zeros_like(chi), r2star, mask, GEOMETRY) is None
 
 
+def test_iron_is_seen_where_white_matter_has_as_much_r2star() -> None:
+    """As in a child, a few nuclei among much white matter; a small calcification takes nothing from it."""
+    mask, random = ball(GEOMETRY, 24.0), np.random.default_rng(9)
+    kind = np.where(random.random(GEOMETRY.shape) < 0.4, 1, 0)
+    kind[ball(GEOMETRY, 7.0)] = 2
+    chi = np.array([0, -0.03, 0.06], np.float32)[kind] + 0.01 * random_volume(GEOMETRY.shape, 10)
+    r2star = np.array([16, 20, 25], np.float32)[kind] + 2.5 * random_volume(GEOMETRY.shape, 11)
+    contrast = iron_contrast(chi, r2star, mask, GEOMETRY)
+    assert contrast is not None
+    assert BOUNDS["iron.contrast"].grade(contrast) == "good"
+    assert BOUNDS["iron.contrast"].grade(-contrast) == "failed"
+    small = mask & (random.random(GEOMETRY.shape) < 0.003)
+    chi[small], r2star[small] = -0.4, 80
+    assert iron_contrast(chi, r2star, mask, GEOMETRY) == pytest.approx(contrast, rel=0.5)
+
+
+def test_what_a_mask_too_large_lets_in_is_wild_at_the_edge() -> None:
+    """A few voxels of bone and air in the shell are enough; three times the spread within is no more than an edge."""
+    mask = ball(GEOMETRY, 24.0)
+    shell, field = mask & ~ball(GEOMETRY, 20.0), random_volume(GEOMETRY.shape, 12)
+    few = shell & (np.random.default_rng(13).random(GEOMETRY.shape) < 0.05)
+    for wild, grade in ((np.where(shell, 3, 1), "good"), (np.where(few, 30, 1), "review")):
+        ratio = edge(field * wild.astype(np.float32), mask, GEOMETRY)["edge.ratio"]
+        assert BOUNDS["edge.ratio"].grade(ratio) == grade, ratio
+
+
 def test_streaks_are_power_in_the_cone() -> None:
     mask = np.ones(GEOMETRY.shape, bool)
     noise = random_volume(GEOMETRY.shape, 7)

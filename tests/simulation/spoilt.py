@@ -92,6 +92,12 @@ def with_another_mask(head: SimulatedHead) -> Acquisition:
     return replace(head.acquisition, mask=np.roll(head.brain_mask, steps, axis=1))
 
 
+def with_a_large_mask(head: SimulatedHead) -> Acquisition:
+    """With a mask that reaches 8 mm beyond the brain."""
+    distance = ndimage.distance_transform_edt(~head.brain_mask, sampling=head.acquisition.geometry.voxel_size)
+    return replace(head.acquisition, mask=distance <= 8)
+
+
 def with_another_field(head: SimulatedHead) -> Acquisition:
     """With B₀ told to lie along y."""
     return replace(head.acquisition, geometry=replace(head.acquisition.geometry, b0_direction=(0.0, 1.0, 0.0)))
@@ -133,7 +139,7 @@ SPOILT: dict[str, Callable[[SimulatedHead], Acquisition]] = {
     function.__name__: function
     for function in (
         whole, noisy, turned, ghosted, moved, without_phase, with_a_random_echo, with_echoes_swapped, filtered,
-        with_another_mask, with_another_field, cut, with_a_small_mask, of_one_echo,
+        with_another_mask, with_a_large_mask, with_another_field, cut, with_a_small_mask, of_one_echo,
     )
 }  # fmt: skip
 """Three echoes at least."""
