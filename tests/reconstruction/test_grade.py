@@ -202,7 +202,7 @@ def test_iron_is_seen_where_white_matter_has_as_much_r2star() -> None:
     kind = np.where(random.random(GEOMETRY.shape) < 0.4, 1, 0)
     kind[ball(GEOMETRY, 7.0)] = 2
     chi = np.array([0, -0.03, 0.06], np.float32)[kind] + 0.01 * random_volume(GEOMETRY.shape, 10)
-    r2star = np.array([16, 20, 25], np.float32)[kind] + 2.5 * random_volume(GEOMETRY.shape, 11)
+    r2star = np.array([16, 20, 25], np.float32)[kind] + 2 * random_volume(GEOMETRY.shape, 11)
     contrast = iron_contrast(chi, r2star, mask, GEOMETRY)
     assert contrast is not None
     assert BOUNDS["iron.contrast"].grade(contrast) == "good"
