@@ -110,7 +110,8 @@ def test_scale_of_the_magnitude_changes_nothing() -> None:
         scaled = dataclasses.replace(
             acquisition, magnitude=acquisition.magnitude * np.float32(scale), mask=maps.brain_mask
         )
-        np.testing.assert_array_equal(reconstruct(scaled, Recipe.from_mapping(default_recipe())).chi, maps.chi)
+        again = reconstruct(scaled, Recipe.from_mapping(default_recipe()))
+        np.testing.assert_array_equal(again.chi[maps.mask], maps.chi[maps.mask])  # a mask that is given has no rim
 
 
 def test_noise_is_that_of_the_fit() -> None:
