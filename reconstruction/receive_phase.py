@@ -17,6 +17,7 @@ import numpy as np
 from reconstruction import quality
 from reconstruction.acquisition import BoolArray, FloatArray, Geometry
 from reconstruction.noise import weights
+from reconstruction.pieces import box_of
 
 Removal = Callable[..., tuple[FloatArray, BoolArray]]
 """Background removal: from `field` in ppm (x, y, z) to the local field, 0 outside the mask that comes with it."""
@@ -42,11 +43,11 @@ def without_curvature(
 
 def _bowl(mask: BoolArray, geometry: Geometry) -> FloatArray:
     """A field of Laplacian 1 /m² in the mask and 0 outside, float32: r²/6 from its middle."""
-    squares = np.zeros(mask.shape, np.float32)
-    for axis, size in enumerate(geometry.voxel_size):
-        occupied = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
-        along = 1e-3 * size * (np.arange(mask.shape[axis]) - (occupied[0] + occupied[-1]) / 2)
-        squares += np.expand_dims(along**2 / 6, tuple(other for other in range(3) if other != axis)).astype(np.float32)
+    axes = (
+        1e-3 * size * (np.arange(n) - (part.start + part.stop - 1) / 2)
+        for n, size, part in zip(mask.shape, geometry.voxel_size, box_of(mask), strict=True)
+    )
+    squares = sum(np.ix_(*((along**2 / 6).astype(np.float32) for along in axes)))
     return np.where(mask, squares, np.float32(0))
 
 

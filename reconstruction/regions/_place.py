@@ -30,8 +30,8 @@ FAR = 0.06
 """Part of what it stands out by that a place loses for a distance of 1 mm, and four times as much for 2 mm."""
 
 PLAINLY = 1.25
-"""How many times as much a nucleus stands out at another place before it goes there.  Less moved nuclei of heads whose
-place was right to half a voxel beside it; more left some that lay 1 mm off."""
+"""How many times as much a nucleus stands out at another place before it goes there: noise makes one of many places
+stand out a little more than the right one."""
 
 CORE, RING = 0.2, (-3.0, -0.8)
 """Depths (about mm) of what stands out, and of what it stands out of."""

@@ -24,9 +24,9 @@ def middles(chi: FloatArray, *outlines: FloatArray) -> list[list[float]]:
 
 @pytest.mark.parametrize("shift", [(1.5, 0.0, 0.0), (0.0, -1.0, 1.0), (-0.5, 1.5, -0.5)])
 def test_it_goes_to_where_the_map_shows_it(shift: Sequence[float]) -> None:
-    centre = tuple(a + s for a, s in zip(ATLAS, shift, strict=True))
-    (found,) = middles(chi_of(depth_of_ball(2.6, centre)), depth_of_ball(2.6))  # type: ignore[arg-type]  # three of them
-    assert found == pytest.approx(centre, abs=0.5)
+    x, y, z = (a + s for a, s in zip(ATLAS, shift, strict=True))
+    (found,) = middles(chi_of(depth_of_ball(2.6, (x, y, z))), depth_of_ball(2.6))
+    assert found == pytest.approx((x, y, z), abs=0.5)
 
 
 @pytest.mark.parametrize(
